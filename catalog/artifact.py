@@ -1,0 +1,27 @@
+"""Published quantized checkpoints."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from catalog.source import Confidence
+
+
+class Artifact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A repository that holds one base model in one lane (GGUF repositories hold many types: lane `gguf`)."""
+
+    repo: str
+    base: str
+    publisher: str
+    lane: str
+    recipe: str
+    format: str
+    confidence: Confidence
+    source: str
+    revision: str | None = None
+    license: str = ""
+    gated: bool | None = None
+    checked: str | None = None
+    """ISO date on which the repository was seen to exist; None: never verified."""
+    weight_bytes: float | None = None
+    notes: str = ""

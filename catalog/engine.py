@@ -1,0 +1,111 @@
+"""What one version of an inference engine supports on which hardware: kernels, cache formats, flags, defaults.
+
+The engine's own priority order is kept: the first row that matches decides.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from catalog.accelerator import Accelerator, Math
+from catalog.source import Confidence
+
+
+class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which devices a row speaks of; an empty condition is no condition."""
+
+    vendors: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    from_capability: float | None = None
+    below_capability: float | None = None
+    """CUDA compute capability; a device without one matches neither bound."""
+
+    def fits(self, device: Accelerator) -> bool:
+        capability = device.cuda_capability
+        if (self.from_capability is not None or self.below_capability is not None) and capability is None:
+            return False
+        return (
+            (not self.vendors or device.vendor in self.vendors)
+            and (not self.kinds or device.kind in self.kinds)
+            and (not self.architectures or device.architecture in self.architectures)
+            and (self.from_capability is None or (capability or 0) >= self.from_capability)
+            and (self.below_capability is None or (capability or 0) < self.below_capability)
+        )
+
+
+class Kernel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The kernel that a lane's linear layers get, or why they get none (`refuse`)."""
+
+    lanes: tuple[str, ...]
+    """Lane ids; `gguf` stands for every llama.cpp type."""
+    recipes: tuple[str, ...] = ()
+    """Recipe names this row is limited to; empty for all."""
+    on: Match = Match()
+    name: str = ""
+    math: Math = "bf16"
+    """Number format of the matrix units: which peak rate applies."""
+    path: str = ""
+    """Family of kernels that share fitted speed parameters: w16, fp8, fp8-weight-only, int8, int8-weight-only,
+    int4-weight-only, fp4, fp4-weight-only, gguf."""
+    refuse: str | None = None
+    note: str | None = None
+    source: str
+    confidence: Confidence = "A"
+
+
+class CacheFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A KV-cache number format and where it works."""
+
+    dtype: str
+    """As the engine's flag spells it: auto, fp8, f16, q8_0 …"""
+    bits: float
+    """Bits per cached value, block scales included."""
+    on: Match = Match()
+    refuse: str | None = None
+    note: str | None = None
+    source: str
+
+
+class Flag(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A command-line flag that launch files may write, and since/until when it exists."""
+
+    name: str
+    since: str | None = None
+    until: str | None = None
+    negation: str | None = None
+    source: str
+
+
+class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One engine version."""
+
+    id: Literal["vllm", "llama.cpp", "sglang", "tensorrt-llm"]
+    version: str
+    source: str
+    planned: bool
+    """May be a choice, with launch files; otherwise estimated only."""
+    image: str | None = None
+    memory_share: float = 0.92
+    """Default share of device memory the engine claims (gpu_memory_utilization)."""
+    block_tokens: int = 16
+    kernels: tuple[Kernel, ...] = ()
+    caches: tuple[CacheFormat, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    constants: dict[str, float] = {}
+    """Memory-accounting constants of this version, SI units, named in planner/memory.py."""
+    constant_sources: dict[str, str] = {}
+
+    def kernel(self, lane: str, recipe: str, device: Accelerator) -> Kernel | None:
+        """The first kernel row for this lane and recipe on this device; None when no row speaks of it."""
+        name = lane.partition(":")[0]
+        for row in self.kernels:
+            if name in row.lanes and (not row.recipes or recipe in row.recipes) and row.on.fits(device):
+                return row
+        return None
+
+    def cache(self, dtype: str, device: Accelerator) -> CacheFormat | None:
+        """The first row for this cache format on this device; None when no row speaks of it."""
+        return next((row for row in self.caches if row.dtype == dtype and row.on.fits(device)), None)

@@ -1,0 +1,124 @@
+"""Model architectures: the shapes that decide bytes, operations and cache. Nothing here is guessed: a layout
+without a formula carries `unplanned` with the reason, and a rule refuses it by name."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from catalog.source import Sourced
+from catalog.units import Bytes
+
+
+class Moe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Routed experts. `layers` of them are MoE layers; the others are dense with `Model.intermediate`."""
+
+    experts: int
+    per_token: int
+    intermediate: int
+    layers: int
+    shared: int = 0
+    """Shared experts, each as wide as a routed one unless `shared_intermediate` says otherwise."""
+    shared_intermediate: int | None = None
+    latent: int | None = None
+    """Width of the experts' input where it is not the hidden size (latent MoE)."""
+
+
+class Mla(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Multi-head latent attention: the cache holds `kv_lora + rope` values per layer and token, once."""
+
+    q_lora: int | None
+    kv_lora: int
+    nope: int
+    rope: int
+    value: int
+    index_bytes_per_token: int = 0
+    """Bytes per layer and token of a sparse-attention indexer's own key cache (DSA)."""
+
+
+class Linear(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Layers with a fixed-size state instead of a growing cache: gated delta net, Mamba-2."""
+
+    kind: str
+    layers: int
+    state_bytes: int
+    """Bytes of state of all such layers for one sequence (convolution and recurrent part)."""
+    params_per_layer: int | None = None
+
+
+class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Layers whose cache stops growing at `tokens`: sliding window, or chunked attention."""
+
+    layers: int
+    tokens: int
+    chunked: bool = False
+
+
+class Tensor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`count` equal tensors of `rows` (outputs) x `columns` (inputs); `part` decides lane and sharding."""
+
+    part: str
+    rows: int
+    columns: int
+    count: int = 1
+    dtype: str | None = None
+    """Stored number format where a checkpoint was read; None where derived from the shapes."""
+
+    @property
+    def params(self) -> int:
+        return self.rows * self.columns * self.count
+
+
+class Model(Sourced, frozen=True, kw_only=True):
+    """The text decoder of one model; vision and multi-token-prediction parts as parameter counts beside it."""
+
+    family: str
+    architecture: str
+    """The class name in config.json `architectures`."""
+    attention: str
+    """The source's own description of the layout, kept to be read by people."""
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    max_position: int
+    tied: bool
+    intermediate: int | None = None
+    """Width of the dense MLP; None where no source states it (then `total_params` carries the size)."""
+    mlp_matrices: int = 3
+    """3 for gated MLPs (gate, up, down), 2 for squared-ReLU ones."""
+    attention_layers: int | None = None
+    """Layers with a growing, full-length cache; None means every layer."""
+    window: Window | None = None
+    linear: Linear | None = None
+    global_kv_heads: int | None = None
+    """KV heads of the full-length layers where they differ from the windowed ones (Gemma 4)."""
+    global_head_dim: int | None = None
+    moe: Moe | None = None
+    mla: Mla | None = None
+    sinks: bool = False
+    """Attention sinks (gpt-oss): 8-bit KV in llama.cpp hurts these, see Q6xx."""
+    attention_bias: bool = False
+    native: str = "bf16"
+    """Lane id in which the publisher ships the weights; `bf16` where a 16-bit original exists."""
+    native_recipe: str = ""
+    total_params: float | None = None
+    """As published or recomputed; in parameters, not billions."""
+    active_params: float | None = None
+    extra_params: float = 0
+    """Vision tower and similar, loaded in 16 bits beside the decoder."""
+    mtp_params: float = 0
+    """Multi-token-prediction layers: on disk, loaded only with speculative decoding."""
+    native_bytes: Bytes | None = None
+    """Size of the published weight files where a source states it."""
+    license: str = ""
+    unplanned: str | None = None
+    """Why this layout cannot be planned; None for a layout with formulas."""
+    tensors: tuple[Tensor, ...] = ()
+    """Exact tensors where a checkpoint was read; empty where the shapes above decide."""
+    inherited: str | None = None
+    """The catalogue model whose evidence and artefacts a fine-tune takes over."""
+    revision: str | None = None
+    quantization: str | None = None
+    """Lane id found in the checkpoint's own quantization_config."""

@@ -1,0 +1,187 @@
+"""The nouns of the answer: findings, estimates, candidates, the plan."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+Effect = Literal["refuse", "warn", "prefer", "note"]
+Basis = Literal["measured", "fitted", "published", "assumed", "overridden"]
+
+
+class Finding(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a rule found: `because` is one sentence for people, `facts` the values it looked at."""
+
+    rule: str
+    effect: Effect
+    because: str
+    facts: dict[str, Any] = {}
+    source: str = ""
+
+
+class Estimate(Struct, frozen=True, kw_only=True):
+    """A number with its 80 % interval; `unit` repeats what the field's name says."""
+
+    value: float
+    low: float
+    high: float
+    basis: Basis
+    unit: str
+
+
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a derivation."""
+
+    name: str
+    value: float
+    unit: str
+    formula: str | None = None
+    why: str | None = None
+    source: str | None = None
+
+
+class Assumption(Struct, frozen=True, kw_only=True):
+    """A default that was used; `path` is the request field that would replace it."""
+
+    path: str
+    value: Any
+    because: str
+
+
+class Recipe(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a lane is made: algorithm, symmetry, group and training decide quality and kernel, not the lane's name."""
+
+    name: str
+    algorithm: str
+    training: Literal["ptq", "qat", "qad", "native"] = "ptq"
+    symmetric: bool | None = None
+    group_size: int | None = None
+    online: bool = False
+    """Quantized by the engine while it loads the 16-bit original: nothing to make."""
+
+
+class ArtifactRef(Struct, frozen=True, kw_only=True):
+    """The published checkpoint to download."""
+
+    repo: str
+    revision: str | None
+    publisher: str
+    license: str
+    gated: bool | None
+    checked: str | None
+    format: str
+    source: str
+
+
+class Make(Struct, frozen=True, kw_only=True):
+    """What has to be done when nothing published fits."""
+
+    tool: str
+    scheme: str
+    because: str
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The numbers that the launch files carry."""
+
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    gpu_memory_utilization: float
+    speculative: str | None = None
+
+
+class Pool(Struct, frozen=True, kw_only=True):
+    """Equal devices doing one role. `count` = replicas x tensor x pipeline x data parallel devices."""
+
+    role: Literal["serve"]
+    accelerator: str
+    count: int
+    replicas: int
+    tensor_parallel: int
+    pipeline_parallel: int
+    data_parallel: int
+    expert_parallel: int
+    settings: Settings
+
+
+class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One way to serve the request."""
+
+    lane: str
+    recipe: Recipe
+    kernel: str
+    artifact: ArtifactRef | None = None
+    make: Make | None = None
+    engine: str
+    engine_version: str
+    kv_cache_dtype: str
+    pools: tuple[Pool, ...]
+    estimates: dict[str, Estimate]
+    quality: dict[str, Estimate] = {}
+    """Expected loss in percent per task family of the mix."""
+    findings: tuple[Finding, ...] = ()
+    offer: dict[str, Any] | UnsetType = UNSET
+
+
+class Refused(Struct, frozen=True, kw_only=True):
+    """A family of candidates that left, with the finding that sent it away."""
+
+    lane: str
+    engine: str
+    accelerator: str
+    candidates: int
+    finding: Finding
+
+
+class WayOut(Struct, frozen=True, kw_only=True):
+    """One change that would make the request feasible, and what it costs."""
+
+    change: str
+    then: str
+    price_usd_per_month_delta: float | None
+    quality_delta_pct: float | None
+
+
+class LaunchFile(Struct, frozen=True, kw_only=True):
+    """A file to write: `target` is the folder of templates it came from."""
+
+    target: str
+    name: str
+    executable: bool = False
+
+
+class Tie(Struct, frozen=True, kw_only=True):
+    """One candidate within the tie margin and its place in every tie-breaker, in order."""
+
+    lane: str
+    engine: str
+    accelerator: str
+    objective: float | None
+    slo_met_at_bad_end: bool
+    loss_pct: float
+    published: bool
+    headroom: float
+    devices: int
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """The answer. The same request, catalogue and inventory give the same bytes."""
+
+    schema: int
+    id: str
+    request: dict[str, Any]
+    feasible: bool
+    choice: Candidate | None
+    alternatives: tuple[Candidate, ...]
+    refused: tuple[Refused, ...]
+    ways_out: tuple[WayOut, ...]
+    findings: tuple[Finding, ...]
+    assumptions: tuple[Assumption, ...]
+    derivation: tuple[Step, ...]
+    sources: tuple[str, ...]
+    launch: tuple[LaunchFile, ...]
+    tie: tuple[Tie, ...]
+    catalog_digest: str
+    versions: dict[str, str]
