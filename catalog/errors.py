@@ -5,6 +5,8 @@
     - UnknownModel    no catalogue entry, folder, file or reachable repository of that name
     - Unsupported     known but not planned yet, or refused for good, by name
   + NotFound          no such plan, file or catalogue entry (HTTP 404, exit 1)
+
+The tree stands on the lowest floor so that catalogue, probes and planner raise the same errors.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ class LanewiseError(Exception):
 
 
 class BadInput(LanewiseError):
-    """`path` is where the fault lies (`$.workload.qps`), the message what was expected and found."""
+    """`path` is where the fault lies (`$.workload.qps`, or a file), the message what was expected and found."""
 
     def __init__(self, message: str, path: str = "$") -> None:
         super().__init__(f"{message} - at `{path}`")
