@@ -1,0 +1,47 @@
+"""What the shell needs to know about the world around it: read once, from the environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """`catalog_dir`: folder of user entries, laid over the shipped catalogue. `database_url`: where plans are kept."""
+
+    catalog_dir: Path
+    database_url: str
+
+    @property
+    def overlay(self) -> Path | None:
+        """The user's catalogue folder, None while nothing was added."""
+        return self.catalog_dir if self.catalog_dir.is_dir() else None
+
+
+VARIABLES = {
+    "LANEWISE_CATALOG_DIR": "folder of your own catalogue entries (default: `catalog` in the data folder)",
+    "LANEWISE_DATABASE_URL": "SQLAlchemy URL of the plan store (default: `lanewise.sqlite3` in the data folder)",
+    "LANEWISE_DATA_DIR": "the data folder (default: the platform's own, `~/.local/share/lanewise` on Linux)",
+}
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings of this process; every variable is optional."""
+    data = Path(environ.get("LANEWISE_DATA_DIR") or _platform_data_dir(environ)).expanduser()
+    return Settings(
+        catalog_dir=Path(environ.get("LANEWISE_CATALOG_DIR") or data / "catalog").expanduser(),
+        database_url=environ.get("LANEWISE_DATABASE_URL") or f"sqlite:///{data / 'lanewise.sqlite3'}",
+    )
+
+
+def _platform_data_dir(environ: Mapping[str, str]) -> Path:
+    home = Path.home()
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support" / "lanewise"
+    if sys.platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "lanewise"
+    return Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "lanewise"

@@ -1,0 +1,173 @@
+"""Plans at rest: one table, the documents byte for byte as they were answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from msgspec import Struct
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    String,
+    Table,
+    create_engine,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError
+
+from catalog.errors import NotFound
+from planner import resources
+from planner.plan import Plan
+
+METADATA = MetaData()
+PLANS = Table(
+    "plans",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(80), nullable=False, unique=True),
+    Column("stored_at", String(32), nullable=False),
+    Column("model", String(512), nullable=False, index=False),
+    Column("feasible", Boolean, nullable=False),
+    Column("lane", String(64)),
+    Column("engine", String(64)),
+    Column("accelerator", String(128)),
+    Column("devices", Integer),
+    Column("catalog_digest", String(80), nullable=False),
+    Column("document", LargeBinary, nullable=False),
+)
+BUSY_SECONDS = 30
+"""How long a second process waits for the first one's migration or write."""
+
+
+class StoredPlan(Struct, frozen=True, kw_only=True):
+    """One line of the list of plans; the four middle fields are null when nothing was feasible."""
+
+    id: str
+    stored_at: str
+    model: str
+    feasible: bool
+    lane: str | None
+    engine: str | None
+    accelerator: str | None
+    devices: int | None
+    catalog_digest: str
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """Newest first; `total` counts all plans that match, not those on this page."""
+
+    plans: tuple[StoredPlan, ...]
+    total: int
+    limit: int
+    offset: int
+
+
+class Store:
+    """The plans of one database, which is created and migrated when the store is opened."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+        with _exclusive(self._engine) as connection:
+            _migrate(connection)
+
+    def save(self, plan: Plan, document: bytes) -> None:
+        """Keep one plan; a plan that is stored already stays as it is."""
+        row = _row(plan, document)
+        try:
+            with self._engine.begin() as connection:
+                known = connection.scalar(select(PLANS.c.number).where(PLANS.c.id == plan.id))
+                if known is None:
+                    connection.execute(PLANS.insert().values(row))
+        except IntegrityError:  # another process stored the same plan between the two statements
+            self.get(plan.id)
+
+    def get(self, plan_id: str) -> bytes:
+        """The document of one plan, byte for byte. Raises NotFound."""
+        with self._engine.connect() as connection:
+            document: bytes | None = connection.scalar(select(PLANS.c.document).where(PLANS.c.id == plan_id))
+        if document is None:
+            raise NotFound(f"no plan {plan_id!r} is stored")
+        return document
+
+    def page(self, limit: int = 20, offset: int = 0, model: str | None = None) -> Page:
+        """One page of the list, newest first, optionally of one model."""
+        matches = PLANS.c.model == model if model is not None else PLANS.c.number > 0
+        rows = select(PLANS).where(matches).order_by(PLANS.c.number.desc()).limit(limit).offset(offset)
+        with self._engine.connect() as connection:
+            total = connection.scalar(select(func.count()).select_from(PLANS).where(matches)) or 0
+            plans = tuple(_stored(row) for row in connection.execute(rows))
+        return Page(plans=plans, total=total, limit=limit, offset=offset)
+
+    def close(self) -> None:
+        """Give the connections back; the database stays."""
+        self._engine.dispose()
+
+
+def _row(plan: Plan, document: bytes) -> dict[str, Any]:
+    pool = plan.choice.pools[0] if plan.choice else None
+    return {
+        "id": plan.id,
+        "stored_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": plan.request["model"],
+        "feasible": plan.feasible,
+        "lane": plan.choice.lane if plan.choice else None,
+        "engine": plan.choice.engine if plan.choice else None,
+        "accelerator": pool.accelerator if pool else None,
+        "devices": pool.count if pool else None,
+        "catalog_digest": plan.catalog_digest,
+        "document": document,
+    }
+
+
+def _stored(row: Row[Any]) -> StoredPlan:
+    return StoredPlan(**{name: getattr(row, name) for name in StoredPlan.__struct_fields__})
+
+
+def _engine(url: str) -> Engine:
+    location = make_url(url)
+    if location.get_backend_name() != "sqlite":
+        return create_engine(location)
+    if location.database and location.database != ":memory:":
+        Path(location.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(location, connect_args={"timeout": BUSY_SECONDS})
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    """Readers and one writer at once (WAL). Python's sqlite3 opens transactions late and on its own: `_begin` does."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("lanewise_begin", "BEGIN"))
+
+
+@contextmanager
+def _exclusive(engine: Engine) -> Iterator[Connection]:
+    """A transaction that no second process enters: on SQLite it takes the write lock before it reads."""
+    with engine.connect().execution_options(lanewise_begin="BEGIN IMMEDIATE") as connection, connection.begin():
+        yield connection
+
+
+def _migrate(connection: Connection) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(resources.migrations()).replace("%", "%%"))
+    command.upgrade(config, "head")
