@@ -14,8 +14,10 @@ class Artifact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     base: str
     publisher: str
     lane: str
-    recipe: str
+    recipe: str = ""
+    training: str = "ptq"
     format: str
+    """As the source's row spells it; lane and recipe follow from lane_spellings.csv."""
     confidence: Confidence
     source: str
     revision: str | None = None

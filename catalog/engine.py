@@ -10,7 +10,13 @@ from typing import Literal
 from msgspec import Struct
 
 from catalog.accelerator import Accelerator, Math
+from catalog.errors import Unsupported
 from catalog.source import Confidence
+
+
+def release(version: str) -> tuple[int, ...]:
+    """A version as numbers that compare: "0.33" < "0.33.1" < "0.34"."""
+    return tuple(int(part) for part in version.split("."))
 
 
 class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,6 +25,8 @@ class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vendors: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    """`compute_capability` exactly as the vendor prints it; the way to name AMD chips (gfx942)."""
     from_capability: float | None = None
     below_capability: float | None = None
     """CUDA compute capability; a device without one matches neither bound."""
@@ -31,6 +39,7 @@ class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             (not self.vendors or device.vendor in self.vendors)
             and (not self.kinds or device.kind in self.kinds)
             and (not self.architectures or device.architecture in self.architectures)
+            and (not self.capabilities or device.compute_capability in self.capabilities)
             and (self.from_capability is None or (capability or 0) >= self.from_capability)
             and (self.below_capability is None or (capability or 0) < self.below_capability)
         )
@@ -40,7 +49,7 @@ class Kernel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The kernel that a lane's linear layers get, or why they get none (`refuse`)."""
 
     lanes: tuple[str, ...]
-    """Lane ids; `gguf` stands for every llama.cpp type."""
+    """Lane ids; `gguf` stands for every llama.cpp type, `*` for every lane."""
     recipes: tuple[str, ...] = ()
     """Recipe names this row is limited to; empty for all."""
     on: Match = Match()
@@ -54,6 +63,9 @@ class Kernel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     note: str | None = None
     source: str
     confidence: Confidence = "A"
+
+    def speaks_of(self, lane: str, recipe: str) -> bool:
+        return (lane in self.lanes or "*" in self.lanes) and (not self.recipes or recipe in self.recipes)
 
 
 class CacheFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,7 +86,9 @@ class Flag(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: str
     since: str | None = None
+    """First version known to have it; None: every version we know."""
     until: str | None = None
+    """First version known to lack it; None: still there. Kept so that the flag is refused by name."""
     negation: str | None = None
     source: str
 
@@ -102,10 +116,27 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The first kernel row for this lane and recipe on this device; None when no row speaks of it."""
         name = lane.partition(":")[0]
         for row in self.kernels:
-            if name in row.lanes and (not row.recipes or recipe in row.recipes) and row.on.fits(device):
+            if (
+                (name in row.lanes or "*" in row.lanes)
+                and (not row.recipes or recipe in row.recipes)
+                and row.on.fits(device)
+            ):
                 return row
         return None
 
     def cache(self, dtype: str, device: Accelerator) -> CacheFormat | None:
         """The first row for this cache format on this device; None when no row speaks of it."""
         return next((row for row in self.caches if row.dtype == dtype and row.on.fits(device)), None)
+
+    def flag(self, name: str) -> Flag:
+        """The row of a flag this version has; Unsupported when it has none, or has it no longer or not yet."""
+        for row in self.flags:
+            if row.name == name and _exists(row, self.version):
+                return row
+        fate = next((f"; gone since {row.until}" for row in self.flags if row.name == name and row.until), "")
+        raise Unsupported(f"{self.id} {self.version} has no flag {name}{fate}", f"engines/{self.id}-{self.version}")
+
+
+def _exists(flag: Flag, version: str) -> bool:
+    now = release(version)
+    return (flag.since is None or release(flag.since) <= now) and (flag.until is None or now < release(flag.until))

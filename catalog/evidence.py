@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
+
+Grade = Literal["A", "B", "C"]
+"""A: seen in the measurer's own artefact. B: a third party's measurement, or seen in part. C: does not count."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -12,17 +17,37 @@ class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     citation: str
     url: str
     model: str
-    params: float | None
+    params: float | None = None
+    method: str
+    """The lane as the source's row spells it; lane, recipe and training follow from lane_spellings.csv."""
     lane: str
     """Lane id, or `kv:…` for cache formats, or `-` where the spelling maps to nothing we plan."""
-    recipe: str
-    weight_bits: float | None
-    kv_bits: float | None
+    recipe: str = ""
+    training: str = "ptq"
+    """ptq, qat, qad or native."""
+    weight_bits: float | None = None
+    kv_bits: float | None = None
     task: str
     task_family: str
-    context_tokens: int | None
+    context_tokens: int | None = None
+    """Tokens of prompt and answer; None where the source says "short". A range is written as its middle."""
     baseline: float
     quantized: float
     higher_is_better: bool
-    recovery: float | None
-    grade: str
+    recovery: float | None = None
+    """Percent. None for KLD, and for differences of scores, which have no ratio."""
+    stderr: float | None = None
+    """Standard error of `quantized`, in its unit, where the source prints one."""
+    group_size: str = ""
+    activation_bits: str = ""
+    context: str = ""
+    """The context as the source words it."""
+    table: str = ""
+    """Where in the citation the number stands."""
+    note: str = ""
+    grade: Grade
+
+    @property
+    def counts(self) -> bool:
+        """Grade C (a secondary quote, or a baseline known to be bad) is kept to be seen and never counted."""
+        return self.grade != "C"

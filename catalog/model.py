@@ -17,7 +17,7 @@ class Moe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     intermediate: int
     layers: int
     shared: int = 0
-    """Shared experts, each as wide as a routed one unless `shared_intermediate` says otherwise."""
+    """Shared experts, always active, each as wide as a routed one unless `shared_intermediate` says otherwise."""
     shared_intermediate: int | None = None
     latent: int | None = None
     """Width of the experts' input where it is not the hidden size (latent MoE)."""
@@ -26,13 +26,19 @@ class Moe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Mla(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Multi-head latent attention: the cache holds `kv_lora + rope` values per layer and token, once."""
 
-    q_lora: int | None
     kv_lora: int
-    nope: int
     rope: int
-    value: int
+    q_lora: int | None = None
+    """None: queries are projected straight from the hidden state (DeepSeek-V2-Lite)."""
+    nope: int | None = None
+    value: int | None = None
+    """Widths of a head's unrotated key part and of its value; None where no source states them."""
     index_bytes_per_token: int = 0
     """Bytes per layer and token of a sparse-attention indexer's own key cache (DSA)."""
+    index_heads: int = 0
+    index_dim: int = 0
+    index_layers: int | None = None
+    """Layers with an indexer of their own; None means every layer (GLM-5.2 shares most of them)."""
 
 
 class Linear(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,8 +47,13 @@ class Linear(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: str
     layers: int
     state_bytes: int
-    """Bytes of state of all such layers for one sequence (convolution and recurrent part)."""
-    params_per_layer: int | None = None
+    """Bytes of state of all such layers for one sequence (convolution 16-bit, recurrent part as configured)."""
+    input_rows: int | None = None
+    """Outputs of the layer's input projections together (query, key, value, gates, decays); None where not known."""
+    inner: int | None = None
+    """Inputs of the output projection: value heads x value head width."""
+    other_params: int = 0
+    """Convolution, decays and norms of one layer: never quantized."""
 
 
 class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,8 +71,10 @@ class Tensor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rows: int
     columns: int
     count: int = 1
+    layers: int = 0
+    """Layers over which `count` is spread evenly; 0 for what stands outside the layers (embedding, head)."""
     dtype: str | None = None
-    """Stored number format where a checkpoint was read; None where derived from the shapes."""
+    """Stored number format where a checkpoint was read (`BF16`, `F8_E4M3`, a GGUF type); None where derived."""
 
     @property
     def params(self) -> int:
@@ -88,13 +101,21 @@ class Model(Sourced, frozen=True, kw_only=True):
     """Width of the dense MLP; None where no source states it (then `total_params` carries the size)."""
     mlp_matrices: int = 3
     """3 for gated MLPs (gate, up, down), 2 for squared-ReLU ones."""
+    dense_layers: int | None = None
+    """Layers with a dense MLP; None means every layer that is no MoE layer."""
     attention_layers: int | None = None
-    """Layers with a growing, full-length cache; None means every layer."""
+    """Layers with a growing, full-length cache; None means every layer that has no window and no linear state."""
     window: Window | None = None
     linear: Linear | None = None
     global_kv_heads: int | None = None
     """KV heads of the full-length layers where they differ from the windowed ones (Gemma 4)."""
     global_head_dim: int | None = None
+    value_dim: int | None = None
+    """Width of a value head where it differs from the key head (`head_dim`)."""
+    key_is_value: bool = False
+    """Full-length layers have no value projection of their own; the cache still holds both (Gemma 4)."""
+    attention_gate: bool = False
+    """The query projection carries an output gate of its own width beside it (Qwen3-Next, Qwen3.5)."""
     moe: Moe | None = None
     mla: Mla | None = None
     sinks: bool = False

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Literal
 
 from msgspec import Struct
 
 from catalog.source import Confidence
 
+STALE_DAYS = 30
+"""Assumed: list prices of accelerators move within a month, spot prices within a day."""
 Market = Literal["on_demand", "spot", "reserved"]
 
 
@@ -30,5 +33,19 @@ class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ram_gib: float | None = None
 
     @property
+    def name(self) -> str:
+        """What makes an offer one: `provider/instance/region/market`."""
+        return f"{self.provider}/{self.instance}/{self.region}/{self.market}"
+
+    @property
     def usd_per_accelerator_hour(self) -> float:
         return self.usd_per_hour / self.count
+
+    def age_days(self, as_of: str) -> int | None:
+        """Days between this price and `as_of` (ISO date); None for an undated price."""
+        return (date.fromisoformat(as_of) - date.fromisoformat(self.as_of)).days if self.as_of else None
+
+    def stale(self, as_of: str) -> bool:
+        """Undated, or older than `STALE_DAYS` at `as_of`: shown as such wherever the price carries a number."""
+        age = self.age_days(as_of)
+        return age is None or age > STALE_DAYS

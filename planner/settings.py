@@ -15,6 +15,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     catalog_dir: Path
     database_url: str
+    local_models: bool = True
+    """Whether a request may name a folder or file of this machine; a server that others reach says no."""
 
     @property
     def overlay(self) -> Path | None:

@@ -28,7 +28,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import SQLAlchemyError
 
 from catalog.errors import NotFound
 from planner import resources
@@ -87,14 +87,9 @@ class Store:
 
     def save(self, plan: Plan, document: bytes) -> None:
         """Keep one plan; a plan that is stored already stays as it is."""
-        row = _row(plan, document)
-        try:
-            with self._engine.begin() as connection:
-                known = connection.scalar(select(PLANS.c.number).where(PLANS.c.id == plan.id))
-                if known is None:
-                    connection.execute(PLANS.insert().values(row))
-        except IntegrityError:  # another process stored the same plan between the two statements
-            self.get(plan.id)
+        with _exclusive(self._engine) as connection:
+            if connection.scalar(select(PLANS.c.number).where(PLANS.c.id == plan.id)) is None:
+                connection.execute(PLANS.insert().values(_row(plan, document)))
 
     def get(self, plan_id: str) -> bytes:
         """The document of one plan, byte for byte. Raises NotFound."""
@@ -112,6 +107,14 @@ class Store:
             total = connection.scalar(select(func.count()).select_from(PLANS).where(matches)) or 0
             plans = tuple(_stored(row) for row in connection.execute(rows))
         return Page(plans=plans, total=total, limit=limit, offset=offset)
+
+    def answers(self) -> bool:
+        """Whether the database answers a query now."""
+        try:
+            with self._engine.connect() as connection:
+                return connection.scalar(select(func.count()).select_from(PLANS)) is not None
+        except SQLAlchemyError:
+            return False
 
     def close(self) -> None:
         """Give the connections back; the database stays."""

@@ -195,9 +195,12 @@ def unit_text(unit: Unit) -> str:
 def _pick(
     word: str, first: N, second: N, scalar: Callable[[float, float], float], vector: np.ufunc
 ) -> N:  # `max` and `min` differ in nothing else
-    if isinstance(first, Num) and isinstance(second, Num):
-        _alike(first, second)
-        return Num.made(scalar(first.value, second.value), first.unit, f"{word}({first}, {second})", 9, (first, second))
+    if isinstance(first, Num) or isinstance(second, Num):
+        one, other = lift(cast(Num | float, first)), lift(cast(Num | float, second))
+        _alike(one, other)
+        return Num.made(
+            scalar(one.value, other.value), one.unit or other.unit, f"{word}({one}, {other})", 9, (one, other)
+        )
     if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
         return cast(N, vector(first, second))
     return scalar(float(first), float(second))

@@ -1,0 +1,27 @@
+"""The lanes, one file per family of formats. Adding a lane: a file here and its name in `LANES`."""
+
+from __future__ import annotations
+
+from catalog.model import Model, Tensor
+from planner.lanes import gguf, lane
+from planner.lanes.fp4 import MXFP4, NVFP4
+from planner.lanes.fp8 import FP8
+from planner.lanes.gguf import DEFAULT_TYPES, GGUF
+from planner.lanes.int4 import AWQ, GPTQ, W4A16
+from planner.lanes.int8 import W8A8, W8A16
+from planner.lanes.lane import Lane, Method
+from planner.lanes.sixteen_bit import BF16, FP16
+
+LANES: tuple[Lane, ...] = (BF16, FP16, FP8, W8A8, W8A16, AWQ, GPTQ, W4A16, NVFP4, MXFP4, *GGUF)
+BY_ID = {lane.id: lane for lane in LANES}
+SEARCHED = tuple(lane for lane in LANES if lane.family != "gguf" or lane.id[5:] in DEFAULT_TYPES)
+
+
+def tensor_bytes(tensor: Tensor, of: Lane, method: Method, model: Model) -> float:
+    """Bytes of all `count` tensors of this shape in a lane made by this method."""
+    if method.matrix_bytes is None:
+        return gguf.tensor_bytes(tensor, method.scheme, model)
+    return lane.tensor_bytes(tensor, of, method.matrix_bytes)
+
+
+__all__ = ["BY_ID", "LANES", "SEARCHED", "Lane", "Method", "tensor_bytes"]

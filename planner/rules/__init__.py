@@ -1,0 +1,58 @@
+"""The rules, by the stage at which a plan asks them. Adding a rule: a function in its family's file, its name here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.rules import cost, hardware, latency, quality
+from planner.rules.rule import Cached, Measured, Pairing, Placed, Rule
+
+PAIRING: tuple[Rule[Pairing], ...] = (
+    quality.nf4_is_for_fine_tuning,
+    hardware.unplanned_layout,
+    hardware.no_kernel,
+    hardware.memory_unknown,
+    hardware.no_compute_rate,
+    hardware.beyond_the_models_context,
+    hardware.no_sixteen_bit_original,
+    quality.tiny_models_stay_16_bit,
+    quality.small_models_lose_at_four_bits,
+    quality.hard_generation_needs_eight_bits,
+    hardware.nothing_to_quantize_from,
+    hardware.unconfirmed_facts,
+    hardware.kernel_note,
+    latency.llama_cpp_under_load,
+    cost.no_price,
+    cost.unconfirmed_price,
+    cost.undated_price,
+)
+"""A lane on an engine on a device."""
+CACHED: tuple[Rule[Cached], ...] = (
+    hardware.no_such_cache,
+    quality.sinks_need_a_full_cache,
+    quality.long_documents_need_proof,
+    quality.loses_too_much,
+    quality.few_sources,
+    quality.proxy_families,
+)
+"""With a cache format."""
+PLACED: tuple[Rule[Placed], ...] = (
+    hardware.heads_do_not_divide,
+    hardware.groups_do_not_divide,
+    hardware.tensor_parallel_leaves_the_node,
+    hardware.too_few_layers,
+)
+"""On a layout of devices."""
+MEASURED: tuple[Rule[Measured], ...] = (
+    hardware.cannot_start,
+    hardware.longest_context_does_not_fit,
+    latency.misses_the_objective,
+    latency.too_few_devices,
+    cost.over_budget,
+)
+"""With the numbers of the whole candidate; the array pass asks the same questions of thousands at once."""
+
+RULES: tuple[Rule[Any], ...] = (*PAIRING, *CACHED, *PLACED, *MEASURED)
+BY_CODE = {rule.code: rule for rule in RULES}
+
+__all__ = ["BY_CODE", "CACHED", "MEASURED", "PAIRING", "PLACED", "RULES", "Rule"]

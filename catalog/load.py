@@ -1,0 +1,279 @@
+"""Read the data files into one `Catalog`: strictly, entry by entry, so that an error names file, entry and field.
+
+Every file dropped into the folder is loaded: a new GPU is one file in `accelerators/`, a new model one in `models/`.
+An overlay folder has the same layout; an entry of the same id replaces ours. Both are part of the digest.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import tomllib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from catalog.accelerator import Accelerator
+from catalog.artifact import Artifact
+from catalog.engine import Engine
+from catalog.errors import BadInput, UnknownModel
+from catalog.evidence import Evidence
+from catalog.lane import Spelling, is_lane
+from catalog.model import Model
+from catalog.price import Offer
+from catalog.units import Quantity
+
+DATA = Path(__file__).parent / "data"
+PLACES = (
+    "accelerators/*.toml", "models/*.toml", "engines/*.toml",
+    "prices.csv", "artifacts.csv", "evidence.csv", "lane_spellings.csv",
+    "speed/*.toml",
+)  # fmt: skip
+"""What a catalogue folder may hold. Fitted speed parameters are read elsewhere and count in the digest."""
+
+Fact = TypeVar("Fact", bound=Struct)
+Key = TypeVar("Key", bound=Hashable)
+Row = dict[str, object]
+Layer = dict[str, bytes]
+"""One data folder: relative file name to content."""
+Spellings = Mapping[tuple[str, str], Spelling]
+
+
+class Doubt(Struct, frozen=True, kw_only=True):
+    """One value that rests on confidence C: shown as `unconfirmed`, never the carrier of a choice."""
+
+    kind: str
+    id: str
+    field: str
+    """`*` for the whole entry."""
+    source: str
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything Lanewise knows before it is asked anything."""
+
+    accelerators: Mapping[str, Accelerator]
+    models: Mapping[str, Model]
+    artifacts: tuple[Artifact, ...]
+    offers: tuple[Offer, ...]
+    engines: tuple[Engine, ...]
+    evidence: tuple[Evidence, ...]
+    spellings: Mapping[tuple[str, str], Spelling]
+    digest: str
+    """sha256 over the names and bytes of every file that was read."""
+    as_of: str
+    """Newest date in the data, ISO: the only "now" there is. "" when nothing is dated."""
+
+    def accelerator(self, key: str) -> Accelerator:
+        """Raises BadInput with the nearest ids."""
+        if key not in self.accelerators:
+            raise BadInput(f"no accelerator {key!r}{_nearest(key, self.accelerators)}")
+        return self.accelerators[key]
+
+    def model(self, key: str) -> Model:
+        """Raises UnknownModel with the nearest ids."""
+        if key not in self.models:
+            raise UnknownModel(f"no model {key!r} in the catalogue{_nearest(key, self.models)}")
+        return self.models[key]
+
+    @cached_property
+    def artifacts_by_base(self) -> Mapping[str, tuple[Artifact, ...]]:
+        """Published checkpoints of each base model, in the order of the file."""
+        return _grouped(self.artifacts, lambda artifact: artifact.base)
+
+    @cached_property
+    def offers_by_accelerator(self) -> Mapping[str, tuple[Offer, ...]]:
+        return _grouped(self.offers, lambda offer: offer.accelerator)
+
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Every value of confidence C, for `lanewise catalog doubts`."""
+        entries = [("accelerator", *item) for item in self.accelerators.items()]
+        models = [("model", *item) for item in self.models.items()]
+        fields = [
+            Doubt(kind=kind, id=key, field=field, source=source)
+            for kind, key, entry in [*entries, *models]
+            for field, source in entry.doubts().items()
+        ]
+        rows = [("artifact", row.repo, row.source) for row in self.artifacts if row.confidence == "C"]
+        rows += [("offer", row.name, row.source) for row in self.offers if row.confidence == "C"]
+        rows += [("evidence", row.id, row.citation) for row in self.evidence if not row.counts]
+        return (*fields, *(Doubt(kind=kind, id=key, field="*", source=source) for kind, key, source in rows))
+
+
+def load(data: Path | None = None, overlay: Path | None = None) -> Catalog:
+    """The packaged catalogue (or the one in `data`), under the user's `overlay`.
+
+    An overlay folder that does not exist yet is empty. Raises BadInput for anything that is not strictly a fact:
+    unknown fields and files, wrong units, duplicate ids.
+    """
+    layers = [_read(DATA if data is None else data)]
+    layers += [_read(overlay)] if overlay is not None and overlay.is_dir() else []
+    spellings = _merge(layers, _csv("lane_spellings.csv", Spelling), lambda row: (row.table, row.spelling))
+    formats, methods = _spelled("artifacts", "format", spellings), _spelled("evidence", "method", spellings)
+    artifacts = _merge(layers, _csv("artifacts.csv", Artifact, formats), lambda row: row.repo)
+    evidence = _merge(layers, _csv("evidence.csv", Evidence, methods), lambda row: row.id)
+    offers = _merge(layers, _csv("prices.csv", Offer), lambda offer: offer.name)
+    engines = _merge(layers, _whole("engines", Engine), lambda engine: (engine.id, engine.version))
+    return Catalog(
+        accelerators=MappingProxyType(_merge(layers, _listed("accelerator", Accelerator), lambda entry: entry.id)),
+        models=MappingProxyType(_merge(layers, _listed("model", Model), lambda entry: entry.id)),
+        artifacts=tuple(artifacts.values()),
+        offers=tuple(offers.values()),
+        engines=tuple(engines.values()),
+        evidence=tuple(evidence.values()),
+        spellings=MappingProxyType(spellings),
+        digest=_digest(layers),
+        as_of=_newest(offers.values(), artifacts.values()),
+    )
+
+
+def _newest(offers: Iterable[Offer], artifacts: Iterable[Artifact]) -> str:
+    return max([*(offer.as_of for offer in offers), *(artifact.checked or "" for artifact in artifacts)], default="")
+
+
+def lane_of(spellings: Spellings, table: str, text: str) -> Spelling:
+    """What `table` means by `text`. A lane id means itself; any other unlisted spelling raises BadInput."""
+    found = spellings.get((table, text))
+    if found is None and is_lane(text):
+        return Spelling(table=table, spelling=text, lane=text)
+    if found is None:
+        raise BadInput(f"{text!r} is no known spelling of a lane in {table}: add it to lane_spellings.csv")
+    return found
+
+
+Reader = Callable[[Layer], Iterator[tuple[str, Fact]]]
+"""From one layer to its facts of one kind, each with the place where it stands."""
+
+
+def _read(root: Path) -> Layer:
+    """The files of one folder, sorted. A TOML or CSV file that nothing reads is refused: no typo stays silent."""
+    if not root.is_dir():
+        raise BadInput("no such catalogue folder", str(root))
+    found = {path for place in PLACES for path in root.glob(place)}
+    data = {path for suffix in ("toml", "csv") for path in root.rglob(f"*.{suffix}")}
+    for stray in sorted(data - found):
+        if stray.relative_to(root).parts[0] != "truth":
+            raise BadInput(f"nothing reads this file; the catalogue reads {', '.join(PLACES)}", str(stray))
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(found)}
+
+
+def _digest(layers: list[Layer]) -> str:
+    total = hashlib.sha256()
+    for number, layer in enumerate(layers):
+        for name, content in layer.items():
+            total.update(f"{number}/{name}:{len(content)}\n".encode() + content)
+    return total.hexdigest()
+
+
+def _merge(layers: list[Layer], read: Reader[Fact], key: Callable[[Fact], Key]) -> dict[Key, Fact]:
+    """All facts of one kind: a later layer replaces an earlier one; within a layer an id stands once."""
+    merged: dict[Key, Fact] = {}
+    for layer in layers:
+        own: dict[Key, Fact] = {}
+        for place, fact in read(layer):
+            if key(fact) in own:
+                raise BadInput(f"duplicate entry {key(fact)!r}", place)
+            own[key(fact)] = fact
+        merged |= own
+    return merged
+
+
+def _listed(table: str, kind: type[Fact]) -> Reader[Fact]:
+    """`[[table]]` entries of every file in the folder `tables/`."""
+
+    def read(layer: Layer) -> Iterator[tuple[str, Fact]]:
+        for name, document in _documents(layer, f"{table}s/"):
+            rows = document.get(table)
+            if not isinstance(rows, list) or set(document) != {table}:
+                raise BadInput(
+                    f"expected [[{table}]] tables and nothing else, found {', '.join(document) or '-'}", name
+                )
+            for number, row in enumerate(rows):
+                place = f"{name}: {row.get('id', f'entry {number + 1}')}"
+                yield place, _convert(row, kind, place)
+
+    return read
+
+
+def _whole(folder: str, kind: type[Fact]) -> Reader[Fact]:
+    """One fact per file of `folder/`."""
+
+    def read(layer: Layer) -> Iterator[tuple[str, Fact]]:
+        for name, document in _documents(layer, f"{folder}/"):
+            yield name, _convert(document, kind, name)
+
+    return read
+
+
+def _documents(layer: Layer, folder: str) -> Iterator[tuple[str, Row]]:
+    for name, content in layer.items():
+        if name.startswith(folder):
+            try:
+                yield name, tomllib.loads(content.decode())
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise BadInput(f"not TOML: {error}", name) from error
+
+
+def _csv(name: str, kind: type[Fact], complete: Callable[[Row], Row] = dict) -> Reader[Fact]:
+    """One fact per line, `complete`d first. An empty cell is an absent value, or "" where a text is required."""
+
+    def read(layer: Layer) -> Iterator[tuple[str, Fact]]:
+        lines = csv.reader(io.StringIO(layer.get(name, b"").decode()))
+        header = next(lines, [])
+        texts = {field.name for field in msgspec.structs.fields(kind) if field.required and field.type is str}
+        for number, cells in enumerate(lines, start=2):
+            place = f"{name}: line {number}"
+            if len(cells) != len(header):
+                raise BadInput(f"expected {len(header)} cells, found {len(cells)}", place)
+            row: Row = {column: cell for column, cell in zip(header, cells, strict=True) if cell or column in texts}
+            yield place, _convert(complete(row), kind, place, strict=False)
+
+    return read
+
+
+def _spelled(table: str, column: str, spellings: Spellings) -> Callable[[Row], Row]:
+    """Adds lane, recipe and training as the spelling in `column` says; what the row itself states goes first."""
+
+    def complete(row: Row) -> Row:
+        found = lane_of(spellings, table, str(row.get(column, "")))
+        return {"lane": found.lane, "recipe": found.recipe, "training": found.training} | row
+
+    return complete
+
+
+def _convert(row: Row, kind: type[Fact], place: str, strict: bool = True) -> Fact:
+    try:
+        return msgspec.convert(row, kind, strict=strict, dec_hook=_quantity)
+    except msgspec.ValidationError as error:
+        message, _, field = str(error).partition(" - at `$.")
+        raise BadInput(message, f"{place}.{field.rstrip('`')}" if field else place) from error
+
+
+def _quantity(kind: type, value: object) -> Quantity:
+    if not issubclass(kind, Quantity):
+        raise NotImplementedError(kind)
+    return kind.parse(value)
+
+
+def _grouped(rows: tuple[Fact, ...], key: Callable[[Fact], str]) -> Mapping[str, tuple[Fact, ...]]:
+    groups: dict[str, list[Fact]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return MappingProxyType({name: tuple(group) for name, group in groups.items()})
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """The ids that contain `key` or look like it, as the end of an error message."""
+    lowered = {name.lower(): name for name in known}
+    inside = [name for low, name in lowered.items() if key.lower() in low][:5]
+    near = inside or [lowered[low] for low in get_close_matches(key.lower(), lowered, n=5, cutoff=0.5)]
+    return f"; nearest: {', '.join(near)}" if near else ""

@@ -1,0 +1,56 @@
+"""The application: routes, errors as documents, OpenAPI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Litestar, Response
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+
+from catalog.errors import BadInput, NotFound
+from planner.api import catalog, health, plans, schema
+from planner.settings import Settings
+from planner.store import Store
+from planner.version import VERSION
+
+LARGEST_BODY = 1 << 20
+"""Bytes; a request is a page of JSON, not an upload."""
+
+
+def create_app(settings: Settings) -> Litestar:
+    """Open the store (migrating it) and answer."""
+    store = Store(settings.database_url)
+    return Litestar(
+        route_handlers=[*plans.ROUTES, *catalog.ROUTES, health.health],
+        state=State({"settings": settings, "store": store}),
+        on_shutdown=[store.close],
+        request_max_body_size=LARGEST_BODY,
+        exception_handlers={BadInput: _bad_input, NotFound: _not_found, HTTPException: _http},
+        openapi_config=OpenAPIConfig(
+            title="Lanewise",
+            version=VERSION,
+            description="Which quantization lane to ship, on which hardware, how fast, at what cost and quality.",
+            components=schema.components(),
+            render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
+        ),
+    )
+
+
+def _bad_input(_request: Any, error: BadInput) -> Response[dict[str, str]]:
+    return Response({"detail": error.message, "path": error.path}, status_code=400)
+
+
+def _not_found(_request: Any, error: NotFound) -> Response[dict[str, str]]:
+    return Response({"detail": str(error)}, status_code=404)
+
+
+def _http(_request: Any, error: HTTPException) -> Response[dict[str, str]]:
+    where = {"path": error.extra[0]["key"]} if error.status_code == 400 and _keyed(error.extra) else {}
+    return Response({"detail": error.detail} | where, status_code=error.status_code, headers=error.headers)
+
+
+def _keyed(extra: Any) -> bool:
+    return isinstance(extra, list) and bool(extra) and "key" in extra[0]

@@ -1,0 +1,84 @@
+"""OpenAPI for documents that we decode and encode ourselves: schemas from the Structs, an example of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from litestar.openapi.spec import (
+    Components,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Reference,
+    RequestBody,
+    Schema,
+)
+
+from planner import browse
+from planner.plan import Plan
+from planner.request import Request
+
+EXAMPLE: dict[str, Any] = {
+    "model": "meta-llama/Llama-3.1-8B-Instruct",
+    "workload": {
+        "qps": 4,
+        "prompt_tokens": {"mean": 1500, "p95": 6000},
+        "output_tokens": {"mean": 300, "p95": 800},
+        "mix": {"chat": 0.6, "code": 0.4},
+    },
+    "slo": {"ttft_ms": {"p95": 1000}, "tpot_ms": {"p95": 50}},
+    "quality": {"max_loss_pct": 2.0},
+    "hardware": {"accelerators": [{"id": "l4", "count": 8}, {"id": "h100-sxm5-80", "count": 2}]},
+}
+FAULT: dict[str, Any] = {"detail": "Expected `float`, got `str`", "path": "$.workload.qps"}
+DOCUMENTS = (Request, Plan, browse.Entry)
+
+
+@dataclass
+class Given(Schema):
+    """A JSON schema that msgspec wrote, passed on as it is."""
+
+    given: dict[str, Any] = field(default_factory=dict)
+
+    def to_schema(self) -> dict[str, Any]:
+        return self.given
+
+
+def components() -> Components:
+    """`#/components/schemas/…` of every document."""
+    _, named = msgspec.json.schema_components(DOCUMENTS, ref_template="#/components/schemas/{name}")
+    faults = {"Fault": {"type": "object", "properties": {"detail": {"type": "string"}, "path": {"type": "string"}}}}
+    return Components(schemas={name: Given(given=schema) for name, schema in (named | faults).items()})
+
+
+def _json(name: str, example: dict[str, Any] | None = None) -> dict[str, OpenAPIMediaType]:
+    reference = Reference(ref=f"#/components/schemas/{name}")
+    return {"application/json": OpenAPIMediaType(schema=reference, example=example)}
+
+
+@dataclass
+class PlanOperation(Operation):
+    """POST /plan: a Request in, a Plan out, a Fault for bad input."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(content=_json("Request", EXAMPLE), required=True)
+        self.responses = {
+            "200": OpenAPIResponse(
+                description="The plan; `feasible` says whether anything fits", content=_json("Plan")
+            ),
+            "400": OpenAPIResponse(description="Bad input, with the path of the fault", content=_json("Fault", FAULT)),
+            "413": OpenAPIResponse(description="The body is larger than 1 MiB", content=_json("Fault")),
+        }
+
+
+@dataclass
+class StoredPlanOperation(Operation):
+    """GET /plans/{id}: a Plan out."""
+
+    def __post_init__(self) -> None:
+        self.responses = {
+            "200": OpenAPIResponse(description="The plan as it was answered", content=_json("Plan")),
+            "404": OpenAPIResponse(description="No such plan", content=_json("Fault")),
+        }

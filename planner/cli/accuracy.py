@@ -1,0 +1,47 @@
+"""`lanewise predict` and `lanewise accuracy`: estimates for published measurements, and how far off they are."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from planner.cli.common import Commands
+
+KINDS = ("speed", "memory")
+
+
+def add_to(commands: Commands) -> None:
+    """Declare `predict` and `accuracy`."""
+    predict = commands.add_parser(
+        "predict",
+        help="predict the rows of a measurement file without looking at the measured values",
+        description="Read IN.csv, write id,predicted,p10,p90,refused to OUT.csv in the same order.",
+    )
+    predict.add_argument("kind", choices=KINDS)
+    predict.add_argument("--truth", type=Path, required=True, metavar="IN.csv", help="rows to predict")
+    predict.add_argument("--out", type=Path, required=True, metavar="OUT.csv", help="where the predictions go")
+    predict.set_defaults(run=run_predict)
+    accuracy = commands.add_parser(
+        "accuracy",
+        help="compare predictions with published measurements",
+        description="Print the error of the predictions, over the shipped measurements or over IN.csv.",
+    )
+    accuracy.add_argument("kind", choices=KINDS)
+    accuracy.add_argument("--truth", type=Path, metavar="IN.csv", help="measurements to compare with")
+    accuracy.set_defaults(run=run_accuracy)
+
+
+def run_predict(arguments: argparse.Namespace) -> int:
+    """Write the predictions."""
+    from planner import predict
+
+    predict.run(arguments.kind, arguments.truth, arguments.out)
+    return 0
+
+
+def run_accuracy(arguments: argparse.Namespace) -> int:
+    """Print the board."""
+    from planner import accuracy
+
+    accuracy.run(arguments.kind, arguments.truth)
+    return 0

@@ -1,0 +1,91 @@
+"""`lanewise catalog`: look things up, see where every value comes from, add an entry of one's own."""
+
+from __future__ import annotations
+
+import argparse
+
+from planner.cli.common import Commands, write_document
+
+KINDS = {
+    "accelerators": "devices with memory, bandwidth, dense rates and cheapest offer",
+    "models": "model architectures",
+    "artifacts": "published quantized checkpoints",
+    "prices": "cloud offers",
+    "doubts": "values that no source confirms yet",
+}
+
+
+def add_to(commands: Commands) -> None:
+    """Declare `catalog` and its sub-commands."""
+    catalog = commands.add_parser(
+        "catalog", help="what Lanewise knows, with sources", description="Look into the catalogue, or add to it."
+    )
+    catalog.set_defaults(run=run_counts)
+    actions = catalog.add_subparsers(title="actions", metavar="ACTION")
+    for kind, what in KINDS.items():
+        listing = actions.add_parser(kind, help=what, description=f"List {what}.")
+        listing.add_argument("query", nargs="*", metavar="QUERY", help="words that must all occur")
+        listing.add_argument("--json", action="store_true", help="print one JSON document")
+        listing.set_defaults(run=run_list, kind=kind)
+    show = actions.add_parser("show", help="one entry, every field with its source", description="Show one entry.")
+    show.add_argument("id", metavar="ID", help="accelerator key, model id, artefact repository or offer name")
+    show.add_argument("--json", action="store_true", help="print one JSON document")
+    show.set_defaults(run=run_show)
+    add = actions.add_parser(
+        "add",
+        help="add a model of your own",
+        description="Read a model's headers and keep it in LANEWISE_CATALOG_DIR; a fine-tune inherits its base's "
+        "evidence and artefacts by tensor shapes, marked `inherited`.",
+    )
+    add.add_argument("source", metavar="REPO|DIR|FILE", help="hub id, local folder, or .gguf file")
+    add.set_defaults(run=run_add)
+
+
+def run_counts(_arguments: argparse.Namespace) -> int:
+    """Print how much the catalogue knows."""
+    from planner import browse, report, service, settings
+
+    report.show_counts(browse.counts(service.catalogue(settings.from_environment())))
+    return 0
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Print the entries of one kind."""
+    from planner import browse, service, settings
+
+    found = browse.lines(service.catalogue(settings.from_environment()), arguments.kind, " ".join(arguments.query))
+    if arguments.json:
+        write_document(service.encode(found))
+        return 0
+    from planner import report
+
+    report.show_lines(arguments.kind, found)
+    return 0
+
+
+def run_show(arguments: argparse.Namespace) -> int:
+    """Print one entry."""
+    from planner import browse, service, settings
+
+    entry = browse.show(service.catalogue(settings.from_environment()), arguments.id)
+    if arguments.json:
+        write_document(service.encode(entry))
+        return 0
+    from planner import report
+
+    report.show_entry(entry)
+    return 0
+
+
+def run_add(arguments: argparse.Namespace) -> int:
+    """Write a user entry and say where."""
+    from catalog import overlay
+    from planner import service, settings
+    from probes import models
+
+    own = settings.from_environment()
+    catalog = service.catalogue(own)
+    model = models.read(arguments.source, catalog.models)
+    written = overlay.add(model, own.catalog_dir)
+    print(f"{model.id}: {written}")
+    return 0

@@ -1,0 +1,204 @@
+"""`lanewise plan`: a request from a file, from stdin or from flags; an answer for people or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from catalog.errors import BadInput, Unsupported
+from planner.cli.common import Commands, number, write_document
+
+EXAMPLES = """examples:
+  lanewise plan examples/support-chat.toml --out launch
+  lanewise plan --model Qwen/Qwen3-8B --qps 4 --on l4:4 --on h100-sxm5-80:1
+  lanewise plan request.toml --qps 12 --json     flags replace what the file says"""
+
+
+def add_to(commands: Commands) -> None:
+    """Declare `plan` and its flags."""
+    plan = commands.add_parser(
+        "plan",
+        help="which lane, engine and hardware to ship, how fast, at what cost and quality",
+        description="Plan one deployment. Give a request file (TOML or JSON, `-` for stdin), flags, or both.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    plan.add_argument("request", nargs="?", metavar="REQUEST", help="request file: .toml, .json, or - for stdin")
+    _add_workload(plan.add_argument_group("workload"))
+    _add_hardware(plan.add_argument_group("hardware and money"))
+    _add_limits(plan.add_argument_group("objectives"))
+    answer = plan.add_argument_group("answer")
+    answer.add_argument("--json", action="store_true", help="print the plan as one JSON document")
+    answer.add_argument("--explain", action="store_true", help="print how every number was made, and all findings")
+    answer.add_argument("--out", type=Path, metavar="DIR", help="write the launch files of the choice into DIR")
+    plan.set_defaults(run=run)
+
+
+def _add_workload(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--model", help="catalogue or hub id, a local folder, or a .gguf file")
+    group.add_argument("--qps", type=number, help="peak requests per second")
+    group.add_argument("--users", type=number, help="concurrent users (closed loop), instead of --qps")
+    group.add_argument("--prompt", type=number, metavar="TOKENS", help="mean prompt length")
+    group.add_argument("--output", type=number, metavar="TOKENS", help="mean answer length")
+    group.add_argument("--context", type=int, metavar="TOKENS", help="longest context to serve")
+    group.add_argument("--mix", metavar="FAMILY=SHARE,…", help="what is asked, for example code=0.4,chat=0.6")
+
+
+def _add_hardware(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--on",
+        action="append",
+        metavar="ACCELERATOR[:COUNT]",
+        help="what you have (COUNT at most, default 1); repeat for alternatives",
+    )
+    group.add_argument("--any", action="store_true", help="whatever is cheapest among the catalogue's offers")
+    group.add_argument("--here", action="store_true", help="this machine (comes with `lanewise probe`, not yet there)")
+    group.add_argument("--usd-per-month", type=number, metavar="USD", help="budget")
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    for flag, what in (("ttft", "time to first token"), ("tpot", "time per output token"), ("e2e", "whole answer")):
+        group.add_argument(f"--{flag}-p95-ms", type=number, metavar="MS", help=f"{what}, 95th percentile")
+    group.add_argument("--max-loss", type=number, metavar="PERCENT", help="tolerated quality loss")
+    group.add_argument("--objective", choices=("cost", "latency", "quality", "energy"), help="what to minimise")
+    group.add_argument("--lanes", metavar="LANE,…", help="only these lanes, for example fp8,awq-int4,gguf:Q4_K_M")
+    group.add_argument("--engines", metavar="ENGINE,…", help="only these engines, for example vllm")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, answer, write the launch files; 3 when nothing is feasible."""
+    from planner import request, service, settings
+
+    data, kind = _request(arguments)
+    own = settings.from_environment()
+    plan = service.make_plan(request.decode(data, kind), own)
+    written: tuple[Path, ...] = ()
+    if arguments.out and plan.feasible:
+        from planner import render
+
+        written = render.write(arguments.out, service.launch_files(plan, own))
+    if arguments.json:
+        write_document(service.encode(plan))
+    else:
+        from planner import report
+
+        report.show(plan, explain=arguments.explain, written=written)
+    return 0 if plan.feasible else 3
+
+
+Kind = Literal["json", "toml"]
+
+
+def _request(arguments: argparse.Namespace) -> tuple[bytes, Kind]:
+    """The request as bytes: the file as it stands, or with the flags laid over it."""
+    flags = from_flags(arguments)
+    if arguments.request is None:
+        if "model" not in flags:
+            raise BadInput("give a request file or --model", "$.model")
+        return msgspec.json.encode(flags), "json"
+    data, kind = _read(arguments.request)
+    if not flags:
+        return data, kind
+    return msgspec.json.encode(_merged(_parsed(data, kind, arguments.request), flags)), "json"
+
+
+def _read(source: str) -> tuple[bytes, Kind]:
+    if source == "-":
+        data = sys.stdin.buffer.read()
+        return data, "json" if data.lstrip().startswith(b"{") else "toml"
+    path = Path(source)
+    if path.suffix not in {".toml", ".json"}:
+        raise BadInput("a request file ends in .toml or .json", source)
+    try:
+        return path.read_bytes(), "json" if path.suffix == ".json" else "toml"
+    except OSError as error:
+        raise BadInput(f"cannot read the request: {error.strerror}", source) from error
+
+
+def _parsed(data: bytes, kind: Kind, source: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(data, type=dict) if kind == "json" else msgspec.toml.decode(data, type=dict)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"not {kind.upper()}: {error}", source) from error
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` wins, key by key; hardware and rate are alternatives, so a new one replaces the old one whole."""
+    merged = dict(under)
+    for key, value in over.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict) and key not in {"hardware", "mix"}
+        merged[key] = _merged(merged[key], value) if nested else value
+    if "qps" in over or "users" in over:
+        for rate in {"qps", "qps_mean", "users", "batch", "trace"} - over.keys():
+            merged.pop(rate, None)
+    return merged
+
+
+def from_flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The request that the flags spell, without the parts that were not given."""
+    workload = {
+        "qps": arguments.qps,
+        "users": arguments.users,
+        "prompt_tokens": _mean(arguments.prompt),
+        "output_tokens": _mean(arguments.output),
+        "context_tokens_max": arguments.context,
+        "mix": _mix(arguments.mix) if arguments.mix else None,
+    }
+    slo = {f"{name}_ms": _p95(getattr(arguments, f"{name}_p95_ms")) for name in ("ttft", "tpot", "e2e")}
+    flags = {
+        "model": arguments.model,
+        "workload": _given(workload),
+        "slo": _given(slo),
+        "quality": _given({"max_loss_pct": arguments.max_loss}),
+        "hardware": _hardware(arguments),
+        "budget": _given({"usd_per_month": arguments.usd_per_month}),
+        "objective": arguments.objective,
+        "lanes": _list(arguments.lanes),
+        "engines": _list(arguments.engines),
+    }
+    return _given(flags)
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None and value != {}}
+
+
+def _mean(tokens: float | None) -> dict[str, float] | None:
+    return None if tokens is None else {"mean": tokens}
+
+
+def _p95(milliseconds: float | None) -> dict[str, float] | None:
+    return None if milliseconds is None else {"p95": milliseconds}
+
+
+def _list(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _mix(text: str) -> dict[str, float]:
+    shares = dict(part.partition("=")[::2] for part in text.split(","))
+    try:
+        return {family.strip(): float(share) for family, share in shares.items()}
+    except ValueError as error:
+        raise BadInput(f"expected FAMILY=SHARE,… with numbers, got {text!r}", "--mix") from error
+
+
+def _hardware(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    if arguments.here:
+        raise Unsupported("planning for this machine needs its probe, which comes with `lanewise probe`", "--here")
+    if arguments.on and arguments.any:
+        raise BadInput("name accelerators or ask for any, not both", "--any")
+    if arguments.any:
+        return {"any": {}}
+    return {"accelerators": [_accelerator(text) for text in arguments.on]} if arguments.on else None
+
+
+def _accelerator(text: str) -> dict[str, Any]:
+    name, colon, count = text.partition(":")
+    if colon and not count.isdecimal():
+        raise BadInput(f"expected ACCELERATOR or ACCELERATOR:COUNT, got {text!r}", "--on")
+    return {"id": name, "count": int(count) if colon else 1}

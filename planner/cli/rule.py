@@ -1,0 +1,31 @@
+"""`lanewise rule`: what a rule says and why, from the docstring of the function that applies it."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+
+from catalog.errors import NotFound
+from planner.cli.common import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare `rule`."""
+    rule = commands.add_parser("rule", help="the rules and their reasons", description="List the rules, or print one.")
+    rule.add_argument("code", nargs="?", metavar="CODE", help="code of one rule, as findings name it")
+    rule.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """One line per rule, or one rule in full."""
+    from planner import rules
+
+    if arguments.code is None:
+        for rule in sorted(rules.RULES, key=lambda rule: rule.code):
+            print(f"{rule.code}  {rule.effect:<7} {inspect.cleandoc(rule.page).splitlines()[0]}")
+        return 0
+    found = rules.BY_CODE.get(arguments.code.upper())
+    if found is None:
+        raise NotFound(f"no rule has the code {arguments.code!r}; `lanewise rule` lists them")
+    print(f"{found.code} ({found.effect})\n\n{inspect.cleandoc(found.page)}")
+    return 0

@@ -1,0 +1,123 @@
+"""llama.cpp: a candidate as `llama-server`. Its parser takes `--flag value` only, and the next word whatever it is.
+
+Slots are kept apart (`--parallel N` without `--kv-unified`): the plan promises `max_model_len` to each of
+`max_num_seqs` requests at once, so the context is their product and no request can evict another.
+The plan has decided layers, context and slots, so `--fit` is off: a machine that is too small fails at start.
+"""
+
+from __future__ import annotations
+
+from catalog.engine import Engine
+from catalog.errors import BadInput, Unsupported
+from planner.launch import (
+    Launch,
+    LaunchOptions,
+    Value,
+    devices_per_replica,
+    named,
+    serving_pool,
+)
+from planner.plan import Candidate, Pool
+
+PORT = 8080
+CONTEXT_STEP = 256
+"""Contexts are padded to this many cells (llama-context.cpp:292-304)."""
+PHYSICAL_BATCH = 512
+"""Default `--ubatch-size`: tokens computed at once; the compute buffer grows with it."""
+EVERY_LAYER = 999
+PINNED_BY = {"ggml-cuda": "CUDA_VISIBLE_DEVICES", "ggml-hip": "HIP_VISIBLE_DEVICES",
+             "ggml-vulkan": "GGML_VK_VISIBLE_DEVICES"}  # fmt: skip
+
+
+def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Launch:
+    """`llama-server` for one replica of `candidate`. Raises Unsupported for flags this version does not have."""
+    pool = serving_pool(candidate)
+    if not candidate.lane.startswith("gguf:"):
+        raise Unsupported(f"llama.cpp serves GGUF files, not {candidate.lane}", "$.choice.lane")
+    source, model = _weights(candidate, options)
+    served = named(options.served_name or options.model, "$.launch.served_name")
+    alias = _no_comma(served, "$.launch.served_name")
+    names = {source: model, "--alias": alias, "--host": named(options.host, "$.launch.host")}
+    if options.adapters:
+        names["--lora"] = ",".join(_no_comma(adapter.path, "$.launch.adapters") for adapter in options.adapters)
+    settings = _settings(candidate, pool) | ({"offline": True} if options.air_gapped else {})
+    for flag in (*names, *(f"--{name}" for name in settings), "--port"):
+        engine.flag(flag)
+    return Launch(
+        target="llamacpp",
+        program=("llama-server", *(word for pair in names.items() for word in pair)),
+        settings=settings,
+        env={},
+        model=model,
+        revision=None,
+        served_name=served,
+        host=options.host,
+        port=_port(options.port),
+        replicas=pool.replicas,
+        devices_per_replica=devices_per_replica(pool),
+        device_variable=PINNED_BY.get(candidate.kernel),
+    )
+
+
+def file_type(candidate: Candidate) -> str:
+    """The llama.cpp type after the colon: Q4_K_M of `gguf:Q4_K_M`."""
+    return candidate.lane.partition(":")[2]
+
+
+def made_file(candidate: Candidate, options: LaunchOptions) -> str:
+    """Where the README's recipe writes a file that has to be made."""
+    return f"./{options.model.rstrip('/').rpartition('/')[2]}-{file_type(candidate)}.gguf"
+
+
+def _weights(candidate: Candidate, options: LaunchOptions) -> tuple[str, str]:
+    """The flag that names the weights, and its value: a file here, or a repository and its type."""
+    if options.model_path is not None:
+        return "--model", named(options.model_path, "$.launch.model_path")
+    if candidate.artifact is not None:
+        return "--hf-repo", f"{named(candidate.artifact.repo, '$.choice.artifact.repo')}:{file_type(candidate)}"
+    if options.model.endswith(".gguf"):
+        return "--model", named(options.model, "$.model")
+    return "--model", named(made_file(candidate, options), "$.model")
+
+
+def _settings(candidate: Candidate, pool: Pool) -> dict[str, Value]:
+    """The plan's own numbers under llama-server's names."""
+    chosen = pool.settings
+    if chosen.speculative is not None:
+        raise Unsupported("speculative decoding under llama.cpp is not planned yet", "$.choice.settings.speculative")
+    if pool.tensor_parallel > 1 or pool.data_parallel > 1:
+        raise Unsupported("llama.cpp splits layers over devices: pipeline_parallel alone", "$.choice.pools")
+    per_slot = -(-chosen.max_model_len // CONTEXT_STEP) * CONTEXT_STEP
+    settings: dict[str, Value] = {
+        "ctx-size": per_slot * chosen.max_num_seqs,
+        "parallel": chosen.max_num_seqs,
+        "batch-size": chosen.max_num_batched_tokens,
+        "ubatch-size": min(PHYSICAL_BATCH, chosen.max_num_batched_tokens),
+        "cache-type-k": candidate.kv_cache_dtype,
+        "cache-type-v": candidate.kv_cache_dtype,
+        "flash-attn": "on",
+        "fit": "off",
+    }
+    return settings | _placement(candidate, pool.pipeline_parallel) | {"metrics": True}
+
+
+def _placement(candidate: Candidate, devices: int) -> dict[str, Value]:
+    """Which layers go where: all of them on the plan's devices, and nothing on devices it did not count."""
+    if candidate.kernel == "ggml-cpu":
+        return {"device": "none", "n-gpu-layers": 0}
+    if devices == 1:
+        return {"n-gpu-layers": EVERY_LAYER, "split-mode": "none"}
+    return {"n-gpu-layers": EVERY_LAYER, "split-mode": "layer", "tensor-split": ",".join(["1"] * devices)}
+
+
+def _no_comma(text: str, path: str) -> str:
+    """llama-server splits aliases and adapters at commas, with CSV quotes, and offers no escape."""
+    if "," in text or '"' in text:
+        raise BadInput(f"llama-server cannot take a comma or a double quote here, found {text!r}", path)
+    return named(text, path)
+
+
+def _port(port: int | None) -> int:
+    if port is not None and not 1 <= port <= 65535:
+        raise BadInput(f"expected a port from 1 to 65535, found {port}", "$.launch.port")
+    return PORT if port is None else port

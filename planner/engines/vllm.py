@@ -1,0 +1,144 @@
+"""vLLM: a candidate as `vllm serve`. Numbers go to the config file; names that users chose go to the command line.
+
+`--flag=value` is used for names because vLLM's parser would read a name with a leading dash as another flag.
+Checkpoints that are already quantized get no `--quantization`: vLLM reads it from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+
+from catalog.engine import Engine
+from catalog.errors import BadInput, Unsupported
+from planner.launch import (
+    Launch,
+    LaunchOptions,
+    Value,
+    devices_per_replica,
+    named,
+    opened,
+    serving_pool,
+)
+from planner.plan import Candidate, Pool
+
+PORT = 8000
+DTYPE = {"bf16": "bfloat16", "fp16": "float16"}
+"""Lanes that fix the number format; the others follow the checkpoint (on Turing vLLM then takes float16)."""
+ONLINE = {"fp8-online": "fp8_per_channel", "fp8-dynamic": "fp8_per_channel", "fp8-static": "fp8_per_tensor",
+          "fp8-block": "fp8_per_block", "mxfp4": "mxfp4"}  # fmt: skip
+"""Recipe -> `--quantization`, for weights that vLLM quantizes while loading."""
+
+
+def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Launch:
+    """`vllm serve` for one replica of `candidate`. Raises Unsupported for flags this version does not have."""
+    pool = serving_pool(candidate)
+    model, revision = _weights(candidate, options)
+    served = named(options.served_name or options.model, "$.launch.served_name")
+    names = {"revision": revision, "served-model-name": served, "host": named(options.host, "$.launch.host")}
+    words = [f"--{flag}={value}" for flag, value in names.items() if value is not None]
+    adapters = [_adapter(adapter.name, adapter.path) for adapter in options.adapters]
+    words += ["--lora-modules", *adapters] if adapters else []
+    settings = _settings(candidate, pool) | _lora(options)
+    for flag in (*names, *settings, *(["lora-modules"] if adapters else []), "config", "port"):
+        engine.flag(f"--{flag}")
+    return Launch(
+        target="vllm",
+        program=("vllm", "serve", opened(model), *words),
+        settings=settings,
+        env=_environment(candidate, options),
+        model=opened(model),
+        revision=revision,
+        served_name=served,
+        host=options.host,
+        port=_port(options.port),
+        replicas=pool.replicas,
+        devices_per_replica=devices_per_replica(pool),
+        device_variable="CUDA_VISIBLE_DEVICES",
+    )
+
+
+def quantization(candidate: Candidate) -> str | None:
+    """The `--quantization` of weights that are quantized while loading; None for everything already quantized."""
+    if not candidate.recipe.online:
+        return None
+    if candidate.make is not None and candidate.make.tool == "vllm":
+        return candidate.make.scheme
+    if candidate.recipe.name not in ONLINE:
+        raise Unsupported(f"vLLM quantizes {candidate.recipe.name} not while loading", "$.choice.recipe")
+    return ONLINE[candidate.recipe.name]
+
+
+def made_folder(candidate: Candidate, options: LaunchOptions) -> str:
+    """Where the README's recipe writes a checkpoint that has to be made."""
+    return f"./{options.model.rstrip('/').rpartition('/')[2]}-{candidate.recipe.name}"
+
+
+def _weights(candidate: Candidate, options: LaunchOptions) -> tuple[str, str | None]:
+    """What vLLM opens, and at which revision."""
+    if options.model_path is not None:
+        return named(options.model_path, "$.launch.model_path"), None
+    if candidate.artifact is not None:
+        return named(candidate.artifact.repo, "$.choice.artifact.repo"), candidate.artifact.revision
+    if candidate.make is not None and candidate.make.tool not in ("vllm", "none"):
+        return named(made_folder(candidate, options), "$.model"), None
+    return named(options.model, "$.model"), options.revision
+
+
+def _settings(candidate: Candidate, pool: Pool) -> dict[str, Value]:
+    """The plan's own numbers under vLLM's names; what equals the default of every version is left out."""
+    chosen = pool.settings
+    settings: dict[str, Value | None] = {
+        "dtype": DTYPE.get(candidate.lane, "auto"),
+        "quantization": quantization(candidate),
+        "max-model-len": chosen.max_model_len,
+        "max-num-seqs": chosen.max_num_seqs,
+        "max-num-batched-tokens": chosen.max_num_batched_tokens,
+        "gpu-memory-utilization": chosen.gpu_memory_utilization,
+        "kv-cache-dtype": candidate.kv_cache_dtype,
+        "tensor-parallel-size": pool.tensor_parallel,
+        "pipeline-parallel-size": pool.pipeline_parallel,
+        "data-parallel-size": pool.data_parallel if pool.data_parallel > 1 else None,
+        "enable-expert-parallel": True if pool.expert_parallel > 1 else None,
+        "speculative-config": _speculation(chosen.speculative),
+    }
+    return {flag: value for flag, value in settings.items() if value is not None}
+
+
+def _speculation(text: str | None) -> dict[str, object] | None:
+    """vLLM takes speculative decoding as one JSON object."""
+    if text is None:
+        return None
+    try:
+        config = json.loads(text)
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise BadInput(f"expected a JSON object as vLLM's --speculative-config, found {text!r}", "$.choice.settings")
+    return config
+
+
+def _lora(options: LaunchOptions) -> dict[str, Value]:
+    if not options.adapters:
+        return {}
+    return {"enable-lora": True, "max-loras": len(options.adapters), "max-lora-rank": options.max_lora_rank}
+
+
+def _adapter(name: str, path: str) -> str:
+    """The JSON form, because `name=path` is cut at the first `=` of either."""
+    return json.dumps({"name": named(name, "$.launch.adapters"), "path": named(path, "$.launch.adapters")})
+
+
+def _environment(candidate: Candidate, options: LaunchOptions) -> dict[str, str]:
+    env: dict[str, str] = {}
+    if options.air_gapped:
+        env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if candidate.kernel.startswith("aiter-"):
+        env["VLLM_ROCM_USE_AITER"] = "1"
+    return env
+
+
+def _port(port: int | None) -> int:
+    """vLLM refuses ports below 1024 (vllm 0.33.0 utils/argparse_utils.py check_port)."""
+    if port is not None and not 1024 <= port <= 65535:
+        raise BadInput(f"expected a port from 1024 to 65535, found {port}", "$.launch.port")
+    return PORT if port is None else port

@@ -1,0 +1,84 @@
+"""INT4 weights with 16-bit activations: AWQ, GPTQ and compressed-tensors checkpoints."""
+
+from __future__ import annotations
+
+from planner.lanes.lane import Lane, Method, blocks, made
+from planner.plan import Recipe
+
+GROUP = 128
+
+
+def _awq(rows: int, columns: int) -> float:
+    """AutoAWQ "gemm": packed words, 4-bit zero points and fp16 scales per group (shapes of vLLM auto_awq.py)."""
+    return rows * columns / 2 + blocks(columns, GROUP) * (rows / 2 + 2.0 * rows)
+
+
+def _gptq(rows: int, columns: int) -> float:
+    """AutoGPTQ: as AWQ, and a 4-byte group index per input (shapes of vLLM auto_gptq.py)."""
+    return rows * columns / 2 + blocks(columns, GROUP) * (rows / 2 + 2.0 * rows) + 4.0 * columns
+
+
+def _packed_symmetric(rows: int, columns: int) -> float:
+    """Packed words, a 16-bit scale per group, a shape of 16 bytes (compressed-tensors W4A16, exact)."""
+    return 4.0 * rows * blocks(columns * 4, 32) + 2.0 * rows * blocks(columns, GROUP) + 16
+
+
+def _packed_groups_of_32(rows: int, columns: int) -> float:
+    """The same with groups of 32 (Kimi-K2.5 and later: W4A16 g32 QAT experts)."""
+    return 4.0 * rows * blocks(columns * 4, 32) + 2.0 * rows * blocks(columns, 32) + 16
+
+
+AWQ = Lane(
+    id="awq-int4",
+    family="4-bit integer",
+    bits=4.156,
+    methods=(
+        Method(
+            recipe=made("awq", "AWQ", symmetric=False, group_size=GROUP),
+            matrix_bytes=_awq,
+            tool="llm-compressor",
+            scheme="W4A16_ASYM",
+        ),
+    ),
+    asks="memory or single-stream latency is the limit and the work is chat-like",
+)
+GPTQ = Lane(
+    id="gptq-int4",
+    family="4-bit integer",
+    bits=4.156,
+    methods=(
+        Method(
+            recipe=made("gptq", "GPTQ", symmetric=True, group_size=GROUP),
+            matrix_bytes=_gptq,
+            tool="llm-compressor",
+            scheme="W4A16",
+        ),
+    ),
+    asks="a GPTQ checkpoint is already published and its quality suffices",
+)
+W4A16 = Lane(
+    id="w4a16",
+    family="4-bit integer",
+    bits=4.125,
+    methods=(
+        Method(
+            recipe=made("gptq", "GPTQ", symmetric=True, group_size=GROUP),
+            matrix_bytes=_packed_symmetric,
+            tool="llm-compressor",
+            scheme="W4A16",
+        ),
+        Method(
+            recipe=made("autoround", "AutoRound", symmetric=True, group_size=GROUP),
+            matrix_bytes=_packed_symmetric,
+            tool="llm-compressor",
+            scheme="W4A16",
+        ),
+        Method(
+            recipe=Recipe(name="qat", algorithm="QAT", training="qat", symmetric=True, group_size=32),
+            matrix_bytes=_packed_groups_of_32,
+            tool="none",
+            scheme="W4A16",
+        ),
+    ),
+    asks="as AWQ and GPTQ, in the format that llm-compressor writes and vLLM loads without conversion",
+)

@@ -1,0 +1,201 @@
+"""Launch files: a candidate and the user's choices as scripts, configuration and a README.
+
+Templates hold layout only. Every string that a user, a request or a repository chose passes one explicit filter:
+`sh` (one word of a shell script), `yaml` (one scalar or object), `code` (one inert span of Markdown) or `prose`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from msgspec import Struct
+
+from catalog.engine import Engine
+from planner import engines, resources
+from planner.engines import llamacpp, vllm
+from planner.launch import Launch, LaunchOptions, serving_pool, target_of
+from planner.plan import Candidate, Estimate, Finding, LaunchFile, Plan, Tie
+
+GIB = 1024**3
+AT_HAND = "The weights are already on the serving machine."
+
+
+class Reasons(Struct, frozen=True, kw_only=True):
+    """What a plan says around its choice; printed in the README."""
+
+    plan_id: str = ""
+    findings: tuple[Finding, ...] = ()
+    tie: tuple[Tie, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, plan: Plan) -> Reasons:
+        return cls(plan_id=plan.id, findings=plan.findings, tie=plan.tie, sources=plan.sources)
+
+
+def files(
+    candidate: Candidate, engine: Engine, options: LaunchOptions, reasons: Reasons | None = None
+) -> tuple[tuple[LaunchFile, bytes], ...]:
+    """Every launch file of `candidate`, in UTF-8. Raises Unsupported and BadInput as `engines.launch` does."""
+    launch = engines.launch(candidate, engine, options)
+    context = {
+        "launch": launch,
+        "candidate": candidate,
+        "engine": engine,
+        "options": options,
+        "pool": serving_pool(candidate),
+        "reasons": reasons or Reasons(),
+        "obtain": obtaining(candidate, launch, options),
+    }
+    target = target_of(candidate.engine)
+    return tuple(
+        (file, _templates().get_template(f"{file.target}/{file.name}.j2").render(context).encode())
+        for file in target.launch_files()
+    )
+
+
+def write(folder: Path, rendered: tuple[tuple[LaunchFile, bytes], ...]) -> tuple[Path, ...]:
+    """Put the files under `folder`/<target>/; scripts become executable. Returns the paths in order."""
+    paths = []
+    for file, content in rendered:
+        path = folder / file.target / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755 if file.executable else 0o644)
+        paths.append(path)
+    return tuple(paths)
+
+
+class Obtain(Struct, frozen=True, kw_only=True):
+    """How the weights get onto the machine: commands for a shell, or a Python recipe, and one sentence."""
+
+    because: str
+    commands: tuple[tuple[str, ...], ...] = ()
+    python: tuple[str, ...] = ()
+
+
+def obtaining(candidate: Candidate, launch: Launch, options: LaunchOptions) -> Obtain:
+    """Download, quantize, or nothing to do."""
+    if options.model_path is not None:
+        return Obtain(because=AT_HAND)
+    if candidate.artifact is not None:
+        revision = ("--revision", candidate.artifact.revision) if candidate.artifact.revision else ()
+        chosen = ("--include", f"*{llamacpp.file_type(candidate)}*") if candidate.engine == "llama.cpp" else ()
+        command = ("hf", "download", *revision, *chosen, *_last_word(candidate.artifact.repo))
+        return Obtain(because=f"Published by {candidate.artifact.publisher}.", commands=(command,))
+    if candidate.make is not None and candidate.make.tool == "llama-quantize":
+        return _llama_quantize(candidate, launch, options)
+    if candidate.make is not None and candidate.make.tool == "llm-compressor":
+        return Obtain(because=candidate.make.because, python=_llm_compressor(candidate, options))
+    if options.model.startswith((".", "/", "~")) or options.model.endswith(".gguf"):
+        return Obtain(because=AT_HAND)
+    revision = ("--revision", options.revision) if options.revision else ()
+    because = (
+        "The engine quantizes the original while it loads." if candidate.recipe.online else "The original weights."
+    )
+    return Obtain(because=because, commands=(("hf", "download", *revision, *_last_word(options.model)),))
+
+
+def _last_word(name: str) -> tuple[str, ...]:
+    """A positional argument that cannot be read as a flag."""
+    return ("--", name) if name.startswith("-") else (name,)
+
+
+def _llama_quantize(candidate: Candidate, launch: Launch, options: LaunchOptions) -> Obtain:
+    """Download, convert to 16 bits, quantize: llama.cpp's own three tools."""
+    kind, original = llamacpp.file_type(candidate), "./original-f16.gguf"
+    return Obtain(
+        because=candidate.make.because if candidate.make else "",
+        commands=(
+            ("hf", "download", "--local-dir", "./original", *_last_word(options.model)),
+            ("python", "convert_hf_to_gguf.py", "./original", "--outtype", "f16", "--outfile", original),
+            ("llama-quantize", original, launch.model, kind),
+        ),
+    )
+
+
+def _llm_compressor(candidate: Candidate, options: LaunchOptions) -> tuple[str, ...]:
+    """A recipe for llm-compressor 0.14: AWQ is a transform before the quantizer; lm_head must be left out by name."""
+    scheme, algorithm = candidate.make.scheme if candidate.make else "", candidate.recipe.algorithm.lower()
+    quantizer = f'targets="Linear", scheme={scheme!r}, ignore=["lm_head", "re:.*mlp.gate$"])'
+    steps = {
+        "awq": f"[AWQModifier(), QuantizationModifier({quantizer}]",
+        "gptq": f"[GPTQModifier({quantizer}]",
+    }
+    needs_text = algorithm in steps or scheme in ("FP8", "NVFP4")
+    sample = ', dataset="open_platypus", num_calibration_samples=512, max_seq_length=2048' if needs_text else ""
+    return (
+        "from llmcompressor import oneshot",
+        "from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModifier",
+        *(("from llmcompressor.modifiers.transform.awq import AWQModifier",) if algorithm == "awq" else ()),
+        f"recipe = {steps.get(algorithm, f'[QuantizationModifier({quantizer}]')}",
+        f"oneshot(model={options.model!r}, recipe=recipe{sample}, "
+        f"output_dir={vllm.made_folder(candidate, options)!r})",
+    )
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(resources.templates()),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - shell, YAML and Markdown, never HTML: each value names its own filter
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "sh": shlex.quote,
+        "words": lambda command: " ".join(map(shlex.quote, command)),
+        "yaml": yaml_value,
+        "code": code_span,
+        "prose": prose,
+        "amount": amount,
+        "fence": fence,
+    }
+    return environment
+
+
+def yaml_value(value: object) -> str:
+    """One value as YAML: JSON is YAML and quotes every string, but YAML knows no surrogate pairs."""
+    return re.sub(r"\\ud[89ab]..\\ud[c-f]..", _one_escape, json.dumps(value))
+
+
+def _one_escape(pair: re.Match[str]) -> str:
+    letter: str = json.loads(f'"{pair[0]}"')
+    return f"\\U{ord(letter):08x}"
+
+
+def fence(texts: object) -> str:
+    """A Markdown fence that nothing inside can close."""
+    return "`" * (1 + max((len(run) for run in re.findall("`+", str(texts))), default=2))
+
+
+def code_span(text: object) -> str:
+    """Text as one Markdown code span: control characters become escapes, the fence is longer than any run inside."""
+    plain = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", plain)), default=0))
+    pad = " " if plain.startswith("`") or plain.endswith("`") else ""
+    return f"{fence}{pad}{plain}{pad}{fence}"
+
+
+def prose(text: str) -> str:
+    """A sentence of ours that may quote foreign words: one line, without Markdown or HTML of its own."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", line)
+
+
+def amount(estimate: Estimate) -> str:
+    """Value and 80 % interval for people: bytes as GiB, times below ten seconds as milliseconds."""
+    scale, unit = 1.0, estimate.unit
+    if unit == "B":
+        scale, unit = 1 / GIB, "GiB"
+    elif unit == "s" and abs(estimate.value) < 10:
+        scale, unit = 1000.0, "ms"
+    value, low, high = (f"{number * scale:.4g}" for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value} {unit} ({low} to {high})"

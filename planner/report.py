@@ -1,0 +1,313 @@
+"""The answer for people, in the terminal. Layout only: every number comes from the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from planner.browse import Entry, Kind, Line
+from planner.plan import Candidate, Estimate, Finding, Plan, Refused, WayOut
+
+WIDTH = 110
+"""Columns when the output is not a terminal, so that what is kept in files does not depend on a window."""
+EFFECTS = {"refuse": "red", "warn": "yellow", "prefer": "green", "note": "dim"}
+
+
+LIST_WIDTH = 240
+"""The same for lists, whose lines are never folded, so that `grep` finds whole entries."""
+
+
+def console(width: int = WIDTH) -> Console:
+    """A console as wide as the terminal, or `width` where there is none."""
+    own = Console(highlight=False)
+    return own if own.is_terminal else Console(highlight=False, width=width)
+
+
+def show(plan: Plan, *, explain: bool = False, written: Iterable[Path] = ()) -> None:
+    """Decision, why, the table of candidates, what was refused, ways out, what was assumed."""
+    out = console()
+    _headline(out, plan)
+    if plan.choice is not None:
+        out.print(Padding(_candidates(plan), (1, 0)))
+    _findings(out, plan, every=explain)
+    _refused(out, plan.refused, every=explain)
+    _ways_out(out, plan.ways_out)
+    _assumptions(out, plan, every=explain)
+    if explain:
+        _derivation(out, plan)
+    _written(out, plan, list(written))
+
+
+def _headline(out: Console, plan: Plan) -> None:
+    if plan.choice is None:
+        out.print(f"[bold red]Nothing fits[/] for {escape(str(plan.request['model']))}.")
+        return
+    out.print(f"Ship [bold green]{escape(plan.choice.lane)}[/]: {escape(_deployment(plan.choice))}.")
+    artifact, make = plan.choice.artifact, plan.choice.make
+    if artifact is not None:
+        checked = f", seen {artifact.checked}" if artifact.checked else ", never checked"
+        out.print(f"  weights  {escape(artifact.repo)} ({escape(artifact.license or 'licence unknown')}{checked})")
+    elif make is not None:
+        out.print(
+            f"  weights  make them with {escape(make.tool)}, scheme {escape(make.scheme)}: {escape(make.because)}"
+        )
+    elif plan.choice.recipe.online:
+        out.print("  weights  the 16-bit original, quantized by the engine while it loads")
+    for name, (label, scale, unit) in HEADLINE.items():
+        if name in plan.choice.estimates:
+            out.print(f"  {label:<8} {_interval(plan.choice.estimates[name], scale, unit)}")
+    _why(out, plan)
+
+
+def _deployment(candidate: Candidate) -> str:
+    pool = candidate.pools[0]
+    layout = {
+        "replicas": pool.replicas,
+        "TP": pool.tensor_parallel,
+        "PP": pool.pipeline_parallel,
+        "DP": pool.data_parallel,
+        "EP": pool.expert_parallel,
+    }
+    parts = [f"{name} {degree}" for name, degree in layout.items() if degree > 1]
+    cache = f"KV cache {candidate.kv_cache_dtype}"
+    where = f"{pool.count} x {pool.accelerator}"
+    return f"{candidate.recipe.name} on {where} with {candidate.engine} {candidate.engine_version}, " + ", ".join(
+        [*parts, cache]
+    )
+
+
+HEADLINE = {
+    "price_usd_per_month": ("cost", 1.0, "$/month"),
+    "ttft_p95_s": ("TTFT p95", 1e3, "ms"),
+    "tpot_p95_s": ("TPOT p95", 1e3, "ms"),
+    "loss_pct": ("loss", 1.0, "%"),
+}
+"""Estimates shown with their 80 % interval: label, factor from the plan's unit, unit shown."""
+
+
+def _interval(estimate: Estimate, scale: float, unit: str) -> str:
+    value, low, high = (_short(part * scale) for part in (estimate.value, estimate.low, estimate.high))
+    return f"{value} {unit}  ({low} to {high}, {estimate.basis})"
+
+
+def _why(out: Console, plan: Plan) -> None:
+    if len(plan.tie) < 2:
+        return
+    first, second = plan.tie[:2]
+    out.print(
+        f"  why      {len(plan.tie)} candidates cost the same within 3 %; {escape(first.lane)} wins over "
+        f"{escape(second.lane)} ({escape(second.engine)}, {escape(second.accelerator)}): {_tie_breaker(first, second)}"
+    )
+
+
+def _tie_breaker(first: msgspec.Struct, second: msgspec.Struct) -> str:
+    for name, says in TIE_BREAKERS.items():
+        ours, theirs = getattr(first, name), getattr(second, name)
+        if ours != theirs:
+            return says(ours, theirs)
+    return "equal in everything, so the order of the names decides"
+
+
+TIE_BREAKERS: dict[str, Callable[[float, float], str]] = {
+    "slo_met_at_bad_end": lambda _ours, _theirs: "it meets the objectives at the bad end of its interval too",
+    "loss_pct": lambda ours, theirs: f"it loses less quality ({_short(ours)} % against {_short(theirs)} %)",
+    "published": lambda _ours, _theirs: "its weights are published",
+    "headroom": lambda ours, theirs: f"it has more headroom ({ours:.0%} against {theirs:.0%})",
+    "devices": lambda ours, theirs: f"it is simpler ({ours:g} devices against {theirs:g})",
+}
+
+
+def _candidates(plan: Plan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("lane", "engine", "hardware"):
+        table.add_column(name, no_wrap=name != "hardware")
+    for name in COLUMNS:
+        table.add_column(name, justify="right")
+    for candidate in (plan.choice, *plan.alternatives):
+        if candidate is not None:
+            style = "bold" if candidate is plan.choice else ""
+            table.add_row(*_cells(candidate), style=style)
+    return table
+
+
+COLUMNS: dict[str, tuple[str, float]] = {
+    "$/month": ("price_usd_per_month", 1.0),
+    "TTFT p95 ms": ("ttft_p95_s", 1e3),
+    "TPOT p95 ms": ("tpot_p95_s", 1e3),
+    "loss %": ("loss_pct", 1.0),
+    "GiB/device": ("device_bytes", 2.0**-30),
+}
+"""Header of a column: the estimate it shows, and the factor from the plan's unit."""
+
+
+def _cells(candidate: Candidate) -> list[str]:
+    pool = candidate.pools[0]
+    hardware = f"{pool.count} x {pool.accelerator}"
+    shown = [_estimate(candidate, name, scale) for name, scale in COLUMNS.values()]
+    return [escape(candidate.lane), candidate.engine, escape(hardware), *shown]
+
+
+def _estimate(candidate: Candidate, name: str, scale: float) -> str:
+    estimate = candidate.estimates.get(name)
+    return "-" if estimate is None else _short(estimate.value * scale)
+
+
+def _short(value: float) -> str:
+    """Three digits are more than an estimate knows."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _findings(out: Console, plan: Plan, *, every: bool) -> None:
+    of_choice = plan.choice.findings if plan.choice is not None else ()
+    shown = [finding for finding in (*plan.findings, *of_choice) if every or finding.effect != "note"]
+    for finding in dict.fromkeys(_line(finding) for finding in shown):
+        out.print(finding)
+
+
+def _line(finding: Finding) -> str:
+    style = EFFECTS[finding.effect]
+    return f"[{style}]{finding.effect:<7}[/] {finding.rule}  {escape(finding.because)}"
+
+
+def _refused(out: Console, refused: tuple[Refused, ...], *, every: bool) -> None:
+    """One line per rule that sent families away; every family under `--explain`."""
+    if every:
+        for family in refused:
+            place = f"{family.lane} / {family.engine} / {family.accelerator}"
+            out.print(f"[red]refuse [/] {family.finding.rule}  {escape(place)}: {escape(family.finding.because)}")
+        return
+    by_rule: dict[str, list[Refused]] = {}
+    for family in refused:
+        by_rule.setdefault(family.finding.rule, []).append(family)
+    for rule, families in by_rule.items():
+        out.print(f"[red]refused[/] {rule}  {escape(_names(families))}: {escape(families[0].finding.because)}")
+
+
+def _names(families: list[Refused]) -> str:
+    lanes = list(dict.fromkeys(family.lane for family in families))
+    more = f" and {len(lanes) - 4} more lanes" if len(lanes) > 4 else ""
+    return ", ".join(lanes[:4]) + more
+
+
+def _ways_out(out: Console, ways: tuple[WayOut, ...]) -> None:
+    if ways:
+        out.print("\n[bold]Ways out[/]")
+    for way in ways:
+        money = "" if way.price_usd_per_month_delta is None else f", {way.price_usd_per_month_delta:+,.0f} $/month"
+        loss = "" if way.quality_delta_pct is None else f", {way.quality_delta_pct:+.2g} % quality"
+        out.print(f"  {escape(way.change)}: {escape(way.then)}{money}{loss}")
+
+
+def _assumptions(out: Console, plan: Plan, *, every: bool) -> None:
+    if not plan.assumptions:
+        return
+    if not every:
+        paths = ", ".join(assumption.path for assumption in plan.assumptions)
+        out.print(f"[dim]{len(plan.assumptions)} defaults assumed: {escape(paths)}[/]")
+        return
+    out.print("\n[bold]Assumed[/]")
+    for assumption in plan.assumptions:
+        out.print(f"  {assumption.path} = {escape(str(assumption.value))}: {escape(assumption.because)}")
+
+
+def _derivation(out: Console, plan: Plan) -> None:
+    out.print("\n[bold]How every number was made[/]")
+    for step in plan.derivation:
+        out.print(f"  [bold]{escape(step.name)}[/] = {step.value:.6g} {escape(step.unit)}")
+        for label, text in (("from", step.formula), ("why", step.why), ("source", step.source)):
+            if text:
+                out.print(Padding(f"[dim]{label}[/] {escape(text)}", (0, 0, 0, 6)))
+
+
+def _written(out: Console, plan: Plan, written: list[Path]) -> None:
+    for path in written:
+        out.print(f"wrote {escape(str(path))}", soft_wrap=True)
+    if plan.launch and not written:
+        out.print(f"[dim]{len(plan.launch)} launch files: add --out DIR; every number's origin: --explain[/]")
+
+
+def show_lines(kind: Kind, lines: tuple[Line, ...]) -> None:
+    """A list of the catalogue, a row per entry."""
+    out = console(LIST_WIDTH)
+    if lines:
+        names = type(lines[0]).__struct_fields__
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in names:
+            table.add_column(_header(name), no_wrap=True)
+        for line in lines:
+            table.add_row(*(_cell(name, getattr(line, name)) for name in names))
+        out.print(table)
+    out.print(f"[dim]{len(lines)} {kind}[/]")
+
+
+SCALED = {"bytes": (2.0**30, "GiB"), "bytes_per_s": (1e9, "GB/s"), "flop_per_s": (1e12, "TFLOP/s")}
+"""Ending of a field's name: what to divide by, and the unit shown."""
+
+
+def _scale(name: str) -> tuple[str, float, str]:
+    for ending in sorted(SCALED, key=len, reverse=True):
+        if name.endswith(f"_{ending}"):
+            return name.removesuffix(f"_{ending}"), *SCALED[ending]
+    return name, 1.0, ""
+
+
+HEADERS = {
+    "active_params": "active",
+    "max_position": "context",
+    "native_lane": "native",
+    "confidence": "conf.",
+    "usd_per_hour": "$/h",
+    "usd_per_hour_from": "$/h from",
+    "usd_per_accelerator_hour": "$/h each",
+}
+
+
+def _header(name: str) -> str:
+    stem, _, unit = _scale(name)
+    return HEADERS.get(name) or f"{stem} {unit}".replace("_", " ").strip()
+
+
+def _cell(name: str, value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name in {"params", "active_params"} and isinstance(value, float):
+        return f"{value / 1e9:.3g}B"
+    return _short(value / _scale(name)[1]) if isinstance(value, float) else escape(str(value))
+
+
+def show_counts(counts: dict[str, int]) -> None:
+    """How much the catalogue knows, a line per kind."""
+    for kind, count in counts.items():
+        print(f"{count:>6,}  {kind}")
+
+
+def show_entry(entry: Entry) -> None:
+    """One entry, a line per field that says something, each with the number of its source."""
+    out = console()
+    out.print(f"[bold]{escape(entry.id)}[/] ({entry.kind})")
+    fields = [field for field in entry.fields if field.value not in (None, "", (), {})]
+    sources = list(dict.fromkeys(field.source for field in fields))
+    table = Table("field", "value", "confidence", "source", box=box.SIMPLE_HEAD, pad_edge=False)
+    for field in fields:
+        number = f"\\[{sources.index(field.source) + 1}]"
+        table.add_row(field.name, escape(_value(field.value)), field.confidence, number)
+    out.print(table)
+    for number, source in enumerate(sources, start=1):
+        out.print(Padding(f"\\[{number}] {escape(source)}", (0, 0, 0, 1)))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{float(value):,.6g}" if value < 1e6 else f"{float(value):.6g}"
+    return str(msgspec.to_builtins(value, enc_hook=float))

@@ -1,0 +1,283 @@
+"""H rules: what devices, engines and layouts can do."""
+
+from __future__ import annotations
+
+from planner.rules.rule import Cached, Measured, Pairing, Placed, Says, rule
+
+GIB = 2**30
+GROUPED = ("4-bit integer", "8-bit integer", "8-bit float", "4-bit float")
+
+
+@rule("H101", "refuse")
+def no_kernel(case: Pairing) -> Says | None:
+    """Refuses a lane that the engine version has no kernel for on this device.
+
+    Why: the engine would stop at start-up, or fall back to code that nobody runs in production.
+    Source: the kernel rows of the engine's data file, read from its code.
+    """
+    facts = {
+        "lane": case.lane.id,
+        "engine": case.engine.version,
+        "compute_capability": case.device.accelerator.compute_capability,
+    }
+    if case.kernel is None:
+        because = (
+            f"{case.engine.id} {case.engine.version} has no kernel for {case.lane.id} on {case.device.accelerator.name}"
+        )
+        return Says(because=because, facts=facts, source=case.engine.source)
+    if case.kernel.refuse:
+        return Says(because=case.kernel.refuse, facts=facts, source=case.kernel.source)
+    return None
+
+
+@rule("H103", "refuse")
+def unplanned_layout(case: Pairing) -> Says | None:
+    """Refuses a model whose attention layout has no formula here.
+
+    Why: its cache per token would be a guess, and a plan that guesses memory is worthless.
+    Source: the model's own config.json.
+    """
+    if case.model.unplanned is None:
+        return None
+    return Says(
+        because=f"{case.model.id}: {case.model.unplanned}",
+        facts={"attention": case.model.attention},
+        source=case.model.source,
+    )
+
+
+@rule("H104", "refuse")
+def unconfirmed_facts(case: Pairing) -> Says | None:
+    """Refuses a choice that would rest on facts from memory alone (confidence C).
+
+    Why: a purchase must not hang on a number that nobody has looked up; `lanewise catalog doubts` lists them.
+    Source: the catalogue's own confidence marks.
+    """
+    device, math = case.device.accelerator, case.kernel.math if case.kernel else "bf16"
+    fields = ["bandwidth", *(["memory"] if case.device.ask is None or case.device.ask.memory_gib is None else [])]
+    fields += [math] if device.peak(math) is not None else []
+    doubtful = [name for name in fields if device.confidence_of(name) == "C"]
+    if case.model.confidence == "C":
+        return Says(
+            because=f"the dimensions of {case.model.id} are unconfirmed: read its folder or repository instead",
+            facts={"confidence": "C"},
+            source=case.model.source,
+        )
+    if not doubtful:
+        return None
+    return Says(
+        because=f"{', '.join(doubtful)} of {device.name} {'is' if len(doubtful) == 1 else 'are'} unconfirmed: add an entry with a source",
+        facts={"fields": doubtful},
+        source=device.source_of(doubtful[0]),
+    )
+
+
+@rule("H105", "refuse")
+def memory_unknown(case: Pairing) -> Says | None:
+    """Refuses a device whose memory depends on the machine while the request does not state it.
+
+    Why: hosts and unified-memory machines are sold with many sizes.
+    Source: the contract: `memory_gib` or `host_ram_gib` in the request.
+    """
+    if case.device.memory is not None:
+        return None
+    return Says(because=f"state memory_gib or host_ram_gib: the memory of {case.device.accelerator.name} varies")
+
+
+@rule("H106", "refuse")
+def beyond_the_models_context(case: Pairing) -> Says | None:
+    """Refuses a context longer than the model's positions.
+
+    Why: vLLM refuses a max_model_len above max_position_embeddings; stretched positions must be configured by hand.
+    Source: vllm config/model.py; max_position_embeddings in config.json.
+    """
+    context, most = case.settled.load.context, case.model.max_position
+    if context <= most:
+        return None
+    return Says(
+        because=f"{context:,} tokens of context exceed the model's {most:,} positions",
+        facts={"context_tokens_max": context, "max_position": most},
+        source=case.model.source,
+    )
+
+
+@rule("H107", "refuse")
+def no_compute_rate(case: Pairing) -> Says | None:
+    """Refuses a device for which no source states any matrix or fp32 rate.
+
+    Why: prompt time would be a guess.
+    Source: the catalogue.
+    """
+    device = case.device.accelerator
+    if any(device.peak(math) for math in ("fp32", "bf16", "fp16", "fp8", "int8", "fp4")) or device.kind == "cpu":
+        return None
+    return Says(because=f"no arithmetic rate of {device.name} is known: add one with its source", source=device.source)
+
+
+@rule("H110", "refuse")
+def no_sixteen_bit_original(case: Pairing) -> Says | None:
+    """Refuses 16-bit lanes of a model that was published in fewer bits.
+
+    Why: its 8- or 4-bit weights are the original; widening them costs memory and wins nothing.
+    Source: quantization_config in the model's config.json.
+    """
+    native = case.model.native
+    if case.lane.family != "16-bit" or native in ("bf16", "fp16"):
+        return None
+    return Says(
+        because=f"{case.model.id} is published in {native}: there is no 16-bit original to serve",
+        facts={"native": native},
+        source=case.model.source,
+    )
+
+
+@rule("H111", "refuse")
+def nothing_to_quantize_from(case: Pairing) -> Says | None:
+    """Refuses to quantize anew a model without a 16-bit original; published checkpoints of it remain possible.
+
+    Why: quantizing a quantized checkpoint adds the errors of both, and no tool's recipe covers it.
+    Source: llm-compressor and llama-quantize take 16-bit input (requantizing needs a special flag).
+    """
+    native = case.model.native
+    unpublished = case.artifact is None and case.lane.id != native and case.lane.family != "16-bit"
+    if not unpublished or native in ("bf16", "fp16"):
+        return None
+    return Says(
+        because=f"no published {case.lane.id} checkpoint is known, and {case.model.id} has no 16-bit original to make one from",
+        facts={"native": native},
+        source=case.model.source,
+    )
+
+
+@rule("H112", "note")
+def kernel_note(case: Pairing) -> Says | None:
+    """Notes what the kernel of this lane does on this device, for example that FP8 runs weight-only on Ampere.
+
+    Why: speed and memory follow the kernel, not the name of the lane.
+    Source: the kernel rows of the engine's data file.
+    """
+    kernel = case.kernel
+    if kernel is None or kernel.refuse or not (kernel.note or kernel.path.endswith("weight-only")):
+        return None
+    note = kernel.note or f"{kernel.name} reads {case.lane.id} weights and multiplies in {kernel.math}"
+    return Says(because=note, facts={"kernel": kernel.name, "math": kernel.math}, source=kernel.source)
+
+
+@rule("H120", "refuse")
+def no_such_cache(case: Cached) -> Says | None:
+    """Refuses a cache format that the engine cannot use on this device.
+
+    Why: the engine would refuse to start, or silently keep 16 bits.
+    Source: the cache rows of the engine's data file.
+    """
+    pairing = case.pairing
+    row = pairing.engine.cache(case.dtype, pairing.device.accelerator)
+    if row is not None and row.refuse is None:
+        return None
+    because = row.refuse if row and row.refuse else f"{pairing.engine.id} has no {case.dtype} cache on this device"
+    return Says(because=because, facts={"kv_cache_dtype": case.dtype}, source=row.source if row else "")
+
+
+@rule("H301", "refuse")
+def heads_do_not_divide(case: Placed) -> Says | None:
+    """Refuses tensor parallel sizes that do not divide the attention heads.
+
+    Why: vLLM stops with an error; every rank needs whole heads.
+    Source: vllm config/model.py, "Total number of attention heads must be divisible by tensor parallel size".
+    """
+    heads = case.pairing.model.heads
+    if heads % case.tensor == 0:
+        return None
+    return Says(
+        because=f"{heads} attention heads do not divide over {case.tensor} devices",
+        facts={"heads": heads, "tensor_parallel": case.tensor},
+        source="vllm 0.33 config/model.py",
+    )
+
+
+@rule("H302", "refuse")
+def groups_do_not_divide(case: Placed) -> Says | None:
+    """Refuses tensor parallel sizes that cut through quantization groups of row-parallel matrices.
+
+    Why: WNA16 kernels need whole groups per rank (K / TP a multiple of the group size).
+    Source: vllm 0.33 kernels/linear: Marlin and Machete `K_partition % group == 0`.
+    """
+    group, model = case.pairing.method.recipe.group_size, case.pairing.model
+    if group is None or case.pairing.lane.family not in GROUPED or case.tensor == 1:
+        return None
+    dense = model.intermediate if model.moe is None or model.moe.layers < model.layers else None
+    expert = model.moe.intermediate if model.moe and not case.expert else None
+    widths = {"MLP": dense, "expert": expert}
+    cut = {name: width for name, width in widths.items() if width and width % (case.tensor * group)}
+    if not cut:
+        return None
+    name, width = next(iter(cut.items()))
+    return Says(
+        because=f"groups of {group} do not divide the {name} width {width} over {case.tensor} devices",
+        facts={"width": width, "group_size": group, "tensor_parallel": case.tensor},
+        source="vllm 0.33 kernels/linear: K_partition % group",
+    )
+
+
+@rule("H303", "refuse")
+def tensor_parallel_leaves_the_node(case: Placed) -> Says | None:
+    """Refuses tensor parallel groups wider than the devices that share a fast link.
+
+    Why: two all-reduces per layer over a network cost more than the devices win; pipeline stages may span nodes.
+    Source: vLLM's own advice (tensor parallel within a node, pipeline parallel across).
+    """
+    per_node = case.pairing.device.per_node
+    if case.tensor <= per_node:
+        return None
+    return Says(
+        because=f"tensor parallel {case.tensor} is wider than the {per_node} devices of one node",
+        facts={"per_node": per_node},
+        source="vllm docs: distributed serving",
+    )
+
+
+@rule("H304", "refuse")
+def too_few_layers(case: Placed) -> Says | None:
+    """Refuses more pipeline stages than a model has layers to fill them evenly.
+
+    Why: a stage without layers is an idle device.
+    Source: arithmetic.
+    """
+    if case.pipeline <= case.pairing.model.layers:
+        return None
+    return Says(because=f"{case.pairing.model.layers} layers cannot fill {case.pipeline} stages")
+
+
+@rule("H201", "refuse")
+def cannot_start(case: Measured) -> Says | None:
+    """Refuses a layout whose weights, activations and graphs leave the cache nothing.
+
+    Why: the engine stops at start-up with "No available memory for the cache blocks".
+    Source: the engine's memory accounting (docs/reference, constants in its data file).
+    """
+    if case.cache_bytes > 0:
+        return None
+    return Says(
+        because=f"weights of {case.weight_bytes / GIB:.1f} GiB per device and the engine's own memory exceed the {case.claimed_bytes / GIB:.1f} GiB it may claim",
+        facts={
+            "weight_bytes": round(case.weight_bytes),
+            "claimed_bytes": round(case.claimed_bytes),
+            "short_bytes": round(-case.cache_bytes),
+        },
+    )
+
+
+@rule("H202", "refuse")
+def longest_context_does_not_fit(case: Measured) -> Says | None:
+    """Refuses a layout whose cache cannot hold one sequence of the longest context.
+
+    Why: vLLM refuses to start with that max_model_len; llama.cpp would have to shrink the context.
+    Source: vllm v1/core/kv_cache_utils.py check_enough_kv_cache_memory.
+    """
+    if case.cache_bytes <= 0 or case.cache_bytes >= case.longest_bytes:
+        return None
+    context = case.placed.pairing.settled.load.context
+    return Says(
+        because=f"one sequence of {context:,} tokens needs {case.longest_bytes / GIB:.1f} GiB of cache per device, {case.cache_bytes / GIB:.1f} GiB are left",
+        facts={"longest_bytes": round(case.longest_bytes), "cache_bytes": round(case.cache_bytes)},
+    )

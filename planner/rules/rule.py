@@ -1,0 +1,143 @@
+"""What a rule is: a function from a case to a finding or nothing, with a code, an effect and a page in its docstring.
+
+Codes: H hardware and engine, Q quality, L latency and load, C cost. A rule looks at nothing but its case, changes
+nothing, and answers the same every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+from catalog.accelerator import Accelerator
+from catalog.artifact import Artifact
+from catalog.engine import Engine, Kernel
+from catalog.model import Model
+from catalog.price import Offer
+from planner.lanes import Lane, Method
+from planner.plan import Effect, Finding
+from planner.quality import Loss
+from planner.request import AcceleratorAsk, Settled
+
+
+class Device(Struct, frozen=True, kw_only=True):
+    """One alternative of the request's hardware, resolved."""
+
+    accelerator: Accelerator
+    most: int
+    """Devices that may be used."""
+    memory: float | None
+    """Bytes of one device; None when neither catalogue nor request says."""
+    per_node: int
+    usd_per_hour: float | None
+    """Per device; None when no trusted price is known."""
+    price_source: str
+    offer: Offer | None = None
+    doubtful_usd_per_hour: float | None = None
+    """The cheapest unconfirmed price where no other is known: shown, never used."""
+    ask: AcceleratorAsk | None = None
+
+
+class Pairing(Struct, frozen=True, kw_only=True):
+    """A model in a lane made one way, on an engine, on a device."""
+
+    settled: Settled
+    model: Model
+    lane: Lane
+    method: Method
+    artifact: Artifact | None
+    engine: Engine
+    device: Device
+    kernel: Kernel | None
+    losses: dict[str, Loss]
+    """Expected loss of the weights per task family the plan is judged on."""
+
+
+class Placed(Struct, frozen=True, kw_only=True):
+    """A pairing on a layout of devices."""
+
+    pairing: Pairing
+    tensor: int
+    pipeline: int
+    expert: bool
+    """Whole experts per device instead of slices of every expert."""
+
+
+class Cached(Struct, frozen=True, kw_only=True):
+    """A pairing with a cache format."""
+
+    pairing: Pairing
+    dtype: str
+    losses: dict[str, Loss]
+    """Weights and cache together."""
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """A placed pairing with the numbers that decide it. Bytes per device, seconds, dollars."""
+
+    placed: Placed
+    cache: str
+    weight_bytes: float
+    claimed_bytes: float
+    cache_bytes: float
+    """What is left for the cache with one running sequence."""
+    longest_bytes: float
+    """Cache of one sequence of the longest context."""
+    served: bool
+    """Whether a replica meets the objectives at all."""
+    broken: str
+    """The objective that fails first, for example ttft_p95_s; "" when none does."""
+    value_s: float
+    limit_s: float
+    rate: float
+    """Requests/s of one replica within the objectives."""
+    devices: float
+    usd_per_month: float | None
+
+
+Case = TypeVar("Case")
+
+
+@dataclass(frozen=True)
+class Rule(Generic[Case]):
+    """A coded rule; its page is the docstring of `find`."""
+
+    code: str
+    effect: Effect
+    find: Callable[[Case], Finding | None]
+
+    def __call__(self, case: Case) -> Finding | None:
+        return self.find(case)
+
+    @property
+    def page(self) -> str:
+        """The docstring: what it does, why, and its source."""
+        return self.find.__doc__ or ""
+
+
+class Says(Struct, frozen=True, kw_only=True):
+    """What a rule's function answers when it fires; code and effect are the rule's own."""
+
+    because: str
+    facts: dict[str, Any] = {}
+    source: str = ""
+
+
+def rule(code: str, effect: Effect) -> Callable[[Callable[[Case], Says | None]], Rule[Case]]:
+    """Make a rule of a function that answers with `Says` or nothing."""
+
+    def made(says: Callable[[Case], Says | None]) -> Rule[Case]:
+        def find(case: Case) -> Finding | None:
+            said = says(case)
+            if said is None:
+                return None
+            return Finding(rule=code, effect=effect, because=said.because, facts=said.facts, source=said.source)
+
+        find.__doc__ = says.__doc__
+        find.__name__ = says.__name__
+        return Rule(code=code, effect=effect, find=find)
+
+    return made

@@ -1,0 +1,93 @@
+"""From a request to a plan and its bytes: the one way, taken by the command line and by REST.
+
+Both therefore give byte-identical documents for the same request, catalogue and inventory.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from catalog.engine import Engine
+from catalog.errors import BadInput, NotFound
+from catalog.load import Catalog, load
+from catalog.units import Quantity
+from planner.launch import LaunchOptions
+from planner.plan import Candidate, LaunchFile, Plan
+from planner.request import Request
+from planner.settings import Settings
+
+Rendered = tuple[tuple[LaunchFile, bytes], ...]
+"""Launch files with their contents, UTF-8."""
+
+
+def make_plan(request: Request, settings: Settings) -> Plan:
+    """Read the request's model where the catalogue lacks it, then plan. Raises BadInput and its children."""
+    from planner import search
+
+    return search.plan(request, with_requested_model(request.model, settings))
+
+
+def with_requested_model(source: str, settings: Settings) -> Catalog:
+    """The catalogue, and over it the model that `source` names (a folder, a GGUF file, a hub id) if it is new."""
+    catalog = catalogue(settings)
+    if source in catalog.models:
+        return catalog
+    if not settings.local_models and _looks_local(source):
+        raise BadInput("this server plans models by id only, not by a path of its own file system", "$.model")
+    from probes import models
+
+    return catalog.with_model(models.read(source, catalog.models))
+
+
+def catalogue(settings: Settings) -> Catalog:
+    """The shipped catalogue with the user's entries; read again only after one of their files has changed."""
+    return _load(settings.overlay, _stamp(settings.overlay))
+
+
+def launch_files(plan: Plan, settings: Settings) -> Rendered:
+    """The files that start the plan's choice. Raises NotFound for a plan without one."""
+    from planner import render
+
+    if plan.choice is None:
+        raise NotFound(f"plan {plan.id!r} is infeasible: there is nothing to launch")
+    model, _, revision = plan.request["model"].partition("@")
+    options = LaunchOptions(
+        model=model, revision=revision or None, air_gapped=bool(plan.request.get("air_gapped", False))
+    )
+    return render.files(plan.choice, _engine_of(plan.choice, settings), options, render.Reasons.of(plan))
+
+
+def _engine_of(choice: Candidate, settings: Settings) -> Engine:
+    for engine in catalogue(settings).engines:
+        if (engine.id, engine.version) == (choice.engine, choice.engine_version):
+            return engine
+    raise NotFound(f"the catalogue no longer has {choice.engine} {choice.engine_version}, for which this plan was made")
+
+
+def encode(value: object) -> bytes:
+    """The document: two-space JSON with a final newline; Struct fields in their order, free keys sorted."""
+    compact = msgspec.json.encode(value, order="deterministic", enc_hook=_plain)
+    return msgspec.json.format(compact, indent=2) + b"\n"
+
+
+@lru_cache(maxsize=4)
+def _load(overlay: Path | None, _stamp_of_overlay: tuple[tuple[str, int, int], ...]) -> Catalog:
+    return load(overlay=overlay)
+
+
+def _stamp(overlay: Path | None) -> tuple[tuple[str, int, int], ...]:
+    files = sorted(path for path in overlay.rglob("*") if path.is_file()) if overlay else []
+    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+
+
+def _looks_local(source: str) -> bool:
+    return source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1 or Path(source).exists()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Quantity):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} has no place in a document")

@@ -1,0 +1,224 @@
+"""Seconds of one decode step and of one prompt on one replica: bytes, operations and messages over what the device
+can do, plus the host's time. Every formula takes a float, an array of candidates, or a traced number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic
+
+from catalog.accelerator import Accelerator
+from catalog.engine import Kernel
+from catalog.errors import Unsupported
+from catalog.parameters import Resolved
+from planner.trace import N, ceiling, largest, positive, power, root, step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(Generic[N]):
+    """What one device of a replica must move and compute; SI units."""
+
+    layers: N
+    """Layers of the whole model: each costs the host a few kernel launches."""
+    dense_bytes: N
+    """Weights read every step on one device: everything but routed experts and the input embedding; the head counts."""
+    expert_bytes: N
+    """Routed experts on one device; 0 for a dense model."""
+    expert_share: N
+    """Experts per token over experts; 1 for a dense model."""
+    flops_per_token: N
+    """Two per active matrix parameter, over the devices."""
+    attention_flops: N
+    """Per token and per token of context, on one device."""
+    cache_bytes_per_token: N
+    """KV bytes that a sequence reads per token of its context, on one device."""
+    cache_bytes_fixed: N
+    """KV or state bytes a sequence reads whatever its context (windowed and linear layers), on one device."""
+    exchange_bytes_per_token: N
+    """Bytes each device sends for one token through all layers."""
+    exchanges: N
+    """Collectives in one step, each times the doublings of its group; 0 on one device."""
+    pipeline: N
+    """Stages that a token passes one after the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates(Generic[N]):
+    """What the device can do, and the fitted shares and times of engine and kernel."""
+
+    bandwidth: N
+    """Memory, byte/s."""
+    matrix_peak: N
+    """Dense flop/s of the number format that the lane's kernel computes in."""
+    attention_peak: N
+    """Dense 16-bit flop/s."""
+    scalar_peak: N
+    """fp32 flop/s outside the matrix units."""
+    link_bandwidth: N
+    """One direction between devices, byte/s."""
+    chunk: N
+    """Prompt tokens of one forward pass: the engine's token budget."""
+    weight_efficiency: N
+    cache_efficiency: N
+    matrix_efficiency: N
+    attention_efficiency: N
+    link_efficiency: N
+    """Shares of the peaks above that kernels reach."""
+    step_s: N
+    """Host time of one step."""
+    layer_s: N
+    """Launch and synchronisation time of one layer."""
+    sequence_s: N
+    """Host time per running sequence in one step: scheduling, sampling, detokenizing."""
+    exchange_s: N
+    """Latency of one doubling of one collective."""
+    expert_cost: N
+    """Bytes of routed experts count this many times: scattered reads, small tiles; never below 1."""
+    routing_spread: N
+    """Share of a batch whose tokens choose experts independently; the others follow them."""
+    unpack_flops: N
+    """Scalar operations to unpack one weight in a matrix-vector kernel; 0 where the matrix units do it."""
+
+
+@step
+def expert_coverage(share: N, tokens: N) -> N:
+    """Each token touches its own few experts; a batch touches the union of them, which must all be read.
+
+    `share` experts per token over experts; `tokens` that choose independently. Between `share` and 1.
+    """
+    return 1 - power(1 - share, tokens)
+
+
+@step
+def weight_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
+    """A pass over a batch reads all dense weights once, and the experts that its tokens touch."""
+    touched = expert_coverage(work.expert_share, 1 + rates.routing_spread * positive(tokens - 1))
+    moved = work.dense_bytes + rates.expert_cost * work.expert_bytes * touched
+    return moved / (rates.bandwidth * rates.weight_efficiency)
+
+
+@step
+def unpack_s(work: Work[N], rates: Rates[N]) -> N:
+    """Block formats are unpacked by the scalar units while the weights stream in: half an operation pair a weight."""
+    return work.flops_per_token / 2 * rates.unpack_flops / rates.scalar_peak
+
+
+@step
+def matrix_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
+    """Every token of the batch is multiplied with every active weight, at the share of the peak the kernel reaches."""
+    return work.flops_per_token * tokens / (rates.matrix_peak * rates.matrix_efficiency)
+
+
+@step
+def cache_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
+    """Each sequence reads its own cache: nothing is shared, so this grows with batch times context."""
+    read = work.cache_bytes_per_token * context + work.cache_bytes_fixed
+    return batch * read / (rates.bandwidth * rates.cache_efficiency)
+
+
+@step
+def collective_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
+    """Devices that share layers add up their partial results: a latency per collective and bytes per token."""
+    sent = work.exchange_bytes_per_token * tokens / (rates.link_bandwidth * rates.link_efficiency)
+    return work.exchanges * rates.exchange_s + sent
+
+
+@step
+def stage_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
+    """One device's part of a step: the slower of reading weights and multiplying, then the cache.
+
+    Unpacking overlaps with reading in part, so the two add as the sides of a right angle.
+    """
+    read, unpack = weight_s(work, rates, batch), unpack_s(work, rates)
+    return largest(root(read * read + unpack * unpack), matrix_s(work, rates, batch)) + cache_s(
+        work, rates, batch, context
+    )
+
+
+@step
+def host_s(work: Work[N], rates: Rates[N], batch: N) -> N:
+    """Launching kernels and scheduling costs time that no faster memory removes; it dominates small models."""
+    return rates.step_s + work.layers * rates.layer_s + batch * rates.sequence_s
+
+
+@step
+def decode_step_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
+    """Time between two tokens of every running sequence, prompts aside: host, device stages, messages.
+
+    `batch` sequences on the replica with `context` tokens each on average; seconds. A pipeline works on batch/stages
+    sequences per stage, and a token passes all stages.
+    """
+    share = 1 + positive(batch / work.pipeline - 1)
+    device = work.pipeline * stage_s(work, rates, share, context)
+    return host_s(work, rates, batch) + device + collective_s(work, rates, batch)
+
+
+@step
+def prompt_token_s(work: Work[N], rates: Rates[N], context: N) -> N:
+    """A prompt token is bound by arithmetic: the weights' operations, attention over what came before, and messages.
+
+    Seconds on one stage; `context` is the mean number of tokens it looks back on.
+    """
+    attention = work.attention_flops * context / (rates.attention_peak * rates.attention_efficiency)
+    sent = work.exchange_bytes_per_token / (rates.link_bandwidth * rates.link_efficiency)
+    return matrix_s(work, rates, 1 + 0 * context) + attention + sent / work.pipeline
+
+
+@step
+def prefill_s(work: Work[N], rates: Rates[N], prompt: N, cached: N) -> N:
+    """One prompt alone: its tokens' arithmetic or one pass over the weights per chunk, whichever is longer.
+
+    `cached` tokens of the prompt are already in the cache and only looked at. Chunks follow each other through the
+    stages of a pipeline, so the last one leaves `stages - 1` chunk times later.
+    """
+    new = prompt - cached
+    chunks = ceiling(new / rates.chunk)
+    busy = new * prompt_token_s(work, rates, cached + new / 2)
+    stage = largest(busy, chunks * weight_s(work, rates, new / chunks))
+    filled = stage * (chunks + work.pipeline - 1) / chunks
+    return filled + chunks * (rates.step_s + work.layers * rates.layer_s + work.exchanges * rates.exchange_s)
+
+
+SHARED_FIELDS = (
+    "weight_efficiency", "cache_efficiency", "matrix_efficiency", "attention_efficiency", "link_efficiency", "step_s",
+    "layer_s", "sequence_s", "exchange_s", "expert_cost", "routing_spread", "unpack_flops",
+)  # fmt: skip
+"""Fields that `Rates` takes over from the fitted parameters under the same name."""
+PCIE_LANE = 1e9
+"""byte/s of one PCIe 3.0 lane in one direction; each generation doubles it."""
+
+
+def rates(device: Accelerator, kernel: Kernel, fitted: Resolved, chunk: float) -> Rates[float]:
+    """The device's peaks beside the fitted parameters. `chunk` = prompt tokens of one pass.
+
+    Raises Unsupported for a device without any matrix rate.
+    """
+    shared = {name: getattr(fitted, name) for name in SHARED_FIELDS}
+    return Rates(**peaks(device, kernel), chunk=float(chunk), **shared)
+
+
+def peaks(device: Accelerator, kernel: Kernel) -> dict[str, float]:
+    """The first five fields of `Rates`. Raises Unsupported for a device without any matrix rate."""
+    sixteen = device.bf16 or device.fp16 or device.fp32
+    if sixteen is None:
+        raise Unsupported(f"no arithmetic rate is known for {device.id}", f"accelerators.{device.id}")
+    return {
+        "bandwidth": float(device.bandwidth),
+        "matrix_peak": float(device.peak(kernel.math) or sixteen) * _accumulation(device, kernel),
+        "attention_peak": float(sixteen),
+        "scalar_peak": float(device.fp32 or sixteen / 2),
+        "link_bandwidth": link_bandwidth(device),
+    }
+
+
+def link_bandwidth(device: Accelerator) -> float:
+    """byte/s between two devices, one direction: their own link, or PCIe; 16 lanes of generation 3 where neither is
+    known (assumed).
+    """
+    generation, _, lanes = (device.pcie or "3.0x16").partition("x")
+    return float(device.link_bandwidth or float(lanes) * PCIE_LANE * 2 ** (float(generation) - 3))
+
+
+def _accumulation(device: Accelerator, kernel: Kernel) -> float:
+    """GeForce cards halve the matrix rate when they accumulate in fp32; llama.cpp accumulates in fp16."""
+    return 2.0 if device.name.startswith("GeForce") and kernel.path == "gguf" and device.kind == "gpu" else 1.0

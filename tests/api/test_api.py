@@ -1,0 +1,190 @@
+"""REST over a real store and the real catalogue."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from planner import cli
+from planner.api import create_app
+from planner.api.schema import EXAMPLE
+from planner.settings import Settings
+
+Client = TestClient[Litestar]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(catalog_dir=tmp_path / "catalog", database_url=f"sqlite:///{tmp_path / 'plans.sqlite3'}")
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def request(**changes: Any) -> dict[str, Any]:
+    """The example request, some fields replaced."""
+    return EXAMPLE | changes
+
+
+@pytest.fixture
+def plan(client: Client) -> dict[str, Any]:
+    """A plan that was asked for and stored."""
+    answer = client.post("/plan", json=EXAMPLE)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    assert found["feasible"]
+    return found
+
+
+def test_rest_and_command_line_answer_the_same_bytes(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setenv("LANEWISE_DATA_DIR", str(tmp_path))
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(EXAMPLE))
+    assert cli.main(["plan", str(file), "--json"]) == 0
+    assert client.post("/plan", json=EXAMPLE).content == capsysbinary.readouterr().out
+
+
+def test_a_plan_is_kept_byte_for_byte(client: Client) -> None:
+    answered = client.post("/plan", json=EXAMPLE)
+    assert client.get(f"/plans/{answered.json()['id']}").content == answered.content
+
+
+def test_asking_twice_keeps_one_plan(client: Client, plan: dict[str, Any]) -> None:
+    client.post("/plan", json=EXAMPLE)
+    page = client.get("/plans").json()
+    assert [stored["id"] for stored in page["plans"]] == [plan["id"]]
+    assert page["total"] == 1
+    assert page["plans"][0]["lane"] == plan["choice"]["lane"]
+
+
+def test_pages_are_bounded(client: Client, plan: dict[str, Any]) -> None:
+    assert client.get("/plans", params={"limit": 1, "offset": 1}).json()["plans"] == []
+    refused = client.get("/plans", params={"limit": 1000})
+    assert (refused.status_code, refused.json()["path"]) == (400, "limit")
+
+
+def test_infeasible_is_an_answer(client: Client) -> None:
+    answer = client.post(
+        "/plan",
+        json=request(
+            model="meta-llama/Llama-3.1-70B-Instruct",
+            hardware={"accelerators": [{"id": "a10g", "count": 1}]},
+            engines=["vllm"],
+        ),
+    )
+    assert (answer.status_code, answer.json()["feasible"], answer.json()["choice"]) == (200, False, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (b"{", "$"),
+        (b"[]", "$"),
+        (b'{"model": "a", "workload": {"qps": "four"}}', "$.workload.qps"),
+        (b'{"model": "a", "workload": {"qps": 1}, "colour": 1}', "$"),
+        (b'{"model": "a", "workload": {"qps": 1, "trace": "t.csv"}}', "$.workload.trace"),
+        (b'{"model": "a", "workload": {"qps": 1e400}}', "$"),
+        (b"\xff\xfe", "$"),
+        (b"", "$"),
+    ],
+)
+def test_bad_input_is_400_with_the_path_of_the_fault(client: Client, body: bytes, path: str) -> None:
+    answer = client.post("/plan", content=body)
+    assert answer.status_code == 400, answer.text
+    fault = answer.json()
+    assert fault["path"] == path
+    assert fault["detail"]
+
+
+def test_the_media_type_does_not_matter_but_the_size_does(client: Client) -> None:
+    assert client.post("/plan", content=json.dumps(EXAMPLE), headers={"content-type": "text/plain"}).status_code == 200
+    assert client.post("/plan", content=b" " * (1 << 20) + b"{}").status_code == 413
+
+
+def test_a_server_for_others_reads_no_local_models(settings: Settings, tmp_path: Path) -> None:
+    closed = Settings(catalog_dir=settings.catalog_dir, database_url=settings.database_url, local_models=False)
+    with TestClient(create_app(closed)) as client:
+        answer = client.post("/plan", json=request(model=str(tmp_path)))
+    assert (answer.status_code, answer.json()["path"]) == (400, "$.model")
+
+
+@pytest.mark.parametrize("path", ["/plans/none", "/plans/none/files", "/plans/none/files/vllm/serve.sh", "/nowhere"])
+def test_what_is_not_there_is_404(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["detail"]
+
+
+def test_launch_files_come_one_by_one_and_as_an_archive(client: Client, plan: dict[str, Any]) -> None:
+    archive = client.get(f"/plans/{plan['id']}/files")
+    with tarfile.open(fileobj=io.BytesIO(archive.content)) as tar:
+        packed = {entry.name: (tar.extractfile(entry) or io.BytesIO()).read() for entry in tar.getmembers()}
+        executable = {entry.name for entry in tar.getmembers() if entry.mode & 0o100}
+    single = {f"{file['target']}/{file['name']}": file for file in plan["launch"]}
+    assert packed == {name: client.get(f"/plans/{plan['id']}/files/{name}").content for name in single}
+    assert executable == {name for name, file in single.items() if file.get("executable")}
+    assert client.get(f"/plans/{plan['id']}/files").content == archive.content
+    assert client.get(f"/plans/{plan['id']}/files/vllm/no-such").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["accelerators", "models", "artifacts", "prices", "doubts"])
+def test_the_catalogue_is_listed(client: Client, kind: str) -> None:
+    entries = client.get(f"/catalog/{kind}").json()
+    assert entries
+    assert client.get(f"/catalog/{kind}", params={"query": entries[0]["id"]}).json()[0] == entries[0]
+
+
+@pytest.mark.parametrize("place", ["accelerators/h100-sxm5-80", "models/Qwen/Qwen3-8B"])
+def test_an_entry_shows_its_sources(client: Client, place: str) -> None:
+    entry = client.get(f"/catalog/{place}").json()
+    assert place == f"{entry['kind']}/{entry['id']}"
+    assert all(field["source"] and field["confidence"] for field in entry["fields"])
+
+
+def test_an_unknown_kind_or_entry_is_said(client: Client) -> None:
+    assert client.get("/catalog/models/no/such").status_code == 404
+    assert client.get("/catalog/colours").status_code == 400
+
+
+def test_health_names_what_answers_are_made_from(client: Client) -> None:
+    health = client.get("/health").json()
+    assert health["database"] is True
+    assert len(health["catalog_digest"]) == 64
+    assert health["version"]
+
+
+def test_the_schema_has_examples_that_work(client: Client) -> None:
+    schema = client.get("/schema/openapi.json").json()
+    body = schema["paths"]["/plan"]["post"]["requestBody"]["content"]["application/json"]
+    assert client.post("/plan", json=body["example"]).status_code == 200
+    assert body["schema"] == {"$ref": "#/components/schemas/Request"}
+    assert {"Request", "Plan", "Candidate", "Finding"} <= schema["components"]["schemas"].keys()
+
+
+def test_every_reference_in_the_schema_resolves(client: Client) -> None:
+    schema = client.get("/schema/openapi.json").json()
+    names = {name.rpartition("/")[2] for name in _references(schema)}
+    assert names <= schema["components"]["schemas"].keys()
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from ([node["$ref"]] if "$ref" in node else [])
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)

@@ -1,0 +1,184 @@
+"""The commands as a shell sees them: exit code, stdout, stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from planner import cli
+
+ROOT = Path(__file__).parents[2]
+REQUEST = {
+    "model": "meta-llama/Llama-3.1-8B-Instruct",
+    "workload": {"qps": 1},
+    "hardware": {"accelerators": [{"id": "h100-sxm5-80", "count": 1}]},
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LANEWISE_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def request_file(tmp_path: Path) -> str:
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(REQUEST))
+    return str(file)
+
+
+def lanewise(*words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """A new process, as a user starts it."""
+    return subprocess.run(
+        [sys.executable, "-m", "planner", *words],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith("lanewise 0.")
+
+
+def test_a_plan_is_one_document_on_stdout(request_file: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert cli.main(["plan", request_file, "--json"]) == 0
+    printed = capsysbinary.readouterr()
+    plan = json.loads(printed.out)
+    assert plan["feasible"] is True
+    assert plan["request"]["model"] == REQUEST["model"]
+    assert printed.err == b""
+
+
+def test_a_plan_for_people_names_the_decision(request_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", request_file]) == 0
+    printed = capsys.readouterr()
+    first = printed.out.splitlines()[0]
+    assert first.startswith("Ship ")
+    assert "h100-sxm5-80" in first
+    assert printed.err == ""
+
+
+def test_explain_shows_how_numbers_were_made(request_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", request_file, "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)["derivation"]
+    assert cli.main(["plan", request_file, "--explain"]) == 0
+    shown = capsys.readouterr().out
+    assert steps
+    assert [step["name"] for step in steps if step["name"] not in shown] == []
+
+
+def test_what_does_not_fit_is_said_and_told_by_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model", "meta-llama/Llama-3.1-70B-Instruct", "--qps", "1", "--on", "a10g:1", "--engines", "vllm"]
+    assert cli.main(["plan", *words]) == 3
+    printed = capsys.readouterr().out
+    assert printed.startswith("Nothing fits")
+    assert "Ways out" in printed
+
+
+def test_launch_files_are_written(request_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", request_file, "--json", "--out", str(tmp_path / "launch")]) == 0
+    launch = json.loads(capsys.readouterr().out)["launch"]
+    written = {path.name for path in (tmp_path / "launch").rglob("*") if path.is_file()}
+    assert written == {file["name"] for file in launch}
+    assert written
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["plan", "missing.json"], ["missing.json"]),
+        (["plan", "--model", "no/such", "--qps", "1", "--on", "nothing:1"], ["nothing"]),
+        (["plan", "--model", REQUEST["model"], "--qps", "-1", "--on", "l4"], ["$.workload.qps"]),
+        (["plan", "--model", REQUEST["model"], "--on", "l4"], ["workload"]),
+        (["plan", "--model", REQUEST["model"], "--qps", "1", "--on", "l4", "--here"], ["--here"]),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_place(
+    words: list[str], names: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert cli.main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert [name for name in names if name not in printed.err] == []
+
+
+def test_a_wrong_flag_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["plan", "--no-such-flag"])
+    assert stopped.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+HEAVY = ("litestar", "uvicorn", "sqlalchemy", "alembic", "huggingface_hub", "jinja2", "gguf", "httpx")
+
+
+def test_planning_starts_without_what_it_does_not_need(request_file: str) -> None:
+    code = (
+        "import sys; from planner.cli import main; main(sys.argv[1:]);"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "plan", request_file, "--json"], cwd=ROOT, capture_output=True, check=True
+    )
+    assert ended.stderr.decode().strip() == "[]"
+
+
+def test_the_same_request_gives_the_same_bytes_in_any_process(request_file: str) -> None:
+    ended = [lanewise("plan", request_file, "--json", PYTHONHASHSEED=seed) for seed in ("1", "2")]
+    assert [one.returncode for one in ended] == [0, 0]
+    assert ended[0].stdout == ended[1].stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    shell = f"'{sys.executable}' -m planner catalog prices | head -n 1"
+    ended = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, check=False)
+    assert ended.stderr == b""
+
+
+@pytest.mark.parametrize("kind", ["accelerators", "models", "artifacts", "prices", "doubts"])
+def test_lists_print_as_a_table_and_as_a_document(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["catalog", kind, "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert cli.main(["catalog", kind]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"{len(entries)} {kind}")
+    assert entries
+
+
+def test_a_query_narrows_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["catalog", "accelerators", "h100", "sxm", "--json"]) == 0
+    assert [entry["id"] for entry in json.loads(capsys.readouterr().out)] == ["h100-sxm5-80"]
+
+
+@pytest.mark.parametrize("identifier", ["h100-sxm5-80", "Qwen/Qwen3-8B"])
+def test_an_entry_shows_every_field_with_its_source(identifier: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["catalog", "show", identifier, "--json"]) == 0
+    entry = json.loads(capsys.readouterr().out)
+    assert entry["id"] == identifier
+    assert [field["name"] for field in entry["fields"] if not field["source"]] == []
+    assert cli.main(["catalog", "show", identifier]) == 0
+    assert "[1]" in capsys.readouterr().out
+
+
+def test_an_unknown_entry_fails_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["catalog", "show", "no-such"]) == 1
+    assert "no-such" in capsys.readouterr().err
+
+
+def test_rules_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["rule"]) == 0
+    code = capsys.readouterr().out.split()[0]
+    assert cli.main(["rule", code.lower()]) == 0
+    assert capsys.readouterr().out.startswith(code)
+    assert cli.main(["rule", "Z999"]) == 1

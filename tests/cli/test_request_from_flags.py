@@ -1,0 +1,99 @@
+"""Flags spell a request; they lie over the file they are given with."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from catalog.errors import BadInput, Unsupported
+from planner.cli import parser
+from planner.cli.plan import _request
+
+
+def spelled(*words: str) -> dict[str, Any]:
+    """The request that `lanewise plan WORDS` decodes."""
+    data, kind = _request(parser().parse_args(["plan", *words]))
+    return msgspec.json.decode(data) if kind == "json" else msgspec.toml.decode(data)
+
+
+def test_every_flag_lands_in_its_field() -> None:
+    request = spelled(
+        *("--model", "org/name", "--qps", "4", "--prompt", "1500", "--output", "300", "--context", "16384"),
+        *("--mix", "chat=0.6,code=0.4", "--on", "l4:8", "--on", "h100-sxm5-80", "--usd-per-month", "2000"),
+        *("--ttft-p95-ms", "1000", "--tpot-p95-ms", "50", "--e2e-p95-ms", "20000", "--max-loss", "1.5"),
+        *("--objective", "latency", "--lanes", "fp8,gguf:Q4_K_M", "--engines", "vllm"),
+    )
+    assert request == {
+        "model": "org/name",
+        "workload": {
+            "qps": 4,
+            "prompt_tokens": {"mean": 1500},
+            "output_tokens": {"mean": 300},
+            "context_tokens_max": 16384,
+            "mix": {"chat": 0.6, "code": 0.4},
+        },
+        "slo": {"ttft_ms": {"p95": 1000}, "tpot_ms": {"p95": 50}, "e2e_ms": {"p95": 20000}},
+        "quality": {"max_loss_pct": 1.5},
+        "hardware": {"accelerators": [{"id": "l4", "count": 8}, {"id": "h100-sxm5-80", "count": 1}]},
+        "budget": {"usd_per_month": 2000},
+        "objective": "latency",
+        "lanes": ["fp8", "gguf:Q4_K_M"],
+        "engines": ["vllm"],
+    }
+
+
+def test_what_is_not_given_is_not_said() -> None:
+    assert spelled("--model", "org/name", "--users", "12", "--any") == {
+        "model": "org/name",
+        "workload": {"users": 12},
+        "hardware": {"any": {}},
+    }
+
+
+def test_a_file_alone_is_passed_on_byte_for_byte(tmp_path: Path) -> None:
+    file = tmp_path / "request.toml"
+    file.write_bytes(b'model = "a"   # as typed\n')
+    assert _request(parser().parse_args(["plan", str(file)])) == (b'model = "a"   # as typed\n', "toml")
+
+
+def test_flags_lie_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "request.json"
+    file.write_text('{"model": "a", "workload": {"users": 3, "burstiness": 2}, "hardware": {"any": {}}}')
+    assert spelled(str(file), "--qps", "9", "--on", "l4:2") == {
+        "model": "a",
+        "workload": {"qps": 9, "burstiness": 2},
+        "hardware": {"accelerators": [{"id": "l4", "count": 2}]},
+    }
+
+
+@pytest.mark.parametrize(("text", "kind"), [(' {"model": "a"}', "json"), ('model = "a"', "toml")])
+def test_stdin_may_be_either(monkeypatch: pytest.MonkeyPatch, text: str, kind: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert _request(parser().parse_args(["plan", "-"])) == (text.encode(), kind)
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        ([], "$.model"),
+        (["missing.toml"], "missing.toml"),
+        (["request.yaml"], "request.yaml"),
+        (["--model", "a", "--on", "l4:many"], "--on"),
+        (["--model", "a", "--mix", "chat"], "--mix"),
+        (["--model", "a", "--on", "l4", "--any"], "--any"),
+    ],
+)
+def test_a_fault_names_its_place(words: list[str], path: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        spelled(*words)
+    assert caught.value.path == path
+
+
+def test_this_machine_is_refused_by_name_until_it_can_be_probed() -> None:
+    with pytest.raises(Unsupported, match="probe"):
+        spelled("--model", "a", "--qps", "1", "--here")

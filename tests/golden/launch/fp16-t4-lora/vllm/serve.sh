@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Starts the server. Numbers: config.yaml. Why: README.md.
+set -euo pipefail
+
+here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
+set -a
+. "$here/vllm.env"
+set +a
+
+port=8000
+
+exec vllm serve Qwen/Qwen3-1.7B \
+  --config "$here/config.yaml" \
+  --served-model-name=Qwen/Qwen3-1.7B \
+  --host=127.0.0.1 \
+  --lora-modules \
+  '{"name": "billing", "path": "/srv/lora/billing"}' \
+  '{"name": "legal", "path": "/srv/lora/legal"}' \
+  --port "$port"

