@@ -13,7 +13,10 @@ help:
 	@echo "make test-slow  what needs minutes or a tool environment"
 	@echo "make bench      cold command seconds, warm plan milliseconds, candidates per second"
 	@echo "make docs       write again what is generated: README output, reference pages"
+	@echo "make lint       ruff, mypy --strict, import contracts"
 	@echo "make golden     write the golden files again; read the diff before you commit it"
+	@echo "make constraints  the versions of this environment into constraints.txt"
+	@echo "make clean      remove what was made here"
 
 plan: $(VENV)/.core
 	$(BIN)/lanewise plan examples/support-chat.toml --out out/support-chat

@@ -13,21 +13,21 @@ from catalog.model import Model
 Reader = Callable[[Config], Shapes]
 
 
-def model_from_config(config: Json, id: str, source: str) -> Model:
+def model_from_config(config: Json, name: str, source: str) -> Model:
     """The model that config.json describes. MissingKey, BadInput or Unsupported name what is wrong and where."""
-    name = architecture_of(config, id)
-    text = Config(text_part(config), id)
-    shapes = {**common(text), **reader_of(name, id)(text)}
-    stated = quantization.read(config, id)
-    native = stated.lane if stated else sixteen_bit(config)
+    architecture = architecture_of(config, name)
+    text = Config(text_part(config), name)
+    layout = reader_of(architecture, name)(text)
+    shapes: Shapes = {**common(text), **layout}
+    stated = quantization.read(config, name)
     return Model(
-        id=id,
+        id=name,
         source=source,
         confidence="A",
-        family=text.text("model_type") or name,
-        architecture=name,
+        family=text.text("model_type") or architecture,
+        architecture=architecture,
         attention=described(shapes),
-        native=native,
+        native=stated.lane if stated else sixteen_bit(config),
         native_recipe=stated.recipe if stated else "",
         quantization=stated.lane if stated else None,
         notes=stated.note if stated else "",
@@ -35,23 +35,26 @@ def model_from_config(config: Json, id: str, source: str) -> Model:
     )
 
 
-def architecture_of(config: Json, id: str) -> str:
+def architecture_of(config: Json, name: str) -> str:
     """The class name in `architectures`."""
-    names = config.get("architectures") or section(config, "text_config").get("architectures")
-    if not isinstance(names, (list, tuple)) or not names:
-        raise BadInput("config.json names no architecture", f"{id}:architectures")
-    return str(names[0])
+    classes = config.get("architectures") or section(config, "text_config").get("architectures")
+    if not isinstance(classes, (list, tuple)) or not classes:
+        raise BadInput("config.json names no architecture", f"{name}:architectures")
+    return str(classes[0])
 
 
-def reader_of(name: str, id: str) -> Reader:
+def reader_of(architecture: str, name: str) -> Reader:
     """The function for an architecture; refuses encoders and unknown ones by name."""
-    if name in ARCHITECTURES:
-        return ARCHITECTURES[name]
-    if name in KNOWN_WITHOUT_FORMULA:
-        raise Unsupported(f"{name}: {KNOWN_WITHOUT_FORMULA[name]}", id)
-    if name.endswith(("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")):
-        raise Unsupported(f"{name} is an encoder or embedding model; only decoders that generate are planned", id)
-    raise Unsupported(f"architecture {name} is not known; known are {', '.join(sorted(ARCHITECTURES))}", id)
+    if architecture in ARCHITECTURES:
+        return ARCHITECTURES[architecture]
+    where = f"{name}:architectures"
+    if architecture in KNOWN_WITHOUT_FORMULA:
+        raise Unsupported(f"{architecture}: {KNOWN_WITHOUT_FORMULA[architecture]}", where)
+    if architecture.endswith(ENCODERS):
+        raise Unsupported(
+            f"{architecture} is an encoder or embedding model; only decoders that generate are planned", where
+        )
+    raise Unsupported(f"architecture {architecture} is not known; known are {', '.join(sorted(ARCHITECTURES))}", where)
 
 
 def sixteen_bit(config: Json) -> str:
@@ -67,6 +70,8 @@ def described(shapes: Shapes) -> str:
     windowed = f", {window.layers} layers with a window of {window.tokens}" if window else ""
     return kind + windowed + (f", {linear.layers} layers of {linear.kind}" if linear else "")
 
+
+ENCODERS = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
 
 ARCHITECTURES: Mapping[str, Reader] = {
     "DeepseekV2ForCausalLM": families.deepseek,

@@ -1,4 +1,4 @@
-"""A config.json as typed reads: a key that is needed and missing is refused by name, nothing takes a library's default."""
+"""A config.json as typed reads: a needed key that is missing is refused by name, no library's default is taken."""
 
 from __future__ import annotations
 

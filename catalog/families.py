@@ -150,9 +150,9 @@ def llama4(c: Config) -> Shapes:
         layers=routed,
         shared=1,
     )
-    dense: Shapes = {"dense_layers": count - routed}
+    dense: Shapes = {}
     if step > 1:
-        dense["intermediate"] = c.integer("intermediate_size_mlp")
+        dense = {"dense_layers": count - routed, "intermediate": c.integer("intermediate_size_mlp")}
     return {**grouped(c), **windows(c, count - count // 4, chunked=True), **dense, "moe": moe, "tied": False}
 
 
@@ -171,8 +171,9 @@ def nemotron_h(c: Config) -> Shapes:
         raise MissingKey("config.json has no `hybrid_override_pattern`", f"{c.where}:hybrid_override_pattern")
     kinds = {name: sum(block in spellings for block in pattern) for name, spellings in NEMOTRON_BLOCKS.items()}
     shapes: Shapes = {
-        **stated_head_dim(c),
+        **grouped(c),
         **embeddings(c),
+        "head_dim": c.integer("head_dim", "attention_head_dim"),
         "layers": len(pattern),
         "attention_layers": kinds["attention"],
         "dense_layers": kinds["mlp"],
@@ -267,7 +268,7 @@ def step3(c: Config) -> Shapes:
         intermediate=c.integer("moe_intermediate_size"),
         layers=layers(c) - dense,
         shared=1 if shared else 0,
-        shared_intermediate=shared,
+        shared_intermediate=shared if shared != c.integer("moe_intermediate_size") else None,
     )
     return {
         **stated_head_dim(c),

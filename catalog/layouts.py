@@ -108,20 +108,30 @@ def latent(c: Config) -> Shapes:
 
 
 def experts(c: Config) -> Shapes:
-    """Routed and shared experts after `first_k_dense_replace` dense layers (DeepSeek, GLM, Kimi, dots)."""
-    dense = c.count("first_k_dense_replace")
-    if c.count("moe_layer_freq") > 1:
-        raise Unsupported("MoE layers at a frequency other than 1 are not known", f"{c.where}:moe_layer_freq")
-    return {
-        "intermediate": c.integer("intermediate_size") if dense else None,
+    """Routed and shared experts after the first dense layers (DeepSeek, GLM, Kimi, dots, MiniMax-M3)."""
+    routed = layers(c) - dense_first(c)
+    shapes: Shapes = {
         "moe": Moe(
             experts=c.integer("n_routed_experts", "num_local_experts", "num_experts"),
             per_token=c.integer("num_experts_per_tok"),
             intermediate=c.integer("moe_intermediate_size"),
-            layers=layers(c) - dense,
+            layers=routed,
             shared=c.count("n_shared_experts"),
-        ),
+        )
     }
+    if dense_first(c):
+        shapes["intermediate"] = c.integer("intermediate_size")
+    return shapes
+
+
+def dense_first(c: Config) -> int:
+    """Dense layers before the routed ones; `moe_layer_freq` may list 0 or 1 per layer, any other rhythm is refused."""
+    listed = c.words("moe_layer_freq")
+    if listed:
+        return listed.count("0")
+    if c.count("moe_layer_freq") > 1:
+        raise Unsupported("MoE layers at a frequency other than 1 are not known", f"{c.where}:moe_layer_freq")
+    return c.count("first_k_dense_replace")
 
 
 def all_experts(c: Config) -> Shapes:
@@ -146,7 +156,7 @@ def stepped_experts(c: Config) -> Shapes:
         intermediate=c.integer("moe_intermediate_size"),
         layers=routed,
         shared=1 if shared else 0,
-        shared_intermediate=shared or None,
+        shared_intermediate=shared if shared != c.integer("moe_intermediate_size") and shared else None,
     )
     return {"moe": moe, "intermediate": c.integer("intermediate_size") if routed < layers(c) else None}
 

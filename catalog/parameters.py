@@ -22,6 +22,10 @@ from catalog.accelerator import Accelerator
 from catalog.engine import Kernel
 from catalog.errors import BadInput
 
+HEAD = """\
+# Fitted by `lanewise fit-speed`; do not edit: change the measurements, the priors or the formulas and refit.
+# A global value is physical (shares 0..1, `_s` seconds); with `of` it is the factor of a class.
+"""
 FILE = Path(__file__).parent / "data" / "speed" / "parameters.toml"
 Family = Literal["serving", "llama.cpp"]
 Basis = Literal["fitted", "assumed"]
@@ -102,8 +106,6 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The parameter file."""
 
     source: str
-    as_of: str
-    """Date of the measurements, as their table is dated."""
     rows: int
     groups: int
     unseen_widening: float
@@ -208,6 +210,7 @@ def _llama_levels(setup: Setup, device: Accelerator) -> dict[str, str]:
         "build": f"{backend}/{setup.generation[-4:]}" if device.vendor == "amd" else "",
         "blas": blas,
         "mixture": "moe" if setup.moe else "",
+        "architecture": re.split(r"[-\d]", device.architecture)[0],
     }
 
 
@@ -230,6 +233,25 @@ def load(path: Path = FILE) -> Parameters:
         return msgspec.convert(tomllib.loads(path.read_text()), Parameters)
     except (OSError, ValueError) as error:
         raise BadInput(str(error), str(path)) from error
+
+
+def text(fitted: Parameters) -> str:
+    """The parameter file."""
+    tables = ("parameter", "interval", "excluded")
+    head = [f"{name} = {_literal(getattr(fitted, name))}" for name in fitted.__struct_fields__ if name not in tables]
+    rows = (_table(name, row) for name in tables for row in getattr(fitted, name))
+    return "\n\n".join([HEAD + "\n".join(head), *rows]) + "\n"
+
+
+def _table(name: str, row: Struct) -> str:
+    fields = ((field, getattr(row, field)) for field in row.__struct_fields__)
+    return "\n".join([f"[[{name}]]", *(f"{field} = {_literal(value)}" for field, value in fields if value != "")])
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _resolve(name: str, of: Mapping[str, Parameter], classes: tuple[str, ...], assumed: list[str]) -> float:

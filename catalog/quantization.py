@@ -28,12 +28,10 @@ def read(config: Json, where: str) -> Quantization | None:
     stated = section(config, "quantization_config") or section(section(config, "text_config"), "quantization_config")
     if not stated:
         return None
-    method = str(stated.get("quant_method") or stated.get("quant_algo") or "").lower()
+    method = str(stated.get("quant_method") or ("modelopt" if stated.get("quant_algo") else "")).lower()
     if method not in METHODS:
         known = ", ".join(sorted(METHODS))
-        raise BadInput(
-            f"quantization method {method!r} is not known; known are {known}", f"{where}:quantization_config"
-        )
+        raise BadInput(f"quantization method {method!r} is not known; known are {known}", _at(where))
     return METHODS[method](stated, where)
 
 
@@ -92,7 +90,7 @@ def _compressed_tensors(stated: Json, where: str) -> Quantization:
     """The first group of layers decides: bits, type and strategy of weights and activations."""
     groups = [group for group in section(stated, "config_groups").values() if isinstance(group, Mapping)]
     if not groups:
-        raise BadInput("compressed-tensors without config_groups", f"{where}:quantization_config")
+        raise BadInput("compressed-tensors without config_groups", _at(where))
     group: Json = groups[0]
     weights, inputs = section(group, "weights"), section(group, "input_activations")
     form = str(group.get("format") or stated.get("format") or "")
@@ -126,8 +124,12 @@ def _float4(form: str, inputs: Json) -> Quantization:
 def _bits(stated: Json, accepted: tuple[int, ...], where: str) -> int:
     bits = stated.get("bits")
     if not isinstance(bits, int) or bits not in accepted:
-        raise BadInput(f"expected {' or '.join(map(str, accepted))} bits, got {bits!r}", f"{where}:quantization_config")
+        raise BadInput(f"expected {' or '.join(map(str, accepted))} bits, got {bits!r}", _at(where))
     return bits
+
+
+def _at(where: str) -> str:
+    return f"{where}:quantization_config"
 
 
 def _group(stated: Json) -> str:

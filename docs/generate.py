@@ -168,8 +168,8 @@ def rules_page() -> str:
 
 RULES_HEAD = """# Rules
 
-A rule looks at one case (a lane on an engine on a device, with a cache format, on a layout, or with its numbers) and answers
-with a finding or with nothing. H: hardware and engine; Q: quality; L: latency and load; C: cost.
+A rule looks at one case (a lane on an engine on a device, with a cache format, on a layout, or with its numbers) and
+answers with a finding or with nothing. H: hardware and engine; Q: quality; L: latency and load; C: cost.
 """
 
 

@@ -1,47 +1,28 @@
-"""Fit the speed parameters to published measurements: `lanewise fit-speed`.
+"""Fit the speed parameters to published measurements and write the parameter file: `lanewise fit-speed`.
 
-Every parameter is a global value times deviations per class, shrunken towards none by a prior width. The residuals
-are logarithms of predicted over measured, weighted so that every group of rows counts once and soft towards outliers;
-rows that differ only in their lane count as ratios too, because a ratio cancels what they share. Needs SciPy.
+Nothing is tuned by hand: priors and exclusions below, measurements in the truth file, the rest follows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from msgspec import Struct
+from numpy.typing import NDArray
 
 from catalog import load as catalogue
-from catalog.parameters import (
-    NAMES,
-    Excluded,
-    Family,
-    Interval,
-    Parameter,
-    Parameters,
-    Resolved,
-    from_scale,
-    to_scale,
-)
+from catalog.errors import BadInput
+from catalog.parameters import FILE, Basis, Excluded, Family, Interval, Parameter, Parameters, from_scale, text
 from planner import truth
-from planner.predict import Block, Described, Values, blocks, describe
+from planner.accuracy import page, weighted
+from planner.predict import Described, describe
+from planner.regression import NOISE, Measured, Prior, Solution, solve
 from planner.trace import Array
-from planner.truth import Case
 
-
-class Prior(Struct, frozen=True, kw_only=True):
-    """Where a parameter starts, how far it may move (sd of ln), and which classes may deviate by how much."""
-
-    name: str
-    value: float
-    sd: float = 0.0
-    """0: held at the value, which is then `assumed`."""
-    levels: dict[str, float] = {}
-
+Mask = NDArray[np.bool_]
 
 SERVING = (
     Prior(name="weight_efficiency", value=0.85, sd=0.4),
@@ -116,174 +97,196 @@ EXCLUDED = (
         because="faster than reading all touched experts: identical prompts choose identical experts",
     ),
 )
-NOISE = {"ttft_ms": 0.35}
-"""Assumed spread (ln) of a measurement around the truth; 0.18 for every other metric."""
-PAIR_NOISE = 0.12
-"""Assumed spread (ln) of the ratio of two lanes in one harness."""
-GROUP_ROWS = 5.0
-"""Independent measurements that a group of rows is worth (assumed)."""
-STEP = 1e-4
+
+USUAL_NOISE = 0.18
+"""Assumed spread (ln) of a measurement around the truth; NOISE holds the exceptions."""
+LEAST_GROUPS = 5
+LEAST_WIDENING = 1.2
+"""An unseen class is never as sure as a seen one (assumed)."""
+LEAST_WIDTH = 0.03
+"""No interval is narrower than the repeatability of the measurements (assumed)."""
+HELD_OUT: dict[str, Callable[[Described], str]] = {
+    "accelerator": lambda one: one.row.accelerator,
+    "model": lambda one: one.row.model,
+    "architecture": lambda one: next(c for c in one.cases[0].classes if c.startswith("architecture=")),
+}
+"""What is left out, one value at a time, to see how well the rest predicts it."""
 
 
-@dataclass
-class Space:
-    """The free numbers of one family: logarithms of global values and of class factors."""
+@dataclass(frozen=True)
+class Table:
+    """The measurements that can be described, with their values."""
 
-    priors: tuple[Prior, ...]
-    names: list[str]
-    """`name` or `name~level=class`."""
-    start: Array
-    width: Array
+    rows: list[Described]
+    measured: Measured
+    groups: list[str]
+    fitted: Mask
+    """False for rows that are never fitted."""
 
     @classmethod
-    def over(cls, priors: tuple[Prior, ...], cases: Iterable[Case]) -> Space:
-        """Global numbers and one per class that occurs."""
-        found = sorted({entry for case in cases for entry in case.classes})
-        rows = [(prior.name, math.log(to_scale(prior.name, prior.value)), prior.sd) for prior in priors if prior.sd]
-        for prior in priors:
-            for level, sd in prior.levels.items():
-                rows += [(f"{prior.name}~{entry}", 0.0, sd) for entry in found if entry.startswith(level + "=")]
-        names, start, width = zip(*rows, strict=True)
-        return cls(priors, list(names), np.array(start), np.array(width))
+    def read(cls, path: Path) -> Table:
+        """Raises BadInput where a row has no positive value."""
+        lines = truth.read(path)
+        rows, _ = describe(lines, catalogue.load())
+        picked = [lines[one.index] for one in rows]
+        values = np.array([_positive(line) for line in picked])
+        excluded = {row for entry in EXCLUDED for row in entry.ids}
+        return cls(
+            rows=rows,
+            measured=Measured(
+                log=np.log(values),
+                weight=np.array([float(line["weight"]) for line in picked]),
+                noise=np.array([NOISE.get(one.row.metric, USUAL_NOISE) for one in rows]),
+            ),
+            groups=[line["group"] for line in picked],
+            fitted=np.array([line["id"] not in excluded for line in picked]),
+        )
 
-    def places(self, cases: Sequence[Case]) -> dict[str, Array]:
-        """For every free parameter and case the positions to add up; the last position holds a zero."""
-        at = {name: place for place, name in enumerate(self.names)}
-        none = len(self.names)
-        return {
-            prior.name: np.array(
-                [
-                    [at[prior.name]]
-                    + [
-                        next((at.get(f"{prior.name}~{entry}", none) for entry in case.classes if entry.startswith(level + "=")), none)  # noqa: E501
-                        for level in prior.levels
-                    ]
-                    for case in cases
-                ]
-            ).T
-            for prior in self.priors
-            if prior.sd
-        }
+    def of(self, family: Family) -> Mask:
+        """Which rows belong to a family of engines."""
+        return np.array([one.cases[0].family == family for one in self.rows])
 
-    def values(self, places: dict[str, Array], theta: Array, count: int) -> Values:
-        """Physical values per case."""
-        padded = np.append(theta, 0.0)
-        held = {prior.name: np.full(count, prior.value) for prior in self.priors if not prior.sd}
-        moved = {name: np.exp(padded[place].sum(axis=0)) for name, place in places.items()}
-        return held | {name: np.asarray(from_scale(name, x)) for name, x in moved.items()}
+    def solve(self, family: Family, keep: Mask, start: Solution | None = None) -> Solution:
+        """Fit a family to the rows of `keep` that may be fitted."""
+        chosen = np.flatnonzero(self.of(family) & keep & self.fitted)
+        return solve(PRIORS[family], [self.rows[place] for place in chosen], self.measured.only(chosen), start)
+
+    def groups_where(self, keep: Mask) -> set[str]:
+        return {self.groups[place] for place in np.flatnonzero(keep)}
+
+    def take(self, keep: Mask) -> list[Described]:
+        return [self.rows[place] for place in np.flatnonzero(keep)]
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Predictions of all rows as a function of the free numbers, beside what was measured."""
+class Refit:
+    """What a fit found, and how well it predicts what it has and has not seen (logarithms of predictions)."""
 
-    space: Space
-    rows: Sequence[Described]
-    blocks: list[Block]
-    places: list[dict[str, Array]]
-
-    @classmethod
-    def of(cls, space: Space, rows: Sequence[Described]) -> Problem:
-        made = blocks(rows)
-        return cls(space, rows, made, [space.places(block.cases) for block in made])
-
-    def predict(self, theta: Array) -> Array:
-        """Logarithms of the printed values, in the order of the rows."""
-        made = np.empty(len(self.rows))
-        for block, places in zip(self.blocks, self.places, strict=True):
-            made[block.rows] = block.predict(self.space.values(places, theta, len(block.cases)))
-        return np.asarray(np.log(np.maximum(made, 1e-12)))
+    table: Table
+    parameters: Parameters
+    inside: Array
+    left_out: dict[str, Array]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Logarithms of the values and what each counts."""
-
-    log: Array
-    weight: Array
-    noise: Array
-
-    def only(self, keep: Array) -> Measured:
-        return Measured(self.log[keep], self.weight[keep], self.noise[keep])
-
-
-@dataclass(frozen=True)
-class Solution:
-    """Fitted logarithms and their standard deviations."""
-
-    space: Space
-    theta: Array
-    sd: Array
-
-    def predict(self, rows: Sequence[Described]) -> Array:
-        """Logarithms of predictions; classes that the fit has not seen take the global value."""
-        return Problem.of(self.space, rows).predict(self.theta)
-
-
-def solve(
-    priors: tuple[Prior, ...], rows: Sequence[Described], measured: Measured, start: Solution | None = None
-) -> Solution:
-    """Weighted least squares with shrinkage; deterministic. `start` speeds up a refit on fewer rows."""
-    from scipy.optimize import least_squares
-
-    space = Space.over(priors, (case for row in rows for case in row.cases))
-    problem, pairs = Problem.of(space, rows), lane_pairs(rows, measured)
-    scale = np.sqrt(measured.weight * GROUP_ROWS) / measured.noise
-
-    def residuals(theta: Array) -> Array:
-        log = problem.predict(theta)
-        apart = soft(log - measured.log, 2 * measured.noise) * scale
-        return np.concatenate([apart, pairs.residuals(log), (theta - space.start) / space.width])
-
-    def jacobian(theta: Array) -> Array:
-        base = residuals(theta)
-        moved = [residuals(theta + STEP * unit) for unit in np.eye(len(theta))]
-        return (np.array(moved) - base).T / STEP
-
-    known = dict(zip(start.space.names, start.theta, strict=True)) if start else {}
-    first = np.array([known.get(name, x) for name, x in zip(space.names, space.start, strict=True)])
-    found = least_squares(
-        residuals, first, jac=jacobian, max_nfev=8 if start else 40, x_scale=space.width, ftol=1e-4, xtol=1e-4, gtol=1e-4
+def refit(path: Path) -> Refit:
+    """Fit to `path`, then once more without each accelerator, model and architecture; about a minute."""
+    table = Table.read(path)
+    whole = solutions(table)
+    out = {kind: left_out(table, whole, kind) for kind in HELD_OUT}
+    wider = spread(table, out["architecture"]) / spread(table, out["accelerator"])
+    engines = ", ".join(sorted({one.row.engine for one in table.rows}))
+    found = Parameters(
+        source=f"{path.name}: published measurements of {engines}; each row names its own source",
+        rows=int(table.fitted.sum()),
+        groups=len(table.groups_where(table.fitted)),
+        unseen_widening=float(f"{max(LEAST_WIDENING, wider):.3g}"),
+        parameter=tuple(row for family in PRIORS for row in entries(table, family, whole[family])),
+        interval=tuple(intervals(table, [out[kind] - table.measured.log for kind in ("accelerator", "model")])),
+        excluded=EXCLUDED,
     )
-    return Solution(space, found.x, np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac))))
+    return Refit(table, found, predicted(table, whole), out)
 
 
-def soft(error: Array, knee: Array) -> Array:
-    """Square near zero, linear beyond the knee (pseudo-Huber), as a residual."""
-    capped = np.clip(error, -6, 6)
-    return np.asarray(np.sign(capped) * knee * np.sqrt(2 * (np.sqrt(1 + (capped / knee) ** 2) - 1)))
+def fit(path: Path) -> str:
+    """The text of the parameter file fitted to `path`; the same file gives the same text."""
+    return text(refit(path).parameters)
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs of rows that differ only in their lane."""
-
-    one: Array
-    other: Array
-    ratio: Array
-    scale: Array
-
-    def residuals(self, log: Array) -> Array:
-        apart = log[self.one] - log[self.other] - self.ratio
-        return np.asarray(np.clip(apart, -0.6, 0.6) * self.scale)
+def run(path: Path, out: Path = FILE, board: Path | None = None) -> None:
+    """Fit to `path`, write the parameter file to `out` and, where asked for, the accuracy page to `board`."""
+    found = refit(path)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text(found.parameters))
+    if board is not None:
+        board.parent.mkdir(parents=True, exist_ok=True)
+        board.write_text(page(found))
 
 
-def lane_pairs(rows: Sequence[Described], measured: Measured) -> Pairs:
-    """Each lane against the 16-bit one (or the first) of the same run; serving engines, first-token times left out."""
-    runs: dict[tuple[object, ...], dict[str, list[int]]] = {}
-    for place, one in enumerate(rows):
-        row = one.row
-        if row.metric != "ttft_ms" and row.engine != "llama.cpp":
-            run = (row.engine, row.engine_version, row.model, row.accelerator, row.accelerators, row.tensor, row.replicas,
-                   row.kv_dtype, row.prompt, row.output, row.users, row.load, row.metric, row.number("n_requests"))  # fmt: skip
-            runs.setdefault(run, {}).setdefault(row.lane, []).append(place)
-    found = []
-    for lanes in runs.values():
-        base = lanes.get("bf16") or lanes.get("fp16") or lanes.get("fp8") or next(iter(lanes.values()))
-        for places in lanes.values():
-            if places is not base:
-                ratio = measured.log[places].mean() - measured.log[base].mean()
-                counts = min(measured.weight[places].mean(), measured.weight[base].mean())
-                found.append((places[0], base[0], ratio, math.sqrt(GROUP_ROWS * counts) / PAIR_NOISE))
-    one, other, ratios, scales = zip(*found, strict=True) if found else ((), (), (), ())
-    return Pairs(np.array(one, dtype=int), np.array(other, dtype=int), np.array(ratios), np.array(scales))
+def solutions(table: Table) -> dict[Family, Solution]:
+    """The fit of each family to all its rows."""
+    everything = np.ones(len(table.rows), dtype=bool)
+    return {family: table.solve(family, everything) for family in PRIORS}
+
+
+def predicted(table: Table, solutions: dict[Family, Solution]) -> Array:
+    """Logarithms of the predictions of all rows."""
+    made = np.full(len(table.rows), np.nan)
+    for family, solution in solutions.items():
+        keep = table.of(family)
+        made[keep] = solution.predict(table.take(keep))
+    return made
+
+
+def left_out(table: Table, whole: dict[Family, Solution], kind: str) -> Array:
+    """Logarithms of predictions of each row by a fit that has not seen its accelerator, model or architecture."""
+    keys = np.array([HELD_OUT[kind](one) for one in table.rows])
+    made = np.full(len(table.rows), np.nan)
+    for family, start in whole.items():
+        for key in sorted(set(keys[table.of(family)])):
+            out = table.of(family) & (keys == key)
+            made[out] = table.solve(family, keys != key, start).predict(table.take(out))
+    return made
+
+
+def spread(table: Table, log: Array) -> float:
+    """Weighted 80 % quantile of the absolute error."""
+    return weighted(np.abs(log - table.measured.log), table.measured.weight, 0.8)
+
+
+def intervals(table: Table, errors: Sequence[Array]) -> Iterator[Interval]:
+    """Where measurements lie around predictions of fits that have not seen them, per engine, load and metric.
+
+    A cell of fewer than LEAST_GROUPS groups borrows the engine's other loads.
+    """
+    cells: dict[tuple[str, str, str], list[int]] = {}
+    for place, one in enumerate(table.rows):
+        cells.setdefault((one.row.engine, one.row.load, one.row.metric), []).append(place)
+    for (engine, load, metric), places in sorted(cells.items()):
+        used = places
+        if len({table.groups[place] for place in places}) < LEAST_GROUPS:
+            used = [place for key, more in cells.items() if (key[0], key[2]) == (engine, metric) for place in more]
+        apart = -np.concatenate([error[used] for error in errors])
+        weights = np.tile(table.measured.weight[used], len(errors))
+        yield Interval(
+            engine=engine, load=load, metric=metric, rows=len(places),
+            groups=len({table.groups[place] for place in places}),
+            low_ln=min(weighted(apart, weights, 0.1), -LEAST_WIDTH),
+            high_ln=max(weighted(apart, weights, 0.9), LEAST_WIDTH),
+        )  # fmt: skip
+
+
+def entries(table: Table, family: Family, solution: Solution) -> Iterator[Parameter]:
+    """The rows of the parameter file: per parameter its global value, the width for unseen classes, each class."""
+    found = dict(zip(solution.space.names, zip(solution.theta, solution.sd, strict=True), strict=True))
+    spoken = _groups_by_class(table, family)
+    for prior in PRIORS[family]:
+        theta, sd = found.get(prior.name, (None, 0.0))
+        value = prior.value if theta is None else from_scale(prior.name, math.exp(theta))
+        yield _entry(family, prior.name, "", value, sd, 0 if theta is None else spoken[""])
+        for level, width in prior.levels.items():
+            yield _entry(family, prior.name, f"{level}=*", 1.0, width, 0)
+            for name in (name for name in found if name.startswith(f"{prior.name}~{level}=")):
+                of = name.partition("~")[2]
+                yield _entry(family, prior.name, of, math.exp(found[name][0]), found[name][1], spoken[of])
+
+
+def _entry(family: Family, name: str, of: str, value: float, sd: float, groups: int) -> Parameter:
+    basis: Basis = "fitted" if groups else "assumed"
+    value, sd = float(f"{value:.4g}"), float(f"{sd:.3g}")
+    return Parameter(family=family, name=name, of=of, value=value, sd_ln=sd, groups=groups, basis=basis)
+
+
+def _groups_by_class(table: Table, family: Family) -> dict[str, int]:
+    """How many groups of fitted rows speak to each class; "" for all."""
+    found: dict[str, set[str]] = {"": set()}
+    for place in np.flatnonzero(table.of(family) & table.fitted):
+        for entry in {"", *(entry for case in table.rows[place].cases for entry in case.classes)}:
+            found.setdefault(entry, set()).add(table.groups[place])
+    return {entry: len(groups) for entry, groups in found.items()}
+
+
+def _positive(line: dict[str, str]) -> float:
+    value = float(line["value"] or 0)
+    if value <= 0:
+        raise BadInput(f"row {line['id']} has no positive value", "$.truth")
+    return value

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from catalog import load as catalogue
 from catalog import parameters
@@ -22,9 +23,10 @@ from catalog.load import Catalog
 from catalog.parameters import NAMES, Parameters, Resolved
 from planner import truth
 from planner.benchmark import Bench, Habits, Load, expected
+from planner.deployment import Case, cases
 from planner.speed import SHARED_FIELDS, Rates, Work
 from planner.trace import Array
-from planner.truth import Case, Row
+from planner.truth import Row
 
 Kind = Literal["speed", "memory"]
 COLUMNS = ("id", "predicted", "p10", "p90", "refused")
@@ -91,7 +93,7 @@ def describe(lines: Sequence[dict[str, str]], catalog: Catalog) -> tuple[list[De
     for index, line in enumerate(lines):
         try:
             row = truth.row(line)
-            described.append(Described(index, row, truth.cases(row, catalog)))
+            described.append(Described(index, row, cases(row, catalog)))
         except BadInput as error:
             refused[index] = Prediction(id=line["id"], refused=error.message)
     return described, refused
@@ -113,12 +115,12 @@ def evaluate(described: Sequence[Described], values: Callable[[list[Case]], Valu
 class Block:
     """Rows of one load and metric: evaluated in one array pass."""
 
-    rows: Array
+    rows: NDArray[np.intp]
     """Positions of the rows in the list they were taken from."""
     load: str
     metric: str
     cases: list[Case]
-    owner: Array
+    owner: NDArray[np.intp]
     """For each case the row of this block it belongs to."""
     work: Work[Array]
     peaks: dict[str, Array]

@@ -6,7 +6,7 @@ of running batches and picks the one that carries its rate.
 
 from __future__ import annotations
 
-from planner.trace import N, ceiling, exponential, logarithm, largest, positive, power, root, smallest, step
+from planner.trace import N, ceiling, exponential, logarithm, positive, power, root, smallest, step
 
 
 @step
@@ -32,17 +32,18 @@ def tpot_s(step_s: N, share: N) -> N:
 
 @step
 def tpot_capped_s(tpot: N, step_s: N, chunk_s: N) -> N:
-    """Where prompts are chunked a token never waits for more than one chunk; the rest of the wait moves to the queue."""
+    """Where prompts are chunked a token waits for one chunk at most; the rest of the wait moves to the queue."""
     return smallest(tpot, step_s + chunk_s)
 
 
 @step
 def tpot_variance(tpot: N, sequence_slope_s: N, batch: N) -> N:
-    """The running batch fluctuates like the number of guests in a large hall (Poisson): variance = mean.
+    """The running batch fluctuates like the number of guests in a large hall (Poisson): its variance is its mean.
 
-    `sequence_slope_s` is what one more running sequence adds to the time per token; s².
+    `sequence_slope_s` is what one more running sequence adds to the time per token; s². Never spread wider than the
+    mean: there the slope no longer describes the batch.
     """
-    return batch * sequence_slope_s * sequence_slope_s + 0 * tpot * tpot
+    return smallest(batch * sequence_slope_s * sequence_slope_s, tpot * tpot)
 
 
 @step
@@ -126,7 +127,7 @@ def flood_s(requests: N, rate: N, drain_s: N) -> N:
 @step
 def flood_ttft_s(requests: N, batch: N, rate: N, prompt_s: N) -> N:
     """The first batch waits for the prompts before it, the others for a slot: half of their queue on average."""
-    first = smallest(batch / requests, 1 + 0 * batch)
+    first = 1 - positive(1 - batch / requests)
     wait = positive(requests - batch) / (2 * rate)
     return prompt_s * (1 + first * positive(batch - 1) / 2) + (1 - first) * wait
 
@@ -134,4 +135,4 @@ def flood_ttft_s(requests: N, batch: N, rate: N, prompt_s: N) -> N:
 @step
 def replicas(peak_rate: N, rate: N) -> N:
     """Whole replicas for the peak, at least one."""
-    return largest(ceiling(peak_rate / rate), 1 + 0 * rate)
+    return 1 + positive(ceiling(peak_rate / rate) - 1)

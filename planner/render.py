@@ -19,9 +19,11 @@ from catalog.engine import Engine
 from planner import engines, resources
 from planner.engines import llamacpp, vllm
 from planner.launch import Launch, LaunchOptions, serving_pool, target_of
-from planner.plan import Candidate, Estimate, Finding, LaunchFile, Plan, Tie
+from planner.plan import ArtifactRef, Candidate, Estimate, Finding, LaunchFile, Plan, Tie
 
 GIB = 1024**3
+FETCHED = "llama-server reads the hub's cache, and fetches a missing file itself."
+BROUGHT = "llama-server reads the hub's cache; bring that cache along, for nothing is fetched on this machine."
 AT_HAND = "The weights are already on the serving machine."
 
 
@@ -75,30 +77,41 @@ class Obtain(Struct, frozen=True, kw_only=True):
     """How the weights get onto the machine: commands for a shell, or a Python recipe, and one sentence."""
 
     because: str
+    how: str = ""
     commands: tuple[tuple[str, ...], ...] = ()
     python: tuple[str, ...] = ()
 
 
 def obtaining(candidate: Candidate, launch: Launch, options: LaunchOptions) -> Obtain:
     """Download, quantize, or nothing to do."""
+    tool = candidate.make.tool if candidate.make else None
     if options.model_path is not None:
         return Obtain(because=AT_HAND)
     if candidate.artifact is not None:
-        revision = ("--revision", candidate.artifact.revision) if candidate.artifact.revision else ()
-        chosen = ("--include", f"*{llamacpp.file_type(candidate)}*") if candidate.engine == "llama.cpp" else ()
-        command = ("hf", "download", *revision, *chosen, *_last_word(candidate.artifact.repo))
-        return Obtain(because=f"Published by {candidate.artifact.publisher}.", commands=(command,))
-    if candidate.make is not None and candidate.make.tool == "llama-quantize":
+        return _published(candidate, candidate.artifact, options.air_gapped)
+    if tool == "llama-quantize":
         return _llama_quantize(candidate, launch, options)
-    if candidate.make is not None and candidate.make.tool == "llm-compressor":
-        return Obtain(because=candidate.make.because, python=_llm_compressor(candidate, options))
+    if tool == "llm-compressor":
+        return _llm_compressor(candidate, options)
     if options.model.startswith((".", "/", "~")) or options.model.endswith(".gguf"):
         return Obtain(because=AT_HAND)
-    revision = ("--revision", options.revision) if options.revision else ()
     because = (
         "The engine quantizes the original while it loads." if candidate.recipe.online else "The original weights."
     )
-    return Obtain(because=because, commands=(("hf", "download", *revision, *_last_word(options.model)),))
+    return Obtain(because=because, commands=(_download(options.model, options.revision),))
+
+
+def _published(candidate: Candidate, artifact: ArtifactRef, air_gapped: bool) -> Obtain:
+    """llama.cpp keeps its downloads in the hub's own cache (common/hf-cache.cpp), so `hf` can fill it."""
+    by = f"Published by {artifact.publisher}."
+    if candidate.engine != "llama.cpp":
+        return Obtain(because=by, commands=(_download(artifact.repo, artifact.revision),))
+    chosen = _download(artifact.repo, None, "--include", f"*{llamacpp.file_type(candidate)}*")
+    return Obtain(because=f"{by} {BROUGHT if air_gapped else FETCHED}", commands=(chosen,))
+
+
+def _download(repository: str, revision: str | None, *more: str) -> tuple[str, ...]:
+    return ("hf", "download", *(("--revision", revision) if revision else ()), *more, *_last_word(repository))
 
 
 def _last_word(name: str) -> tuple[str, ...]:
@@ -107,35 +120,42 @@ def _last_word(name: str) -> tuple[str, ...]:
 
 
 def _llama_quantize(candidate: Candidate, launch: Launch, options: LaunchOptions) -> Obtain:
-    """Download, convert to 16 bits, quantize: llama.cpp's own three tools."""
-    kind, original = llamacpp.file_type(candidate), "./original-f16.gguf"
+    """Download, convert to 16 bits, measure importance where the type needs it, quantize: llama.cpp's own tools."""
+    kind, original, matrix = llamacpp.file_type(candidate), "./original-f16.gguf", "./imatrix.gguf"
+    needs = kind in llamacpp.NEEDS_IMATRIX
+    measure = ("llama-imatrix", "-m", original, "-f", "./calibration.txt", "-o", matrix)
     return Obtain(
         because=candidate.make.because if candidate.make else "",
+        how="With the tools of a llama.cpp checkout"
+        + (", and text of your own kind in calibration.txt." if needs else "."),
         commands=(
-            ("hf", "download", "--local-dir", "./original", *_last_word(options.model)),
+            _download(options.model, options.revision, "--local-dir", "./original"),
             ("python", "convert_hf_to_gguf.py", "./original", "--outtype", "f16", "--outfile", original),
-            ("llama-quantize", original, launch.model, kind),
+            *((measure,) if needs else ()),
+            ("llama-quantize", *(("--imatrix", matrix) if needs else ()), original, launch.model, kind),
         ),
     )
 
 
-def _llm_compressor(candidate: Candidate, options: LaunchOptions) -> tuple[str, ...]:
+def _llm_compressor(candidate: Candidate, options: LaunchOptions) -> Obtain:
     """A recipe for llm-compressor 0.14: AWQ is a transform before the quantizer; lm_head must be left out by name."""
     scheme, algorithm = candidate.make.scheme if candidate.make else "", candidate.recipe.algorithm.lower()
-    quantizer = f'targets="Linear", scheme={scheme!r}, ignore=["lm_head", "re:.*mlp.gate$"])'
-    steps = {
-        "awq": f"[AWQModifier(), QuantizationModifier({quantizer}]",
-        "gptq": f"[GPTQModifier({quantizer}]",
-    }
+    quantizer = f"QuantizationModifier(targets='Linear', scheme={scheme!r}, ignore=['lm_head', 're:.*mlp.gate$'])"
+    steps = {"awq": f"[AWQModifier(), {quantizer}]", "gptq": f"[{quantizer.replace('Quantization', 'GPTQ', 1)}]"}
     needs_text = algorithm in steps or scheme in ("FP8", "NVFP4")
-    sample = ', dataset="open_platypus", num_calibration_samples=512, max_seq_length=2048' if needs_text else ""
-    return (
-        "from llmcompressor import oneshot",
-        "from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModifier",
-        *(("from llmcompressor.modifiers.transform.awq import AWQModifier",) if algorithm == "awq" else ()),
-        f"recipe = {steps.get(algorithm, f'[QuantizationModifier({quantizer}]')}",
-        f"oneshot(model={options.model!r}, recipe=recipe{sample}, "
-        f"output_dir={vllm.made_folder(candidate, options)!r})",
+    sample = "dataset='open_platypus', num_calibration_samples=512, max_seq_length=2048, " if needs_text else ""
+    return Obtain(
+        because=candidate.make.because if candidate.make else "",
+        how="In an environment with llm-compressor 0.14, which cannot share vLLM's."
+        + (" Calibrate on text of your own kind if you can." if needs_text else ""),
+        python=(
+            "from llmcompressor import oneshot",
+            "from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModifier",
+            *(("from llmcompressor.modifiers.transform.awq import AWQModifier",) if algorithm == "awq" else ()),
+            f"recipe = {steps.get(algorithm, f'[{quantizer}]')}",
+            f"oneshot(model={options.model!r}, recipe=recipe, {sample}"
+            f"output_dir={vllm.made_folder(candidate, options)!r})",
+        ),
     )
 
 
@@ -173,7 +193,7 @@ def _one_escape(pair: re.Match[str]) -> str:
 
 def fence(texts: object) -> str:
     """A Markdown fence that nothing inside can close."""
-    return "`" * (1 + max((len(run) for run in re.findall("`+", str(texts))), default=2))
+    return "`" * (1 + max(2, *(len(run) for run in re.findall("`+", str(texts)) or [""])))
 
 
 def code_span(text: object) -> str:

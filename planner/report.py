@@ -12,16 +12,11 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from planner.browse import Entry, Kind, Line
 from planner.plan import Candidate, Estimate, Finding, Plan, Refused, WayOut
 
 WIDTH = 110
 """Columns when the output is not a terminal, so that what is kept in files does not depend on a window."""
 EFFECTS = {"refuse": "red", "warn": "yellow", "prefer": "green", "note": "dim"}
-
-
-LIST_WIDTH = 240
-"""The same for lists, whose lines are never folded, so that `grep` finds whole entries."""
 
 
 def console(width: int = WIDTH) -> Console:
@@ -50,20 +45,22 @@ def _headline(out: Console, plan: Plan) -> None:
         out.print(f"[bold red]Nothing fits[/] for {escape(str(plan.request['model']))}.")
         return
     out.print(f"Ship [bold green]{escape(plan.choice.lane)}[/]: {escape(_deployment(plan.choice))}.")
-    artifact, make = plan.choice.artifact, plan.choice.make
-    if artifact is not None:
-        checked = f", seen {artifact.checked}" if artifact.checked else ", never checked"
-        out.print(f"  weights  {escape(artifact.repo)} ({escape(artifact.license or 'licence unknown')}{checked})")
-    elif make is not None:
-        out.print(
-            f"  weights  make them with {escape(make.tool)}, scheme {escape(make.scheme)}: {escape(make.because)}"
-        )
-    elif plan.choice.recipe.online:
-        out.print("  weights  the 16-bit original, quantized by the engine while it loads")
+    out.print(f"  {'weights':<8} {escape(_weights(plan.choice, plan.request['model']))}")
     for name, (label, scale, unit) in HEADLINE.items():
         if name in plan.choice.estimates:
             out.print(f"  {label:<8} {_interval(plan.choice.estimates[name], scale, unit)}")
     _why(out, plan)
+
+
+def _weights(choice: Candidate, model: str) -> str:
+    if choice.artifact is not None:
+        checked = f"seen {choice.artifact.checked}" if choice.artifact.checked else "not checked"
+        return f"{choice.artifact.repo} ({choice.artifact.license or 'licence unknown'}, {checked})"
+    if choice.recipe.online:
+        return f"{model}, quantized by the engine while it loads"
+    if choice.make is not None:
+        return f"make them with {choice.make.tool}, scheme {choice.make.scheme}: {choice.make.because}"
+    return f"{model} as published"
 
 
 def _deployment(candidate: Candidate) -> str:
@@ -93,7 +90,7 @@ HEADLINE = {
 
 
 def _interval(estimate: Estimate, scale: float, unit: str) -> str:
-    value, low, high = (_short(part * scale) for part in (estimate.value, estimate.low, estimate.high))
+    value, low, high = (short(part * scale) for part in (estimate.value, estimate.low, estimate.high))
     return f"{value} {unit}  ({low} to {high}, {estimate.basis})"
 
 
@@ -117,7 +114,7 @@ def _tie_breaker(first: msgspec.Struct, second: msgspec.Struct) -> str:
 
 TIE_BREAKERS: dict[str, Callable[[float, float], str]] = {
     "slo_met_at_bad_end": lambda _ours, _theirs: "it meets the objectives at the bad end of its interval too",
-    "loss_pct": lambda ours, theirs: f"it loses less quality ({_short(ours)} % against {_short(theirs)} %)",
+    "loss_pct": lambda ours, theirs: f"it loses less quality ({short(ours)} % against {short(theirs)} %)",
     "published": lambda _ours, _theirs: "its weights are published",
     "headroom": lambda ours, theirs: f"it has more headroom ({ours:.0%} against {theirs:.0%})",
     "devices": lambda ours, theirs: f"it is simpler ({ours:g} devices against {theirs:g})",
@@ -142,9 +139,10 @@ COLUMNS: dict[str, tuple[str, float]] = {
     "TTFT p95 ms": ("ttft_p95_s", 1e3),
     "TPOT p95 ms": ("tpot_p95_s", 1e3),
     "loss %": ("loss_pct", 1.0),
-    "GiB/device": ("device_bytes", 2.0**-30),
+    "weights GiB": ("weight_bytes", 2.0**-30),
+    "cache GiB": ("kv_pool_bytes", 2.0**-30),
 }
-"""Header of a column: the estimate it shows, and the factor from the plan's unit."""
+"""Header of a column: the estimate it shows, and the factor from the plan's unit. Bytes are those of one device."""
 
 
 def _cells(candidate: Candidate) -> list[str]:
@@ -156,10 +154,10 @@ def _cells(candidate: Candidate) -> list[str]:
 
 def _estimate(candidate: Candidate, name: str, scale: float) -> str:
     estimate = candidate.estimates.get(name)
-    return "-" if estimate is None else _short(estimate.value * scale)
+    return "-" if estimate is None else short(estimate.value * scale)
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three digits are more than an estimate knows."""
     if value == 0:
         return "0"
@@ -233,81 +231,3 @@ def _written(out: Console, plan: Plan, written: list[Path]) -> None:
         out.print(f"wrote {escape(str(path))}", soft_wrap=True)
     if plan.launch and not written:
         out.print(f"[dim]{len(plan.launch)} launch files: add --out DIR; every number's origin: --explain[/]")
-
-
-def show_lines(kind: Kind, lines: tuple[Line, ...]) -> None:
-    """A list of the catalogue, a row per entry."""
-    out = console(LIST_WIDTH)
-    if lines:
-        names = type(lines[0]).__struct_fields__
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in names:
-            table.add_column(_header(name), no_wrap=True)
-        for line in lines:
-            table.add_row(*(_cell(name, getattr(line, name)) for name in names))
-        out.print(table)
-    out.print(f"[dim]{len(lines)} {kind}[/]")
-
-
-SCALED = {"bytes": (2.0**30, "GiB"), "bytes_per_s": (1e9, "GB/s"), "flop_per_s": (1e12, "TFLOP/s")}
-"""Ending of a field's name: what to divide by, and the unit shown."""
-
-
-def _scale(name: str) -> tuple[str, float, str]:
-    for ending in sorted(SCALED, key=len, reverse=True):
-        if name.endswith(f"_{ending}"):
-            return name.removesuffix(f"_{ending}"), *SCALED[ending]
-    return name, 1.0, ""
-
-
-HEADERS = {
-    "active_params": "active",
-    "max_position": "context",
-    "native_lane": "native",
-    "confidence": "conf.",
-    "usd_per_hour": "$/h",
-    "usd_per_hour_from": "$/h from",
-    "usd_per_accelerator_hour": "$/h each",
-}
-
-
-def _header(name: str) -> str:
-    stem, _, unit = _scale(name)
-    return HEADERS.get(name) or f"{stem} {unit}".replace("_", " ").strip()
-
-
-def _cell(name: str, value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if name in {"params", "active_params"} and isinstance(value, float):
-        return f"{value / 1e9:.3g}B"
-    return _short(value / _scale(name)[1]) if isinstance(value, float) else escape(str(value))
-
-
-def show_counts(counts: dict[str, int]) -> None:
-    """How much the catalogue knows, a line per kind."""
-    for kind, count in counts.items():
-        print(f"{count:>6,}  {kind}")
-
-
-def show_entry(entry: Entry) -> None:
-    """One entry, a line per field that says something, each with the number of its source."""
-    out = console()
-    out.print(f"[bold]{escape(entry.id)}[/] ({entry.kind})")
-    fields = [field for field in entry.fields if field.value not in (None, "", (), {})]
-    sources = list(dict.fromkeys(field.source for field in fields))
-    table = Table("field", "value", "confidence", "source", box=box.SIMPLE_HEAD, pad_edge=False)
-    for field in fields:
-        number = f"\\[{sources.index(field.source) + 1}]"
-        table.add_row(field.name, escape(_value(field.value)), field.confidence, number)
-    out.print(table)
-    for number, source in enumerate(sources, start=1):
-        out.print(Padding(f"\\[{number}] {escape(source)}", (0, 0, 0, 1)))
-
-
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        return f"{float(value):,.6g}" if value < 1e6 else f"{float(value):.6g}"
-    return str(msgspec.to_builtins(value, enc_hook=float))

@@ -13,6 +13,7 @@ import msgspec
 from catalog.engine import Engine
 from catalog.errors import BadInput, NotFound
 from catalog.load import Catalog, load
+from catalog.model import Model
 from catalog.units import Quantity
 from planner.launch import LaunchOptions
 from planner.plan import Candidate, LaunchFile, Plan
@@ -25,9 +26,10 @@ Rendered = tuple[tuple[LaunchFile, bytes], ...]
 
 def make_plan(request: Request, settings: Settings) -> Plan:
     """Read the request's model where the catalogue lacks it, then plan. Raises BadInput and its children."""
+    catalog = with_requested_model(request.model, settings)
     from planner import search
 
-    return search.plan(request, with_requested_model(request.model, settings))
+    return search.plan(request, catalog)
 
 
 def with_requested_model(source: str, settings: Settings) -> Catalog:
@@ -37,9 +39,17 @@ def with_requested_model(source: str, settings: Settings) -> Catalog:
         return catalog
     if not settings.local_models and _looks_local(source):
         raise BadInput("this server plans models by id only, not by a path of its own file system", "$.model")
+    return catalog.with_model(_read(source, catalog))
+
+
+def _read(source: str, catalog: Catalog) -> Model:
+    """The model itself; a fault in it is a fault of the request's `model`."""
     from probes import models
 
-    return catalog.with_model(models.read(source, catalog.models))
+    try:
+        return models.read(source, catalog.models)
+    except BadInput as error:
+        raise type(error)(f"{error.message} ({error.path})", "$.model") from error
 
 
 def catalogue(settings: Settings) -> Catalog:

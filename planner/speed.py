@@ -11,6 +11,7 @@ from catalog.accelerator import Accelerator
 from catalog.engine import Kernel
 from catalog.errors import Unsupported
 from catalog.parameters import Resolved
+from catalog.units import FlopPerSecond
 from planner.trace import N, ceiling, largest, positive, power, root, step
 
 
@@ -161,7 +162,8 @@ def prompt_token_s(work: Work[N], rates: Rates[N], context: N) -> N:
     """
     attention = work.attention_flops * context / (rates.attention_peak * rates.attention_efficiency)
     sent = work.exchange_bytes_per_token / (rates.link_bandwidth * rates.link_efficiency)
-    return matrix_s(work, rates, 1 + 0 * context) + attention + sent / work.pipeline
+    multiplied = work.flops_per_token / (rates.matrix_peak * rates.matrix_efficiency)
+    return multiplied + attention + sent / work.pipeline
 
 
 @step
@@ -184,6 +186,8 @@ SHARED_FIELDS = (
     "layer_s", "sequence_s", "exchange_s", "expert_cost", "routing_spread", "unpack_flops",
 )  # fmt: skip
 """Fields that `Rates` takes over from the fitted parameters under the same name."""
+HOST_FLOPS_PER_BYTE = 10.0
+"""Arithmetic of a server socket per byte of its memory bandwidth (assumed: vendors state no matrix rate)."""
 PCIE_LANE = 1e9
 """byte/s of one PCIe 3.0 lane in one direction; each generation doubles it."""
 
@@ -200,6 +204,8 @@ def rates(device: Accelerator, kernel: Kernel, fitted: Resolved, chunk: float) -
 def peaks(device: Accelerator, kernel: Kernel) -> dict[str, float]:
     """The first five fields of `Rates`. Raises Unsupported for a device without any matrix rate."""
     sixteen = device.bf16 or device.fp16 or device.fp32
+    if sixteen is None and device.kind == "cpu":
+        sixteen = FlopPerSecond(HOST_FLOPS_PER_BYTE * device.bandwidth)
     if sixteen is None:
         raise Unsupported(f"no arithmetic rate is known for {device.id}", f"accelerators.{device.id}")
     return {

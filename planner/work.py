@@ -7,16 +7,14 @@ of layouts, or a traced number.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Generic, TypeVar
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Generic
 
 from catalog import tensors
 from catalog.model import Model, Tensor
-from planner.lanes import Lane, Method, tensor_bytes
+from planner.lanes import Method, tensor_bytes
 from planner.speed import Work
-from planner.trace import N, Num, Unit, doublings, smallest, step
+from planner.trace import N, doublings, smallest, step
 
 REPLICATED = ("attention.latent", "attention.index", "router", "norm")
 """Parts that every tensor-parallel rank holds whole."""
@@ -87,12 +85,12 @@ class Layout(Generic[N]):
     pipeline: N
 
 
-def weights(model: Model, lane: Lane, method: Method) -> Weights[float]:
+def weights(model: Model, method: Method) -> Weights[float]:
     """Sum the inventory by the way it is divided."""
     held = [tensor for tensor in tensors.inventory(model) if tensor.part not in BESIDE]
 
     def size(belongs: Callable[[str], bool]) -> float:
-        return sum(tensor_bytes(t, lane, method, model) for t in held if belongs(t.part))
+        return sum(tensor_bytes(t, method, model) for t in held if belongs(t.part))
 
     embedding, head = size("embedding".__eq__), size("head".__eq__)
     special = ("embedding", "head", "attention.k", "attention.v", *REPLICATED)
@@ -202,23 +200,3 @@ def work(held: Weights[N], model: Shape[N], layout: Layout[N], cell_bytes: N, co
 def exchange_bytes(model: Shape[N], layout: Layout[N]) -> N:
     """Two all-reduces per layer, each sending 2 (t-1)/t of a 16-bit hidden vector per token."""
     return 2 * model.layers * model.hidden * model.value_bytes * 2 * (layout.tensor - 1) / layout.tensor
-
-
-Terms = TypeVar("Terms")
-
-
-def arrays(terms: object) -> object:
-    """The same terms with every number as an array of one value, to meet arrays of layouts."""
-    made = {field.name: np.asarray(getattr(terms, field.name), dtype=float) for field in fields(terms)}  # type: ignore[arg-type]
-    return type(terms)(**made)
-
-
-def traced(terms: object, units: dict[str, Unit], prefix: str, source: str) -> object:
-    """The same terms as numbers that remember name, unit and source."""
-    made = {
-        field.name: Num(
-            float(getattr(terms, field.name)), units.get(field.name, {}), name=prefix + field.name, source=source
-        )
-        for field in fields(terms)  # type: ignore[arg-type]
-    }
-    return type(terms)(**made)

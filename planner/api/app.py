@@ -33,7 +33,7 @@ def create_app(settings: Settings) -> Litestar:
             title="Lanewise",
             version=VERSION,
             description="Which quantization lane to ship, on which hardware, how fast, at what cost and quality.",
-            components=schema.components(),
+            components=schema.Documents(),
             render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
         ),
     )
@@ -48,9 +48,6 @@ def _not_found(_request: Any, error: NotFound) -> Response[dict[str, str]]:
 
 
 def _http(_request: Any, error: HTTPException) -> Response[dict[str, str]]:
-    where = {"path": error.extra[0]["key"]} if error.status_code == 400 and _keyed(error.extra) else {}
-    return Response({"detail": error.detail} | where, status_code=error.status_code, headers=error.headers)
-
-
-def _keyed(extra: Any) -> bool:
-    return isinstance(extra, list) and bool(extra) and "key" in extra[0]
+    faults = error.extra if isinstance(error.extra, list) else []
+    path = {"path": str(faults[0]["key"])} if faults and "key" in faults[0] else {}
+    return Response({"detail": error.detail} | path, status_code=error.status_code, headers=error.headers)

@@ -6,22 +6,22 @@ from typing import Annotated, Any
 
 from litestar import MediaType, Response, get
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 
 from planner import browse, service
 
-Query = Annotated[str, Parameter(description="words that must all occur in an entry")]
+Query = Annotated[str, QueryParameter(description="words that must all occur in an entry")]
 
 
 @get("/catalog/{kind:str}", sync_to_thread=True, tags=["catalogue"])
-def listed(kind: browse.Kind, state: State, query: Query = "") -> Response[bytes]:
+def listed(kind: FromPath[browse.Kind], state: State, q: Query = "") -> Response[bytes]:
     """Every entry of one kind."""
-    found = browse.lines(service.catalogue(state.settings), kind, query)
+    found = browse.lines(service.catalogue(state.settings), kind, q)
     return Response(service.encode(found), media_type=MediaType.JSON)
 
 
 @get("/catalog/{kind:str}/{entry_id:path}", sync_to_thread=True, tags=["catalogue"])
-def shown(kind: browse.Kind, entry_id: str, state: State) -> Response[bytes]:
+def shown(kind: FromPath[browse.Kind], entry_id: FromPath[str], state: State) -> Response[bytes]:
     """One entry, every field with its source; a model id keeps its slash."""
     entry = browse.show(service.catalogue(state.settings), str(entry_id).lstrip("/"), kind)
     return Response(service.encode(entry), media_type=MediaType.JSON)

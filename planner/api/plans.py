@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import MediaType, Response, get, post
 from litestar.datastructures import State
-from litestar.params import Parameter, RawBody
+from litestar.params import FromPath, FromQuery, QueryParameter, RawBody
 
 from catalog.errors import NotFound
 from planner import archive, request, service
@@ -17,8 +17,8 @@ from planner.service import Rendered
 from planner.store import Page, Store
 
 DOCUMENT = MediaType.JSON
-Limit = Annotated[int, Parameter(ge=1, le=200, description="plans per page")]
-Offset = Annotated[int, Parameter(ge=0, description="plans to skip")]
+Limit = Annotated[int, QueryParameter(ge=1, le=200, description="plans per page")]
+Offset = Annotated[int, QueryParameter(ge=0, description="plans to skip")]
 
 
 @post("/plan", status_code=200, sync_to_thread=True, operation_class=schema.PlanOperation, tags=["plans"])
@@ -31,20 +31,20 @@ def make(body: RawBody, state: State) -> Response[bytes]:
 
 
 @get("/plans", sync_to_thread=True, tags=["plans"])
-def listed(state: State, limit: Limit = 20, offset: Offset = 0, model: str | None = None) -> Page:
+def listed(state: State, limit: Limit = 20, offset: Offset = 0, model: FromQuery[str | None] = None) -> Page:
     """Stored plans, newest first."""
     store: Store = state.store
     return store.page(limit, offset, model)
 
 
 @get("/plans/{plan_id:str}", sync_to_thread=True, operation_class=schema.StoredPlanOperation, tags=["plans"])
-def stored(plan_id: str, state: State) -> Response[bytes]:
+def stored(plan_id: FromPath[str], state: State) -> Response[bytes]:
     """One plan, byte for byte as it was answered."""
     return Response(state.store.get(plan_id), media_type=DOCUMENT)
 
 
 @get("/plans/{plan_id:str}/files", sync_to_thread=True, media_type="application/gzip", tags=["plans"])
-def files(plan_id: str, state: State) -> Response[bytes]:
+def files(plan_id: FromPath[str], state: State) -> Response[bytes]:
     """The launch files of one plan as a .tar.gz archive; the same plan gives the same bytes."""
     content = archive.pack(_launch_files(state, plan_id))
     headers = {"Content-Disposition": f'attachment; filename="lanewise-{plan_id[:12]}.tar.gz"'}
@@ -52,7 +52,7 @@ def files(plan_id: str, state: State) -> Response[bytes]:
 
 
 @get("/plans/{plan_id:str}/files/{target:str}/{name:str}", sync_to_thread=True, media_type="text/plain", tags=["plans"])
-def file(plan_id: str, target: str, name: str, state: State) -> Response[bytes]:
+def file(plan_id: FromPath[str], target: FromPath[str], name: FromPath[str], state: State) -> Response[bytes]:
     """One launch file of one plan."""
     for launch, content in _launch_files(state, plan_id):
         if (launch.target, launch.name) == (target, name):

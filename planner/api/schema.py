@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,7 +13,6 @@ from litestar.openapi.spec import (
     Operation,
     Reference,
     RequestBody,
-    Schema,
 )
 
 from planner import browse
@@ -37,20 +36,18 @@ DOCUMENTS = (Request, Plan, browse.Entry)
 
 
 @dataclass
-class Given(Schema):
-    """A JSON schema that msgspec wrote, passed on as it is."""
-
-    given: dict[str, Any] = field(default_factory=dict)
+class Documents(Components):
+    """Litestar's own components, and below `#/components/schemas/` the documents that msgspec describes."""
 
     def to_schema(self) -> dict[str, Any]:
-        return self.given
+        written = super().to_schema()
+        return written | {"schemas": _schemas() | written.get("schemas", {})}
 
 
-def components() -> Components:
-    """`#/components/schemas/…` of every document."""
+def _schemas() -> dict[str, Any]:
     _, named = msgspec.json.schema_components(DOCUMENTS, ref_template="#/components/schemas/{name}")
-    faults = {"Fault": {"type": "object", "properties": {"detail": {"type": "string"}, "path": {"type": "string"}}}}
-    return Components(schemas={name: Given(given=schema) for name, schema in (named | faults).items()})
+    text = {"type": "string"}
+    return named | {"Fault": {"type": "object", "properties": {"detail": text, "path": text}, "required": ["detail"]}}
 
 
 def _json(name: str, example: dict[str, Any] | None = None) -> dict[str, OpenAPIMediaType]:

@@ -1,11 +1,11 @@
-"""`lanewise predict` and `lanewise accuracy`: estimates for published measurements, and how far off they are."""
+"""`lanewise predict`, `accuracy`, `fit-speed`: estimates beside published measurements, and parameters from them."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from planner.cli.common import Commands
+from planner.cli.common import Commands, write_document
 
 KINDS = ("speed", "memory")
 
@@ -17,7 +17,7 @@ def add_to(commands: Commands) -> None:
         help="predict the rows of a measurement file without looking at the measured values",
         description="Read IN.csv, write id,predicted,p10,p90,refused to OUT.csv in the same order.",
     )
-    predict.add_argument("kind", choices=KINDS)
+    predict.add_argument("kind", choices=KINDS, help="what was measured")
     predict.add_argument("--truth", type=Path, required=True, metavar="IN.csv", help="rows to predict")
     predict.add_argument("--out", type=Path, required=True, metavar="OUT.csv", help="where the predictions go")
     predict.set_defaults(run=run_predict)
@@ -26,9 +26,17 @@ def add_to(commands: Commands) -> None:
         help="compare predictions with published measurements",
         description="Print the error of the predictions, over the shipped measurements or over IN.csv.",
     )
-    accuracy.add_argument("kind", choices=KINDS)
+    accuracy.add_argument("kind", choices=KINDS, help="what was measured")
     accuracy.add_argument("--truth", type=Path, metavar="IN.csv", help="measurements to compare with")
     accuracy.set_defaults(run=run_accuracy)
+    fit = commands.add_parser(
+        "fit-speed",
+        help="fit the speed parameters to measurements",
+        description="Fit the parameters of the speed formulas to TRUTH.csv; the same file gives the same parameters.",
+    )
+    fit.add_argument("truth", type=Path, metavar="TRUTH.csv", help="measurements to fit to")
+    fit.add_argument("--out", type=Path, metavar="FILE", help="parameter file to write (default: stdout)")
+    fit.set_defaults(run=run_fit)
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
@@ -44,4 +52,16 @@ def run_accuracy(arguments: argparse.Namespace) -> int:
     from planner import accuracy
 
     accuracy.run(arguments.kind, arguments.truth)
+    return 0
+
+
+def run_fit(arguments: argparse.Namespace) -> int:
+    """Write the parameter file."""
+    from planner import fit
+
+    fitted = fit.fit(arguments.truth).encode()
+    if arguments.out is None:
+        write_document(fitted)
+    else:
+        arguments.out.write_bytes(fitted)
     return 0

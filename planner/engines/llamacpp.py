@@ -25,6 +25,8 @@ CONTEXT_STEP = 256
 PHYSICAL_BATCH = 512
 """Default `--ubatch-size`: tokens computed at once; the compute buffer grows with it."""
 EVERY_LAYER = 999
+NEEDS_IMATRIX = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "Q2_K_S")
+"""Types that llama-quantize refuses to make without an importance matrix (llama-quant.cpp)."""
 PINNED_BY = {"ggml-cuda": "CUDA_VISIBLE_DEVICES", "ggml-hip": "HIP_VISIBLE_DEVICES",
              "ggml-vulkan": "GGML_VK_VISIBLE_DEVICES"}  # fmt: skip
 
@@ -36,10 +38,10 @@ def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Laun
         raise Unsupported(f"llama.cpp serves GGUF files, not {candidate.lane}", "$.choice.lane")
     source, model = _weights(candidate, options)
     served = named(options.served_name or options.model, "$.launch.served_name")
-    alias = _no_comma(served, "$.launch.served_name")
+    alias = _without(",", served, "$.launch.served_name")
     names = {source: model, "--alias": alias, "--host": named(options.host, "$.launch.host")}
     if options.adapters:
-        names["--lora"] = ",".join(_no_comma(adapter.path, "$.launch.adapters") for adapter in options.adapters)
+        names["--lora"] = ",".join(_without(',"', adapter.path, "$.launch.adapters") for adapter in options.adapters)
     settings = _settings(candidate, pool) | ({"offline": True} if options.air_gapped else {})
     for flag in (*names, *(f"--{name}" for name in settings), "--port"):
         engine.flag(flag)
@@ -75,9 +77,8 @@ def _weights(candidate: Candidate, options: LaunchOptions) -> tuple[str, str]:
         return "--model", named(options.model_path, "$.launch.model_path")
     if candidate.artifact is not None:
         return "--hf-repo", f"{named(candidate.artifact.repo, '$.choice.artifact.repo')}:{file_type(candidate)}"
-    if options.model.endswith(".gguf"):
-        return "--model", named(options.model, "$.model")
-    return "--model", named(made_file(candidate, options), "$.model")
+    model = options.model if candidate.make is None else made_file(candidate, options)
+    return "--model", named(model, "$.model")
 
 
 def _settings(candidate: Candidate, pool: Pool) -> dict[str, Value]:
@@ -110,10 +111,10 @@ def _placement(candidate: Candidate, devices: int) -> dict[str, Value]:
     return {"n-gpu-layers": EVERY_LAYER, "split-mode": "layer", "tensor-split": ",".join(["1"] * devices)}
 
 
-def _no_comma(text: str, path: str) -> str:
-    """llama-server splits aliases and adapters at commas, with CSV quotes, and offers no escape."""
-    if "," in text or '"' in text:
-        raise BadInput(f"llama-server cannot take a comma or a double quote here, found {text!r}", path)
+def _without(letters: str, text: str, path: str) -> str:
+    """llama-server splits aliases at commas, and adapters as a CSV row; it offers no escape."""
+    if set(letters) & set(text):
+        raise BadInput(f"llama-server cannot take any of {letters!r} here, found {text!r}", path)
     return named(text, path)
 
 

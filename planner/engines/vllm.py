@@ -70,7 +70,8 @@ def quantization(candidate: Candidate) -> str | None:
 
 def made_folder(candidate: Candidate, options: LaunchOptions) -> str:
     """Where the README's recipe writes a checkpoint that has to be made."""
-    return f"./{options.model.rstrip('/').rpartition('/')[2]}-{candidate.recipe.name}"
+    scheme = candidate.make.scheme if candidate.make else candidate.recipe.name
+    return f"./{options.model.rstrip('/').rpartition('/')[2]}-{scheme}"
 
 
 def _weights(candidate: Candidate, options: LaunchOptions) -> tuple[str, str | None]:

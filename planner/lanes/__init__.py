@@ -17,11 +17,11 @@ BY_ID = {lane.id: lane for lane in LANES}
 SEARCHED = tuple(lane for lane in LANES if lane.family != "gguf" or lane.id[5:] in DEFAULT_TYPES)
 
 
-def tensor_bytes(tensor: Tensor, of: Lane, method: Method, model: Model) -> float:
-    """Bytes of all `count` tensors of this shape in a lane made by this method."""
+def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:
+    """Bytes of all `count` tensors of this shape when made by this method."""
     if method.matrix_bytes is None:
         return gguf.tensor_bytes(tensor, method.scheme, model)
-    return lane.tensor_bytes(tensor, of, method.matrix_bytes)
+    return lane.tensor_bytes(tensor, method.matrix_bytes, method.only)
 
 
 __all__ = ["BY_ID", "LANES", "SEARCHED", "Lane", "Method", "tensor_bytes"]

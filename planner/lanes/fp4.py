@@ -34,13 +34,13 @@ MXFP4 = Lane(
     id="mxfp4",
     family="4-bit float",
     bits=4.25,
-    only=("expert",),
     methods=(
         Method(
             recipe=Recipe(name="mxfp4", algorithm="MXFP4", training="native", symmetric=True, group_size=32),
             matrix_bytes=_mxfp4,
             tool="none",
             scheme="MXFP4",
+            only=("expert",),
         ),
     ),
     asks="the model was published in MXFP4 (gpt-oss): its experts are 4-bit, the rest 16-bit",

@@ -78,6 +78,7 @@ W4A16 = Lane(
             matrix_bytes=_packed_groups_of_32,
             tool="none",
             scheme="W4A16",
+            only=("expert",),
         ),
     ),
     asks="as AWQ and GPTQ, in the format that llm-compressor writes and vLLM loads without conversion",

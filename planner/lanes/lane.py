@@ -27,6 +27,8 @@ class Method(Struct, frozen=True, kw_only=True):
     """llm-compressor, vllm (quantized while loading), llama-quantize, none (as published)."""
     scheme: str
     """The tool's own name for it: FP8_DYNAMIC, W4A16, fp8_per_channel, Q4_K_M."""
+    only: tuple[str, ...] = ()
+    """Tensor parts that are quantized; empty for every matrix but KEPT_16_BIT."""
 
 
 class Lane(Struct, frozen=True, kw_only=True):
@@ -37,8 +39,6 @@ class Lane(Struct, frozen=True, kw_only=True):
     bits: float
     """Nominal bits per weight, for people and for simplicity in ties."""
     methods: tuple[Method, ...]
-    only: tuple[str, ...] = ()
-    """Tensor parts that are quantized; empty for every matrix but KEPT_16_BIT."""
     asks: str = ""
     """One sentence: when this lane is the right one."""
 
@@ -47,9 +47,9 @@ class Lane(Struct, frozen=True, kw_only=True):
         return next((method for method in self.methods if method.recipe.name == recipe), None)
 
 
-def tensor_bytes(tensor: Tensor, lane: Lane, matrix_bytes: MatrixBytes) -> float:
+def tensor_bytes(tensor: Tensor, matrix_bytes: MatrixBytes, only: tuple[str, ...]) -> float:
     """Bytes of all `count` tensors of this shape in a safetensors lane."""
-    kept = tensor.part in KEPT_16_BIT or (lane.only and tensor.part.partition(".")[0] not in lane.only)
+    kept = tensor.part in KEPT_16_BIT or (only and tensor.part.partition(".")[0] not in only)
     if kept or tensor.columns == 1:
         return 2.0 * tensor.params
     return tensor.count * matrix_bytes(tensor.rows, tensor.columns)

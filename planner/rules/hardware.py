@@ -109,7 +109,7 @@ def no_compute_rate(case: Pairing) -> Says | None:
     Source: the catalogue.
     """
     device = case.device.accelerator
-    if any(device.peak(math) for math in ("fp32", "bf16", "fp16", "fp8", "int8", "fp4")) or device.kind == "cpu":
+    if device.bf16 or device.fp16 or device.fp32 or device.kind == "cpu":
         return None
     return Says(because=f"no arithmetic rate of {device.name} is known: add one with its source", source=device.source)
 

@@ -31,7 +31,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     candidate: Candidate
     options: LaunchOptions
     model: str = "dense"
-    """Key of tests/tools/vllm_parser.py MODELS."""
+    """Key of tests/tools/vllm_parser.py MODELS; it says nothing for llama.cpp."""
 
 
 @cache
@@ -102,6 +102,7 @@ def llamacpp(lane: str, kernel: str, pools: Pool, **more: object) -> Candidate:
 
 
 BF16 = Recipe(name="bf16", algorithm="none", training="native")
+CAST = Recipe(name="fp16", algorithm="cast")
 DYNAMIC = Recipe(name="fp8-dynamic", algorithm="RTN", symmetric=True)
 ONLINE = Recipe(name="fp8-online", algorithm="RTN", symmetric=True, online=True)
 AWQ = Recipe(name="awq", algorithm="AWQ", symmetric=False, group_size=128)
@@ -115,6 +116,7 @@ CASES: dict[str, Case] = {
             artifact=RED_HAT_FP8,
         ),
         options=LaunchOptions(model=LLAMA_70B),
+        model="dense-fp8",
     ),
     "fp8-online-l40s-replicas": Case(
         candidate=vllm(
@@ -129,6 +131,7 @@ CASES: dict[str, Case] = {
             artifact=published("hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4", "hugging-quants"),
         ),
         options=LaunchOptions(model=LLAMA_8B),
+        model="dense-awq",
     ),
     "bf16-a100-tp4-pp2": Case(
         candidate=vllm(
@@ -144,7 +147,7 @@ CASES: dict[str, Case] = {
             artifact=published("Qwen/Qwen3-30B-A3B-Instruct-2507-FP8", "Qwen"),
         ),
         options=LaunchOptions(model="Qwen/Qwen3-30B-A3B-Instruct-2507"),
-        model="experts",
+        model="experts-fp8",
     ),
     "fp8-kv-h100": Case(
         candidate=vllm(
@@ -152,6 +155,7 @@ CASES: dict[str, Case] = {
             artifact=published("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic", "RedHatAI"),
         ),
         options=LaunchOptions(model=LLAMA_8B, air_gapped=True, model_path="/srv/models/llama-3.1-8b-fp8"),
+        model="dense-fp8",
     ),
     "w4a16-to-make-4090": Case(
         candidate=vllm(
@@ -161,7 +165,7 @@ CASES: dict[str, Case] = {
         options=LaunchOptions(model="Qwen/Qwen3-8B"),
     ),
     "fp16-t4-lora": Case(
-        candidate=vllm("fp16", Recipe(name="fp16", algorithm="cast"), "cublas-fp16", pool("t4", settings(2048, 8, 2048))),
+        candidate=vllm("fp16", CAST, "cublas-fp16", pool("t4", settings(2048, 8, 2048))),
         options=LaunchOptions(
             model="Qwen/Qwen3-1.7B",
             adapters=(Adapter(name="billing", path="/srv/lora/billing"), Adapter(name="legal", path="/srv/lora/legal")),

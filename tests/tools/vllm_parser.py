@@ -43,7 +43,15 @@ MODELS: dict[str, dict[str, Any]] = {
     "dense": _LLAMA,
     "dense-fp8": _LLAMA | {"quantization_config": _FP8_DYNAMIC},
     "dense-awq": _LLAMA
-    | {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}},
+    | {
+        "quantization_config": {
+            "quant_method": "awq",
+            "bits": 4,
+            "group_size": 128,
+            "zero_point": True,
+            "version": "gemm",
+        }
+    },
     "experts-fp8": _EXPERTS
     | {"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}},
 }

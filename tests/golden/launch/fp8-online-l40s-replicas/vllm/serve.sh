@@ -9,13 +9,10 @@ set +a
 
 # Which replica this is: 0 to 2. Ports count upwards, devices too unless they are already pinned.
 replica="${REPLICA:-0}"
-case "$replica" in
-0 | 1 | 2) ;;
-  *)
-    echo "REPLICA is 0 to 2, not '$replica'" >&2
-    exit 2
-    ;;
-esac
+if ! [[ "$replica" =~ ^(0|[1-9][0-9]{0,3})$ && "$replica" -lt 3 ]]; then
+  echo "REPLICA is 0 to 2, not '$replica'" >&2
+  exit 2
+fi
 port=$((8000 + replica))
 first=$((replica * 1))
 devices="$(seq -s, "$first" "$((first + 0))")"

@@ -9,7 +9,7 @@ set +a
 
 port=8000
 
-exec vllm serve ./Qwen3-8B-gptq \
+exec vllm serve ./Qwen3-8B-W4A16 \
   --config "$here/config.yaml" \
   --served-model-name=Qwen/Qwen3-8B \
   --host=127.0.0.1 \

@@ -43,9 +43,9 @@ def add_to(commands: Commands) -> None:
 
 def run_counts(_arguments: argparse.Namespace) -> int:
     """Print how much the catalogue knows."""
-    from planner import browse, report, service, settings
+    from planner import browse, listing, service, settings
 
-    report.show_counts(browse.counts(service.catalogue(settings.from_environment())))
+    listing.show_counts(browse.counts(service.catalogue(settings.from_environment())))
     return 0
 
 
@@ -57,9 +57,9 @@ def run_list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_document(service.encode(found))
         return 0
-    from planner import report
+    from planner import listing
 
-    report.show_lines(arguments.kind, found)
+    listing.show_lines(arguments.kind, found)
     return 0
 
 
@@ -71,9 +71,9 @@ def run_show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_document(service.encode(entry))
         return 0
-    from planner import report
+    from planner import listing
 
-    report.show_entry(entry)
+    listing.show_entry(entry)
     return 0
 
 
@@ -86,6 +86,6 @@ def run_add(arguments: argparse.Namespace) -> int:
     own = settings.from_environment()
     catalog = service.catalogue(own)
     model = models.read(arguments.source, catalog.models)
-    written = overlay.add(model, own.catalog_dir)
+    written = overlay.add(own.catalog_dir, model)
     print(f"{model.id}: {written}")
     return 0

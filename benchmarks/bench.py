@@ -1,0 +1,62 @@
+"""How long a plan takes: a cold command, a warm plan over the whole catalogue. `make bench` prints, nothing asserts.
+
+Seconds depend on the machine; the numbers are for comparing one version with the next on the same one.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from planner import request, search, service
+from planner.settings import Settings
+
+COLD_RUNS, WARM_RUNS = 5, 7
+EXAMPLE = Path(__file__).parent.parent / "examples" / "support-chat.toml"
+EVERYTHING = {"model": "meta-llama/Llama-3.1-70B-Instruct", "workload": {"qps": 4}, "hardware": {"any": {}}}
+"""The widest question: every lane, engine, layout and cache format on every accelerator that has a price."""
+
+
+def seconds(work: Callable[[], object], runs: int) -> float:
+    """Median of several runs."""
+    taken = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def cold(*words: str) -> float:
+    """Seconds of the command in a new process."""
+    command = [sys.executable, "-m", "planner", *words]
+    return seconds(lambda: subprocess.run(command, check=True, capture_output=True, cwd=EXAMPLE.parents[1]), COLD_RUNS)
+
+
+def main() -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as empty:
+        own = Settings(catalog_dir=Path(empty) / "catalog", database_url="")
+        catalog = service.catalogue(own)
+    wide = request.decode(msgspec.json.encode(EVERYTHING), "json")
+    search.plan(wide, catalog)
+    warm = seconds(lambda: search.plan(wide, catalog), WARM_RUNS)
+    count = search.count(wide, catalog)
+    print(f"Python {platform.python_version()}, {platform.machine()}, {platform.system()}")
+    print(f"{cold('plan', str(EXAMPLE), '--json'):10.2f} s    cold `lanewise plan {EXAMPLE.name} --json`")
+    print(f"{cold('plan', str(EXAMPLE)):10.2f} s    cold `lanewise plan {EXAMPLE.name}`")
+    print(f"{warm * 1e3:10.0f} ms   warm plan of {EVERYTHING['model']} on any hardware")
+    print(f"{count:10,}      candidates in it")
+    print(f"{count / warm:10,.0f} /s   candidates")
+
+
+if __name__ == "__main__":
+    main()

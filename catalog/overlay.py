@@ -1,0 +1,121 @@
+"""Write a user's own entry into an overlay folder: one TOML file per accelerator or model, one row per table entry.
+
+The folder has the layout of the packaged data, so that `load(overlay=folder)` reads what stands here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from catalog.accelerator import Accelerator
+from catalog.artifact import Artifact
+from catalog.errors import BadInput
+from catalog.evidence import Evidence
+from catalog.load import load
+from catalog.model import Model
+from catalog.price import Offer
+from catalog.units import Quantity
+
+Entry = Accelerator | Model | Offer | Artifact | Evidence
+LISTS: tuple[tuple[type[Struct], str], ...] = ((Accelerator, "accelerator"), (Model, "model"))
+TABLES: tuple[tuple[type[Struct], str, tuple[str, ...]], ...] = (
+    (Offer, "prices.csv", ("provider", "instance", "region", "market")),
+    (Artifact, "artifacts.csv", ("repo",)),
+    (Evidence, "evidence.csv", ("id",)),
+)
+"""Type, file, and the columns that make a row one."""
+
+
+def add(folder: Path, entry: Entry) -> Path:
+    """Write `entry` (an earlier one of the same id is replaced) and return the file.
+
+    The whole catalogue is read again with it: what does not load raises BadInput and leaves the folder as it was.
+    """
+    path, content = _rendered(folder, entry)
+    before = path.read_bytes() if path.exists() else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    try:
+        load(overlay=folder)
+    except BadInput:
+        if before is None:
+            path.unlink()
+        else:
+            path.write_bytes(before)
+        raise
+    return path
+
+
+def _rendered(folder: Path, entry: Entry) -> tuple[Path, bytes]:
+    for kind, table in LISTS:
+        if isinstance(entry, kind):
+            name = quote(str(_set_fields(entry)["id"]).replace("/", "--"), safe=" ")
+            return folder / f"{table}s" / f"{name}.toml", _toml_document(table, entry).encode()
+    for kind, file, key in TABLES:
+        if isinstance(entry, kind):
+            path = folder / file
+            return path, _with_row(path, entry, key).encode()
+    raise BadInput(f"{type(entry).__name__} is no entry of the catalogue")
+
+
+def _toml_document(table: str, entry: Struct) -> str:
+    lines = [f"{name} = {_toml(value)}" for name, value in _set_fields(entry).items()]
+    return "\n".join([f"[[{table}]]", *lines, ""])
+
+
+def _set_fields(entry: Struct) -> dict[str, object]:
+    """Fields that differ from their default; the loader fills in the others."""
+    fields = {field.name: field for field in msgspec.structs.fields(entry)}
+    values = {name: getattr(entry, name) for name in fields}
+    return {name: value for name, value in values.items() if fields[name].required or value not in (None, (), {}, "")}
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Struct):
+        value = _set_fields(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_toml(name)} = {_toml(item)}" for name, item in value.items()) + " }"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, Quantity):
+        return _toml(_spelled(value))
+    if isinstance(value, bool | str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)
+
+
+def _spelled(quantity: Quantity) -> str:
+    """The quantity in the largest unit that gives the same number back; else in the smallest one."""
+    by_size = sorted(quantity.units.items(), key=lambda unit: unit[1], reverse=True)
+    texts = [f"{float(quantity) / factor!r} {unit}" for unit, factor in by_size if float(quantity) >= factor]
+    exact = [text for text in texts if quantity.parse(text) == quantity]
+    return next(iter([*exact, *texts[-1:]]), f"{float(quantity) / by_size[-1][1]!r} {by_size[-1][0]}")
+
+
+def _with_row(path: Path, entry: Struct, key: tuple[str, ...]) -> str:
+    """The table with this entry in the place of the row of the same key, or at its end."""
+    columns = [field.name for field in msgspec.structs.fields(entry)]
+    old = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
+    if unknown := {str(name) for row in old for name in row} - set(columns):
+        raise BadInput(f"unknown columns {', '.join(sorted(unknown))}", str(path))
+    new = {name: _cell(getattr(entry, name)) for name in columns}
+    rows = {tuple(row.get(name, "") for name in key): row for row in [*old, new]}
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows.values())
+    return table.getvalue()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)

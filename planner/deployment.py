@@ -1,0 +1,260 @@
+"""From a row of measurements to the deployment it describes: work per device, peaks, limits, classes of parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from catalog import parameters
+from catalog.accelerator import Accelerator
+from catalog.engine import Engine, Kernel
+from catalog.errors import Unsupported
+from catalog.load import Catalog
+from catalog.model import Model
+from catalog.parameters import Family, Setup
+from planner.lanes import BY_ID
+from planner.lanes.lane import Lane, Method
+from planner.speed import Work, peaks
+from planner.truth import Row
+from planner.work import Layout, Shape, Weights, device_weight_bytes, shape, weights, work
+
+GIB = float(2**30)
+TENSOR_PARALLEL = (1, 2, 4, 8)
+"""Layouts tried where the row does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """How the deployment is used, per replica; see planner.benchmark.Load."""
+
+    prompt: float
+    output: float
+    depth: float
+    users: float
+    requests: float
+    pool_bytes: float
+    seats: float
+    reserved_output: float
+    varied: float
+    chunked: float
+    replicas: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One way to run a row."""
+
+    family: Family
+    classes: tuple[str, ...]
+    work: Work[float]
+    peaks: dict[str, float]
+    """The hardware fields of planner.speed.Rates."""
+    use: Use
+
+
+@dataclass(frozen=True)
+class Described:
+    """A row with the catalogue's entries it names."""
+
+    row: Row
+    model: Model
+    device: Accelerator
+    engine: Engine
+    kernel: Kernel
+    lane: Lane
+    method: Method
+
+    @cached_property
+    def shape(self) -> Shape[float]:
+        return shape(self.model)
+
+    @cached_property
+    def weights(self) -> Weights[float]:
+        """As the lane stores them; of a GGUF file whose size the row states, scaled to that size."""
+        held = _weights(self.model, self.lane, self.method)
+        file = self.row.number("file_bytes") or self.row.number("file_gib") * GIB
+        stored = sum((held.split_bytes, held.expert_bytes, held.key_value_bytes, held.replicated_bytes,
+                      held.embedding_bytes, held.head_bytes))  # fmt: skip
+        scale = min(max(file / stored, 0.6), 1.6) if file else 1.0
+        sizes = {name: getattr(held, name) * scale for name in Weights.__dataclass_fields__ if name.endswith("_bytes")}
+        return replace(held, **sizes)
+
+
+_KNOWN: dict[tuple[str, str, str], Weights[float]] = {}
+
+
+def _weights(model: Model, lane: Lane, method: Method) -> Weights[float]:
+    """Summing a model's tensors takes milliseconds; thousands of rows share a few dozen sums."""
+    key = (model.id, lane.id, method.recipe.name)
+    if key not in _KNOWN:
+        _KNOWN[key] = weights(model, method)
+    return _KNOWN[key]
+
+
+def describe(row: Row, catalog: Catalog) -> Described:
+    """Look up what the row names. Raises UnknownModel, BadInput or Unsupported with the reason of a refusal."""
+    model, device = catalog.model(row.model), catalog.accelerator(row.accelerator)
+    if model.unplanned:
+        raise Unsupported(f"{model.id}: {model.unplanned}", "$.model")
+    engine = next((engine for engine in catalog.engines if engine.id == row.engine), None)
+    lane = BY_ID.get(row.lane)
+    if engine is None or lane is None:
+        raise Unsupported(f"no facts for engine {row.engine!r} with lane {row.lane!r}", "$.lane")
+    recipe = model.native_recipe if model.native == lane.id else ""
+    method = lane.method(recipe) or lane.methods[min(1, len(lane.methods) - 1)]
+    kernel = engine.kernel(lane.id, method.recipe.name, device)
+    if kernel is None or kernel.refuse:
+        raise Unsupported(kernel.refuse if kernel and kernel.refuse else f"no kernel for {lane.id}", "$.lane")
+    return Described(row, model, device, engine, kernel_then(row, kernel, device), lane, method)
+
+
+def kernel_then(row: Row, kernel: Kernel, device: Accelerator) -> Kernel:
+    """The kernel of the row's own time where today's is another: AWQ on Hopper ran Marlin before Machete."""
+    earlier = parameters.generation_of(row.engine, row.engine_version) in ("vllm-2024", "vllm-2025")
+    if earlier and row.lane == "awq-int4" and device.architecture == "hopper":
+        return Kernel(
+            lanes=kernel.lanes, name="marlin weight-only", math="bf16", path="int4-weight-only",
+            source="vllm 0.9.2 model_executor/layers/quantization/awq_marlin.py calls the Marlin kernel directly",
+        )  # fmt: skip
+    return kernel
+
+
+def cases(row: Row, catalog: Catalog) -> list[Case]:
+    """The ways to run a row: one, or every tensor-parallel layout that holds the weights where none is published."""
+    found = describe(row, catalog)
+    made = [case(found, layout, replicas) for layout, replicas in layouts(row)]
+    return [case for case in made if case.use.pool_bytes > least_pool(found.device)] or made[-1:]
+
+
+def layouts(row: Row) -> Iterator[tuple[Layout[float], int]]:
+    """Each layout with its number of replicas. llama.cpp gives each device a part of the layers."""
+    if row.engine == "llama.cpp":
+        yield Layout(tensor=1.0, pipeline=float(row.accelerators)), 1
+    elif row.tensor:
+        replicas = row.replicas or max(1, row.accelerators // row.tensor)
+        yield Layout(tensor=float(row.tensor), pipeline=max(1.0, row.accelerators / (row.tensor * replicas))), replicas
+    else:
+        for tensor in TENSOR_PARALLEL:
+            if row.accelerators % tensor == 0:
+                yield Layout(tensor=float(tensor), pipeline=1.0), row.accelerators // tensor
+
+
+def case(found: Described, layout: Layout[float], replicas: int) -> Case:
+    """The row under one layout."""
+    row, kernel, device = found.row, found.kernel, found.device
+    ranks = replicas if found.model.moe and layout.tensor == 1 and row.replicas > 1 else 1
+    chunk, _ = limits(row, device)
+    return Case(
+        family=parameters.family_of(row.engine),
+        classes=parameters.classes(setup(found), kernel, device),
+        work=work_of(found, layout, ranks),
+        peaks={**peaks(device, kernel), "chunk": chunk},
+        use=use(found, layout, replicas, ranks),
+    )
+
+
+def setup(found: Described) -> Setup:
+    """What the row says of its engine."""
+    row = found.row
+    generation = parameters.generation_of(row.engine, row.engine_version)
+    backend = row.note.get("backend", "") + row.engine_version
+    return Setup(
+        engine=row.engine,
+        generation=generation,
+        lane=row.lane,
+        moe=found.model.moe is not None,
+        backend="vulkan" if "vulkan" in backend and row.engine == "llama.cpp" else "",
+        flash_attention=row.note.get("fa") == "1",
+        hipblaslt={"1": True, "0": False}.get(row.note.get("hipblaslt", "")),
+    )
+
+
+def work_of(found: Described, layout: Layout[float], ranks: int) -> Work[float]:
+    """Bytes and operations of one device. `ranks` replicas that share one set of experts (data-parallel attention):
+    each holds its part, and the batches of all touch them.
+    """
+    row = found.row
+    done = work(found.weights, found.shape, layout, cell_bytes(row), row.number("depth") + row.prompt + row.output / 2)
+    if row.engine == "llama.cpp":
+        return replace(done, exchanges=layout.pipeline - 1)
+    if ranks == 1:
+        return done
+    shared = layout_exchange(found, ranks)
+    return replace(
+        shared,
+        dense_bytes=done.dense_bytes,
+        expert_bytes=done.expert_bytes / ranks,
+        expert_share=1 - (1 - done.expert_share) ** ranks,
+        flops_per_token=done.flops_per_token,
+        attention_flops=done.attention_flops,
+        cache_bytes_per_token=done.cache_bytes_per_token,
+        cache_bytes_fixed=done.cache_bytes_fixed,
+    )
+
+
+def layout_exchange(found: Described, ranks: int) -> Work[float]:
+    """Tokens travel to their experts and back: counted like all-reduces of as many tensor-parallel ranks (assumed)."""
+    return work(found.weights, found.shape, Layout(tensor=float(ranks), pipeline=1.0), cell_bytes(found.row), 1.0)
+
+
+def use(found: Described, layout: Layout[float], replicas: int, ranks: int) -> Use:
+    """Load and limits of one replica."""
+    row = found.row
+    _, seats = limits(row, found.device)
+    requests = row.number("n_requests") / replicas
+    return Use(
+        prompt=row.prompt,
+        output=row.output,
+        depth=row.number("depth"),
+        users=row.users / replicas,
+        requests=requests,
+        pool_bytes=max(pool_bytes(found, layout, ranks), least_pool(found.device)),
+        seats=seats,
+        reserved_output=1.0 if row.engine == "tensorrt-llm" else 0.5,
+        varied=float(requests > 0 and not row.prompt.is_integer()),
+        chunked=float(row.engine == "vllm"),
+        replicas=float(replicas),
+    )
+
+
+def pool_bytes(found: Described, layout: Layout[float], ranks: int) -> float:
+    """Cache memory of one device: the engine's share less weights and activations.
+
+    Activations from start-up logs: about 4 GiB with a token budget of 8192, 1.5 GiB with 2048.
+    """
+    memory = found.device.usable_memory or math.inf
+    sharded = replace(found.weights, expert_bytes=found.weights.expert_bytes / ranks)
+    held = device_weight_bytes(sharded, found.shape, layout)
+    if found.row.engine == "tensorrt-llm":
+        return memory - held - 1.5 * GIB
+    return 0.91 * memory - held - (4.0 if memory > 70 * GIB else 1.5) * GIB
+
+
+def least_pool(device: Accelerator) -> float:
+    """The run did start: where our accounting leaves nothing, a hundredth of the memory is taken (assumed)."""
+    return 0.01 * (device.usable_memory or 0.0)
+
+
+def limits(row: Row, device: Accelerator) -> tuple[float, float]:
+    """(max_num_batched_tokens, max_num_seqs) where the row does not print them: the engine's defaults.
+
+    vLLM: 8192 and 1024 on devices of 70 GiB except the A100, 2048 and 256 below (arg_utils.py since 0.8.0); before,
+    256 sequences. The 0.9 rows show a thousand running sequences by Little's law: a raised limit.
+    """
+    large = (device.usable_memory or 0) > 70 * GIB and device.chip != "GA100" and not device.id.startswith("a100")
+    generation = parameters.generation_of(row.engine, row.engine_version)
+    if row.engine == "llama.cpp":
+        return 512.0, 1.0
+    if row.engine != "vllm":
+        return 8192.0, 2048.0
+    raised = row.engine_version.startswith("0.9")
+    chunk = row.number("chunk") or (8192.0 if large or raised else 2048.0)
+    return chunk, 1024.0 if (large or raised) and generation != "vllm-2024" else 256.0
+
+
+def cell_bytes(row: Row) -> float:
+    """Bytes per cached value. TensorRT-LLM's FP8 and FP4 checkpoints carry an FP8 cache."""
+    quantized = row.engine == "tensorrt-llm" and row.kv_dtype == "auto" and row.lane in ("fp8", "nvfp4")
+    return 1.0 if row.kv_dtype.startswith("fp8") or quantized else 2.0

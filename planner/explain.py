@@ -1,0 +1,304 @@
+"""A ranked row as the candidate that people see, and every number of it with the steps that made it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, is_dataclass
+from typing import Any, cast
+
+from catalog.artifact import Artifact
+from planner import pairing as pairings
+from planner.memory import claimable_share
+from planner.plan import (
+    ArtifactRef,
+    Basis,
+    Candidate,
+    Estimate,
+    Finding,
+    Make,
+    Pool,
+    Settings,
+    Step,
+)
+from planner.quality import Loss
+from planner.rank import Row
+from planner.request import HOURS_PER_MONTH
+from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
+from planner.sweep import Fits, terms_of
+from planner.trace import Num, Unit, derivation
+
+BYTE: Unit = {"byte": 1}
+SECOND: Unit = {"s": 1}
+FLOP: Unit = {"flop": 1}
+UNITS: dict[str, Unit] = {
+    "index_bytes": BYTE, "state_bytes": BYTE, "rope_bytes": BYTE, "value_bytes": BYTE, "attention_flops": FLOP,
+    "matrix_flops": FLOP, "bandwidth": {"byte": 1, "s": -1}, "link_bandwidth": {"byte": 1, "s": -1},
+    "matrix_peak": {"flop": 1, "s": -1}, "attention_peak": {"flop": 1, "s": -1}, "scalar_peak": {"flop": 1, "s": -1},
+    "memory": BYTE, "cell_bytes": BYTE,
+}  # fmt: skip
+"""Units by field name; `…_bytes` are bytes, `…_s` seconds, everything else is a plain count."""
+WEIGHT_ERROR, ACTIVATION_ERROR, FIXED_ERROR = 0.01, 0.15, 0.25 * 2**30
+"""Of the memory terms, one standard deviation: 0.3 % on unseen models for weights, 12-20 % for activations of
+mixtures and latent attention, a quarter GiB for what no log prints (memory research, §5)."""
+Z80 = Z["p90"]
+
+
+def candidate(row: Row, fits: Fits) -> Candidate:
+    """Everything the plan says of one row."""
+    option, pairing = row.option, row.option.pairing
+    plain = _terms(row, fits)
+    return Candidate(
+        lane=pairing.lane.id,
+        recipe=pairing.method.recipe,
+        kernel=pairing.kernel.name if pairing.kernel else "",
+        artifact=_artifact(pairing.artifact, pairing.model.id),
+        make=_make(row),
+        engine=pairing.engine.id,
+        engine_version=pairing.engine.version,
+        kv_cache_dtype=option.cached.dtype,
+        pools=(_pool(row),),
+        estimates=estimates(row, plain, fits),
+        quality={name: _loss(loss) for name, loss in sorted(option.cached.losses.items())},
+        findings=option.findings,
+        offer=_offer(row),
+    )
+
+
+def _terms(row: Row, fits: Fits) -> Terms[float]:
+    rows, index = row.swept.rows, row.index
+    layout = (int(rows.tensor[index]), int(rows.pipeline[index]))
+    return terms_of(row.option, layout, _chunk(row), fits)
+
+
+def _chunk(row: Row) -> float:
+    return float(row.swept.rows.terms.rates.chunk[row.index])
+
+
+def _pool(row: Row) -> Pool:
+    swept, rows, index = row.swept, row.swept.rows, row.index
+    pairing = row.option.pairing
+    limit = room(_at(row), float(swept.most[index]), rows.books)
+    share = claimable_share(pairing.device.accelerator, pairing.engine, pairing.device.memory or 0)[0]
+    return Pool(
+        role="serve",
+        accelerator=pairing.device.accelerator.id,
+        count=int(swept.devices[index]),
+        replicas=int(swept.replicas[index]),
+        tensor_parallel=int(rows.tensor[index]),
+        pipeline_parallel=int(rows.pipeline[index]),
+        data_parallel=1,
+        expert_parallel=int(rows.tensor[index]) if rows.expert[index] else 1,
+        settings=Settings(
+            max_model_len=pairing.settled.load.context,
+            max_num_seqs=int(limit.slots),
+            max_num_batched_tokens=int(_chunk(row)),
+            gpu_memory_utilization=share,
+        ),
+    )
+
+
+def _at(row: Row) -> Terms[Any]:
+    """The row's own column of the swept terms, as plain numbers."""
+    return cast(Terms[Any], _pick(row.swept.rows.terms, row.index))
+
+
+def _pick(terms: object, index: int) -> object:
+    if not is_dataclass(terms):
+        column = cast(Any, terms)
+        return float(column if getattr(column, "ndim", 0) == 0 else column[index])
+    return cast(Any, type(terms))(**{field.name: _pick(getattr(terms, field.name), index) for field in fields(terms)})
+
+
+def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
+    """Every number of the answer with its interval."""
+    swept, books = row.swept, row.swept.rows.books
+    batch, most = float(swept.batch[row.index]), float(swept.most[row.index])
+    at = pace(terms, batch, books)
+    made = _memory(room(terms, most, books))
+    made |= _latencies(row, latency(terms, batch, at, books), fits)
+    made |= _rates(row, at, fits)
+    made["loss_pct"] = _loss(row.option.loss)
+    return made | _prices(row)
+
+
+def _memory(held: Room[float]) -> dict[str, Estimate]:
+    """Bytes of one device; the pool's error is that of everything that was subtracted."""
+    weight, active = WEIGHT_ERROR * held.weight_bytes, ACTIVATION_ERROR * held.activation_bytes
+    pool = math.hypot(weight, active, FIXED_ERROR)
+    return {
+        "weight_bytes": _around(held.weight_bytes, weight, "fitted", "B"),
+        "activation_bytes": _around(held.activation_bytes, active, "fitted", "B"),
+        "kv_pool_bytes": _around(held.cache_bytes, pool, "fitted", "B"),
+        "kv_needed_bytes": _around(max(held.running_bytes, held.longest_bytes), 0.0, "published", "B"),
+    }
+
+
+def _latencies(row: Row, late: Latency[float], fits: Fits) -> dict[str, Estimate]:
+    pairing, made = row.option.pairing, {}
+    basis: Basis = fits.of(pairing).basis
+    for name in ("ttft", "tpot", "e2e"):
+        low, high = fits.band(pairing, name)
+        for quantile in ("p50", "p95", "p99"):
+            value = percentile(late, name, Z[quantile])
+            made[f"{name}_{quantile}_s"] = _between(value * min(low, 1.0), value, value * max(high, 1.0), basis, "s")
+    return made
+
+
+def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
+    pairing, swept, index = row.option.pairing, row.swept, row.index
+    low, high = fits.band(pairing, "tpot")
+    basis: Basis = fits.of(pairing).basis
+    replicas, most = float(swept.replicas[index]), float(swept.rate[index])
+    served = at.rate * replicas
+    return {
+        "requests_per_s": _between(served, served, served, "published", "1/s"),
+        "requests_per_s_max": _between(
+            most * replicas / max(high, 1.0), most * replicas, most * replicas / min(low, 1.0), basis, "1/s"
+        ),
+        "running_sequences": _between(
+            float(swept.batch[index]) * min(low, 1.0),
+            float(swept.batch[index]),
+            float(swept.batch[index]) * max(high, 1.0),
+            basis,
+            "1",
+        ),
+    }
+
+
+def _prices(row: Row) -> dict[str, Estimate]:
+    """Absent where no price is known; an interval of nothing, because a price is what is asked."""
+    pairing, devices = row.option.pairing, float(row.swept.devices[row.index])
+    price = pairing.device.usd_per_hour
+    if price is None:
+        return {}
+    hourly = price * devices
+    load, served = pairing.settled.load, float(row.swept.replicas[row.index])
+    rate = load.rate if load.rate is not None else float(row.swept.rate[row.index]) * served
+    million = hourly / 3600 / (rate * load.output.mean) * 1e6
+    return {
+        "price_usd_per_hour": _between(hourly, hourly, hourly, "published", "USD/h"),
+        "price_usd_per_month": _between(*(hourly * HOURS_PER_MONTH,) * 3, "published", "USD/month"),
+        "usd_per_million_output_tokens": _between(million, million, million, "published", "USD"),
+    }
+
+
+def _between(low: float, value: float, high: float, basis: Basis, unit: str) -> Estimate:
+    return Estimate(
+        value=_short(value), low=_short(min(low, value)), high=_short(max(high, value)), basis=basis, unit=unit
+    )
+
+
+def _around(value: float, error: float, basis: Basis, unit: str) -> Estimate:
+    return _between(value - Z80 * error, value, value + Z80 * error, basis, unit)
+
+
+def _short(value: float) -> float:
+    """Six digits say more than any estimate here knows, and keep plans readable."""
+    return float(f"{value:.6g}")
+
+
+def _loss(loss: Loss) -> Estimate:
+    return _between(loss.low, loss.value, loss.high, "published" if loss.sources else "assumed", "%")
+
+
+def _artifact(artifact: Artifact | None, model: str) -> ArtifactRef | None:
+    if artifact is None or artifact.repo == model:
+        return None
+    return ArtifactRef(
+        repo=artifact.repo,
+        revision=artifact.revision,
+        publisher=artifact.publisher,
+        license=artifact.license,
+        gated=artifact.gated,
+        checked=artifact.checked,
+        format=artifact.format,
+        source=artifact.source,
+    )
+
+
+def _make(row: Row) -> Make | None:
+    pairing = row.option.pairing
+    if pairing.artifact is not None:
+        return None
+    method = pairing.method
+    because = "quantized by the engine while it loads" if method.recipe.online else "no trusted checkpoint is published"
+    return Make(tool=method.tool, scheme=method.scheme, because=because)
+
+
+def _offer(row: Row) -> dict[str, Any]:
+    device = row.option.pairing.device
+    if device.offer is None:
+        return {"usd_per_hour": device.usd_per_hour, "source": device.price_source}
+    offer = device.offer
+    return {
+        "provider": offer.provider,
+        "instance": offer.instance,
+        "region": offer.region,
+        "market": offer.market,
+        "usd_per_hour": device.usd_per_hour,
+        "as_of": offer.as_of,
+        "source": offer.source,
+    }
+
+
+def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
+    """The steps behind the row's memory, rate and latencies, causes first."""
+    pairing, swept, books = row.option.pairing, row.swept, row.swept.rows.books
+    terms = cast(Terms[Num], _traced(_terms(row, fits), "terms", _sources(row, fits)))
+    most = Num(float(swept.most[row.index]), name="largest_batch", source="search: the largest that fits and meets the objectives")  # fmt: skip  # noqa: E501
+    batch = Num(float(swept.batch[row.index]), name="running_batch", source="search: the batch that carries the planned rate")  # fmt: skip  # noqa: E501
+    held, at = room(terms, most, books), pace(terms, batch, books)
+    late = latency(terms, batch, at, books)
+    tails = [percentile(late, name, Num(Z["p95"], name="z_p95", source="normal quantile")) for name in ("ttft", "tpot", "e2e")]  # fmt: skip  # noqa: E501
+    for tail, name in zip(tails, ("ttft_p95_s", "tpot_p95_s", "e2e_p95_s"), strict=True):
+        tail.name = name
+    results = [held.cache_bytes, held.longest_bytes, held.running_bytes, at.rate, *tails]
+    devices = Num(float(swept.devices[row.index]), name="devices", source="search: replicas x tensor x pipeline parallel")  # fmt: skip  # noqa: E501
+    price = pairing.device.usd_per_hour
+    if price is not None:
+        hourly = Num(price, {"USD": 1, "h": -1}, name="usd_per_device_hour", source=pairing.device.price_source)
+        hours = Num(HOURS_PER_MONTH, {"h": 1, "month": -1}, name="hours_per_month", source="365 x 24 / 12")
+        monthly = devices * hourly * hours
+        monthly.name = "price_usd_per_month"
+        results.append(monthly)
+    return tuple(derivation(results))
+
+
+def _sources(row: Row, fits: Fits) -> dict[str, str]:
+    """Citations by the part of the terms they belong to."""
+    pairing = row.option.pairing
+    return {
+        "demand": "the request",
+        "shape": pairing.model.source,
+        "weights": f"tensor shapes of {pairing.model.id} in {pairing.lane.id} ({pairing.method.recipe.name})",
+        "layout": "search",
+        "rates": f"{pairing.device.accelerator.source}; efficiencies: {fits.fitted.source}",
+        "accounting": pairing.engine.constant_sources.get("*", pairing.engine.source),
+        "terms": pairing.device.accelerator.source,
+    }
+
+
+def _traced(terms: object, part: str, sources: dict[str, str]) -> object:
+    made = {}
+    for field in fields(cast(Any, terms)):
+        value, name = getattr(terms, field.name), field.name
+        made[name] = (
+            _traced(value, name, sources)
+            if is_dataclass(value)
+            else Num(value, unit_of(name), name=name, source=sources[part])
+        )
+    return cast(Any, type(terms))(**made)
+
+
+def unit_of(name: str) -> Unit:
+    """The unit that a field's name states."""
+    if name in UNITS:
+        return UNITS[name]
+    return BYTE if name.endswith("_bytes") else SECOND if name.endswith("_s") else {}
+
+
+def findings(row: Row) -> tuple[Finding, ...]:
+    return row.option.findings
+
+
+__all__ = ["candidate", "derive", "estimates", "findings", "pairings"]

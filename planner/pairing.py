@@ -1,0 +1,240 @@
+"""Every lane on every engine on every device: which checkpoint or recipe, which kernel, which expected loss.
+
+What a rule refuses here leaves with its finding; what stays goes on to layouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from catalog.artifact import Artifact
+from catalog.engine import Engine
+from catalog.errors import Unsupported
+from catalog.load import Catalog
+from catalog.model import Model
+from planner import quality
+from planner.lanes import BY_ID, SEARCHED, Lane, Method
+from planner.plan import Finding
+from planner.quality import Loss
+from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, Settled
+from planner.rules import CACHED, PAIRING
+from planner.rules.rule import Cached, Device, Pairing
+
+CACHES = {"vllm": ("auto", "fp8"), "llama.cpp": ("f16", "q8_0")}
+"""Cache formats that a search tries, the unquantized one first; other engines keep theirs."""
+TRUSTED = ("RedHatAI", "neuralmagic", "nvidia", "Qwen", "amd", "google", "ggml-org", "unsloth", "bartowski")
+"""Publishers in the order in which their checkpoints are taken (most measured rows first)."""
+REFUSED_ENGINES = {
+    "tgi": "Text Generation Inference is in maintenance mode; vLLM or llama.cpp serve the same lanes",
+    "ollama": "Ollama runs llama.cpp: plan with llama.cpp",
+    "lm-studio": "LM Studio runs llama.cpp: plan with llama.cpp",
+    "localai": "LocalAI wraps other engines: plan with the engine it runs",
+    "mlc-llm": "no kernel, memory or speed facts of MLC-LLM are in the catalogue",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A pairing that no rule refused, with one cache format and its losses."""
+
+    cached: Cached
+    cell_bits: float
+    findings: tuple[Finding, ...]
+
+    @property
+    def pairing(self) -> Pairing:
+        return self.cached.pairing
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of the family that loses most."""
+        return quality.worst(self.cached.losses.values())
+
+
+@dataclass
+class Options:
+    """What stays, and what left with which finding; `tried` counts both."""
+
+    kept: list[Option] = field(default_factory=list)
+    refused: list[tuple[Pairing, Finding]] = field(default_factory=list)
+    tried: int = 0
+
+
+def engines(settled: Settled, catalog: Catalog) -> tuple[Engine, ...]:
+    """The engine versions to plan for. Raises Unsupported for an engine or version without facts."""
+    chosen = []
+    for index, name in enumerate(settled.engines):
+        if name not in PLANNED_ENGINES + ESTIMATED_ENGINES:
+            reason = REFUSED_ENGINES.get(name, f"known engines are {', '.join(PLANNED_ENGINES + ESTIMATED_ENGINES)}")
+            raise Unsupported(f"engine {name!r} is not planned: {reason}", f"$.engines[{index}]")
+        chosen.append(_version(name, settled, catalog))
+    return tuple(chosen)
+
+
+def _version(name: str, settled: Settled, catalog: Catalog) -> Engine:
+    pinned = (settled.request.engine_versions or {}).get(name)
+    known = [engine for engine in catalog.engines if engine.id == name]
+    if pinned is None:
+        return known[-1]
+    for engine in known:
+        if engine.version == pinned or engine.version.startswith(pinned + "."):
+            return engine
+    versions = ", ".join(engine.version for engine in known)
+    raise Unsupported(
+        f"unsupported version {pinned} of {name}: facts exist for {versions}", f"$.engine_versions.{name}"
+    )
+
+
+def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog: Catalog) -> Options:
+    """Ask the pairing and cache rules of every lane, engine and device."""
+    found, losses = Options(), Losses(catalog, model, settled)
+    for pairing in pairings(settled, model, devices, catalog, losses):
+        findings = [said for rule in PAIRING if (said := rule(pairing)) is not None]
+        refusal = next((said for said in findings if said.effect == "refuse"), None)
+        if refusal is not None:
+            found.tried += 1
+            found.refused.append((pairing, refusal))
+            continue
+        for cached in caches(pairing, losses):
+            found.tried += 1
+            _ask(cached, tuple(findings), found)
+    return found
+
+
+def _ask(cached: Cached, findings: tuple[Finding, ...], found: Options) -> None:
+    said = [finding for rule in CACHED if (finding := rule(cached)) is not None]
+    refusal = next((finding for finding in said if finding.effect == "refuse"), None)
+    row = cached.pairing.engine.cache(cached.dtype, cached.pairing.device.accelerator)
+    if refusal is not None or row is None:
+        found.refused += [(cached.pairing, refusal)] if refusal else []
+        return
+    found.kept.append(Option(cached=cached, cell_bits=row.bits, findings=(*findings, *said)))
+
+
+class Losses:
+    """Expected losses of one model, each lane and family looked up once."""
+
+    def __init__(self, catalog: Catalog, model: Model, settled: Settled) -> None:
+        self.pools, self.model = quality.pools(catalog.evidence), model
+        self.families = quality.families(settled.load.mix, settled.load.context)
+        self.known: dict[str, dict[str, Loss]] = {}
+
+    def of(self, lane: Lane) -> dict[str, Loss]:
+        """Per family; a lane in which the publisher ships the model is its own baseline."""
+        if lane.id not in self.known:
+            self.known[lane.id] = {name: self._one(lane, name) for name in self.families}
+        return self.known[lane.id]
+
+    def _one(self, lane: Lane, family: str) -> Loss:
+        if lane.id in (self.model.native, f"gguf:{self.model.native.upper()}"):
+            return quality.native(self.model.source)
+        return quality.weight_loss(self.pools, lane, self.model.total_params or 0, family)
+
+    def with_cache(self, lane: Lane, dtype: str) -> dict[str, Loss]:
+        """Weights and cache together."""
+        name = f"{lane.id} {dtype}"
+        if name not in self.known:
+            self.known[name] = {
+                family: quality.together(loss, quality.cache_loss(self.pools, dtype, family))
+                for family, loss in self.of(lane).items()
+            }
+        return self.known[name]
+
+
+def caches(pairing: Pairing, losses: Losses) -> Iterator[Cached]:
+    """The pairing with each cache format that its engine offers."""
+    for dtype in CACHES.get(pairing.engine.id, ("auto",)):
+        yield Cached(pairing=pairing, dtype=dtype, losses=losses.with_cache(pairing.lane, dtype))
+
+
+def pairings(
+    settled: Settled, model: Model, devices: tuple[Device, ...], catalog: Catalog, losses: Losses
+) -> Iterator[Pairing]:
+    """Each lane once per engine and device, made the best way."""
+    lanes = [BY_ID[name] for name in settled.lanes] if settled.lanes else lanes_for(model)
+    published = artifacts(model, catalog)
+    for engine in engines(settled, catalog):
+        for lane in lanes:
+            if (lane.family == "gguf") != (engine.id == "llama.cpp") and lane.id != "nf4":
+                continue
+            ways = methods(lane, model, published)
+            for device in devices:
+                kernels = [engine.kernel(lane.id, method.recipe.name, device.accelerator) for method, _ in ways]
+                best = max(range(len(ways)), key=lambda index: _merit(kernels[index], ways[index], -index))
+                method, artifact = ways[best]
+                yield Pairing(
+                    settled=settled,
+                    model=model,
+                    lane=lane,
+                    method=method,
+                    artifact=artifact,
+                    engine=engine,
+                    device=device,
+                    kernel=kernels[best],
+                    losses=losses.of(lane),
+                )
+
+
+def lanes_for(model: Model) -> list[Lane]:
+    """The lanes a search tries: all of them, and the MXFP4 file type for models published in it."""
+    extra = [BY_ID["gguf:MXFP4"]] if model.native == "mxfp4" else []
+    if model.quantization is not None and model.quantization.startswith("gguf:"):
+        return [BY_ID[model.quantization]]
+    return [*SEARCHED, *extra]
+
+
+def _merit(kernel: object, way: tuple[Method, Artifact | None], order: int) -> tuple[bool, bool, bool, int]:
+    """A kernel that runs, in the lane's own number format rather than weight-only, from something published."""
+    runs = getattr(kernel, "refuse", "none") is None
+    native = runs and not getattr(kernel, "path", "").endswith("weight-only")
+    return runs, native, way[1] is not None, order
+
+
+def methods(lane: Lane, model: Model, published: dict[str, list[Artifact]]) -> list[tuple[Method, Artifact | None]]:
+    """The ways to get this lane: as published by the model's owner, as published by others, or made."""
+    if lane.id == model.native and lane.family != "16-bit":
+        return [(lane.method(model.native_recipe) or lane.methods[-1], original(model))]
+    if lane.family == "16-bit":
+        return [(lane.methods[0], original(model))]
+    group = "gguf" if lane.family == "gguf" else lane.id
+    ready: list[tuple[Method, Artifact | None]] = [
+        (lane.method(artifact.recipe) or default_published(lane), artifact) for artifact in published.get(group, [])
+    ]
+    return [*ready, (lane.methods[0], None)]
+
+
+def default_published(lane: Lane) -> Method:
+    """The method of a checkpoint whose recipe its source does not name: the first made after training, in advance."""
+    made = (method for method in lane.methods if method.recipe.training == "ptq" and not method.recipe.online)
+    return next(made, lane.methods[0])
+
+
+def original(model: Model) -> Artifact:
+    """The model's own repository or folder as a checkpoint."""
+    return Artifact(
+        repo=model.id,
+        base=model.id,
+        publisher=model.id.split("/")[0] if "/" in model.id else "",
+        lane=model.native,
+        recipe=model.native_recipe,
+        format="safetensors",
+        confidence=model.confidence,
+        source=model.source,
+        revision=model.revision,
+        license=model.license,
+    )
+
+
+def artifacts(model: Model, catalog: Catalog) -> dict[str, list[Artifact]]:
+    """Published checkpoints of this model by lane, the most trusted first; confidence C carries no choice."""
+    found: dict[str, list[Artifact]] = {}
+    rows = [row for row in catalog.artifacts_by_base.get(model.id, ()) if row.confidence != "C"]
+    for row in sorted(rows, key=_trust):
+        found.setdefault(row.lane, []).append(row)
+    return found
+
+
+def _trust(row: Artifact) -> tuple[str, int, str]:
+    place = TRUSTED.index(row.publisher) if row.publisher in TRUSTED else len(TRUSTED)
+    return row.confidence, place, row.repo

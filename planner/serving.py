@@ -1,0 +1,189 @@
+"""What one replica gives while a number of sequences run on it: memory, rate, and the latencies at that load.
+
+The one place where memory, speed and queueing meet. The same lines serve the array pass over all candidates, the
+numbers that are shown, and their derivation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic, Literal
+
+from planner import memory, queueing, speed
+from planner.memory import Accounting
+from planner.speed import Rates, Work
+from planner.trace import N, largest
+from planner.work import (
+    Layout,
+    Shape,
+    Weights,
+    cache_bytes_fixed,
+    cache_bytes_per_token,
+    device_weight_bytes,
+    sequence_bytes,
+    work,
+)
+
+Books = Literal["vllm", "llama.cpp"]
+"""Whose memory accounting applies."""
+Z = {"p50": 0.0, "p90": 1.2815515655446004, "p95": 1.6448536269514722, "p99": 2.3263478740408408}
+"""Standard normal quantiles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand(Generic[N]):
+    """The load in the formulas' terms; tokens, seconds, squared coefficients of variation."""
+
+    prompt: N
+    output: N
+    prompt_cv2: N
+    output_cv2: N
+    context: N
+    """Longest context: one sequence of it must fit."""
+    prefix: N
+    """Tokens that all prompts share: cached once."""
+    burstiness: N
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms(Generic[N]):
+    """Everything that decides a candidate but how many sequences run."""
+
+    demand: Demand[N]
+    shape: Shape[N]
+    weights: Weights[N]
+    layout: Layout[N]
+    rates: Rates[N]
+    accounting: Accounting[N]
+    memory: N
+    """Bytes of one device."""
+    share: N
+    """Part of it that the engine may claim."""
+    cell_bytes: N
+    """Bytes of one cached value."""
+    request_s: N
+    """Host time per request."""
+    arrival_s: N
+    """From the socket to the scheduler."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room(Generic[N]):
+    """Memory of one device at a number of slots; bytes."""
+
+    weight_bytes: N
+    claimed_bytes: N
+    activation_bytes: N
+    cache_bytes: N
+    """What is left for the cache; negative when the engine cannot start."""
+    longest_bytes: N
+    """One sequence of the longest context."""
+    running_bytes: N
+    """All running sequences and the common prefix."""
+    slots: N
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace(Generic[N]):
+    """Seconds and rates of one replica at a running batch."""
+
+    step_s: N
+    prompt_s: N
+    """Device time that one request's prompt takes from everyone."""
+    rate: N
+    """Requests/s when this many sequences run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency(Generic[N]):
+    """Mean and variance of the three latencies; s, s²."""
+
+    ttft_s: N
+    ttft_variance: N
+    tpot_s: N
+    tpot_variance: N
+    e2e_s: N
+    e2e_variance: N
+
+
+def room(terms: Terms[N], batch: N, books: Books) -> Room[N]:
+    """Where the memory goes with slots for `batch` running sequences."""
+    held, demand = device_weight_bytes(terms.weights, terms.shape, terms.layout), terms.demand
+    slots = memory.slots_for(batch)
+    claimed = memory.claimed_bytes(terms.memory, terms.share)
+    per_token = cache_bytes_per_token(terms.shape, terms.cell_bytes, terms.layout)
+    fixed = cache_bytes_fixed(terms.shape, terms.cell_bytes, terms.layout, demand.context)
+    common = per_token * demand.prefix
+    each = sequence_bytes(per_token, fixed, held_tokens(demand) - demand.prefix)
+    if books == "vllm":
+        active = memory.activation_bytes(terms.shape, terms.layout, terms.accounting, slots, terms.rates.chunk)
+        graphs = memory.graph_bytes(terms.shape, terms.layout, terms.accounting)
+        outside = memory.outside_bytes(terms.shape, terms.layout, terms.accounting)
+        left = memory.vllm_cache_bytes(claimed, held, active, graphs, outside)
+    else:
+        context = largest(demand.context, slots * held_tokens(demand))
+        active = memory.llamacpp_graph_bytes(terms.shape, terms.accounting, context, terms.rates.chunk)
+        left = memory.llamacpp_cache_bytes(claimed, held, active, terms.accounting.margin_bytes)
+    return Room(
+        weight_bytes=held,
+        claimed_bytes=claimed,
+        activation_bytes=active,
+        cache_bytes=left,
+        longest_bytes=sequence_bytes(per_token, fixed, demand.context),
+        running_bytes=slots * each + common,
+        slots=slots,
+    )
+
+
+def held_tokens(demand: Demand[N]) -> N:
+    """Tokens that a running sequence holds on average over time: its prompt, and half of its answer or more, because
+    long answers stay longer (exact for independent lengths)."""
+    return demand.prompt + demand.output * (1 + demand.output_cv2) / 2
+
+
+def device_work(terms: Terms[N], books: Books) -> Work[N]:
+    """What a device does per step at the mean running context; llama.cpp hands tokens from device to device."""
+    done = work(terms.weights, terms.shape, terms.layout, terms.cell_bytes, held_tokens(terms.demand))
+    return done if books == "vllm" else replace(done, exchanges=terms.layout.pipeline - 1)
+
+
+def pace(terms: Terms[N], batch: N, books: Books) -> Pace[N]:
+    """How fast tokens and prompts go with `batch` sequences running."""
+    demand, done = terms.demand, device_work(terms, books)
+    step = speed.decode_step_s(done, terms.rates, batch, held_tokens(demand))
+    new = demand.prompt - demand.prefix
+    riding = new * speed.prompt_token_s(done, terms.rates, demand.prefix + new / 2) + terms.request_s
+    return Pace(step_s=step, prompt_s=riding, rate=queueing.rate_at_batch(batch, demand.output, step, riding))
+
+
+def latency(terms: Terms[N], batch: N, at: Pace[N], books: Books) -> Latency[N]:
+    """Latencies while `batch` sequences run and requests arrive at the pace's rate."""
+    demand, done = terms.demand, device_work(terms, books)
+    slots = memory.slots_for(batch)
+    share = queueing.prefill_share(at.rate, at.prompt_s)
+    tpot = queueing.tpot_s(at.step_s, share)
+    slope = speed.decode_step_s(done, terms.rates, batch + 1, held_tokens(demand)) - at.step_s
+    alone = speed.prefill_s(done, terms.rates, demand.prompt, demand.prefix)
+    spread = queueing.variability(demand.burstiness, demand.output_cv2)
+    waiting = queueing.slot_wait_s(batch, slots, alone + demand.output * tpot, spread)
+    behind = queueing.prefill_wait_s(share, alone, demand.prompt_cv2)
+    ttft = queueing.ttft_s(terms.arrival_s, waiting, behind, alone) + at.step_s
+    ttft_variance = queueing.ttft_variance(waiting + behind, alone, demand.prompt_cv2)
+    return Latency(
+        ttft_s=ttft,
+        ttft_variance=ttft_variance,
+        tpot_s=tpot,
+        tpot_variance=queueing.tpot_variance(tpot, slope / (1 - share), batch),
+        e2e_s=queueing.e2e_s(ttft, demand.output, tpot),
+        e2e_variance=queueing.e2e_variance(ttft_variance, demand.output, tpot, demand.output_cv2),
+    )
+
+
+def percentile(of: Latency[N], name: str, z: N) -> N:
+    """`name` is ttft, tpot or e2e; `z` the normal quantile. Seconds."""
+    mean, variance = {
+        "ttft": (of.ttft_s, of.ttft_variance),
+        "tpot": (of.tpot_s, of.tpot_variance),
+        "e2e": (of.e2e_s, of.e2e_variance),
+    }[name]
+    return queueing.percentile(mean, variance, z)

@@ -1,0 +1,140 @@
+"""Laws of step and prompt time: physics bounds them, more of anything never makes them shorter."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.speed import Rates, Work, decode_step_s, expert_coverage, prefill_s, prompt_token_s
+from planner.trace import Array, Num, derivation
+
+BYTE, FLOP, SECOND = {"byte": 1}, {"flop": 1}, {"s": 1}
+PER_SECOND = {"byte": 1, "s": -1}, {"flop": 1, "s": -1}
+UNITS = {
+    "dense_bytes": BYTE, "expert_bytes": BYTE, "cache_bytes_per_token": BYTE, "cache_bytes_fixed": BYTE,
+    "exchange_bytes_per_token": BYTE, "flops_per_token": FLOP, "attention_flops": FLOP,
+    "bandwidth": PER_SECOND[0], "link_bandwidth": PER_SECOND[0], "matrix_peak": PER_SECOND[1],
+    "attention_peak": PER_SECOND[1], "scalar_peak": PER_SECOND[1],
+    "step_s": SECOND, "layer_s": SECOND, "sequence_s": SECOND, "exchange_s": SECOND,
+}  # fmt: skip
+share = st.floats(0.05, 0.98)
+works = st.builds(
+    Work,
+    layers=st.floats(1, 120), dense_bytes=st.floats(1e8, 1e11), expert_bytes=st.floats(0, 1e11),
+    expert_share=st.floats(0.01, 1), flops_per_token=st.floats(1e8, 1e12), attention_flops=st.floats(1e3, 1e7),
+    cache_bytes_per_token=st.floats(1e3, 1e6), cache_bytes_fixed=st.floats(0, 1e8),
+    exchange_bytes_per_token=st.floats(0, 1e7), exchanges=st.floats(0, 500), pipeline=st.sampled_from([1.0, 2.0, 4.0]),
+)  # fmt: skip
+rates = st.builds(
+    Rates,
+    bandwidth=st.floats(5e10, 1e13), matrix_peak=st.floats(1e12, 1e16), attention_peak=st.floats(1e12, 5e15),
+    scalar_peak=st.floats(1e11, 1e14), link_bandwidth=st.floats(1e9, 1e12), chunk=st.sampled_from([512.0, 2048.0, 8192.0]),
+    weight_efficiency=share, cache_efficiency=share, matrix_efficiency=share, attention_efficiency=share,
+    link_efficiency=share, step_s=st.floats(0, 1e-2), layer_s=st.floats(0, 1e-3), sequence_s=st.floats(0, 1e-4),
+    exchange_s=st.floats(0, 1e-4), expert_cost=st.floats(1, 8), routing_spread=share, unpack_flops=st.floats(0, 20),
+)  # fmt: skip
+batches = st.integers(1, 2000).map(float)
+tokens = st.integers(1, 200_000).map(float)
+
+
+def as_arrays(terms: Any) -> Any:
+    """Every number as an array of one."""
+    return type(terms)(**{field.name: _array(getattr(terms, field.name)) for field in fields(terms)})
+
+
+def as_traced(terms: Any) -> Any:
+    """Every number with its name and unit."""
+    made = {f.name: Num(getattr(terms, f.name), UNITS.get(f.name, {}), name=f.name) for f in fields(terms)}
+    return type(terms)(**made)
+
+
+def _array(x: float) -> Array:
+    return np.array([x])
+
+
+@given(works, rates, batches, tokens)
+def test_a_step_never_reads_faster_than_the_memory(work: Work, able: Rates, batch: float, context: float) -> None:
+    cache = batch * (work.cache_bytes_per_token * context + work.cache_bytes_fixed)
+    assert decode_step_s(work, able, batch, context) >= (work.dense_bytes + cache) / able.bandwidth
+
+
+@given(works, rates, batches, tokens)
+def test_a_step_never_multiplies_faster_than_the_dense_peak(
+    work: Work, able: Rates, batch: float, context: float
+) -> None:
+    assert decode_step_s(work, able, batch, context) >= batch * work.flops_per_token / able.matrix_peak * (1 - 1e-9)
+
+
+@given(works, rates, tokens)
+def test_a_prompt_never_beats_the_dense_peak(work: Work, able: Rates, prompt: float) -> None:
+    assert prefill_s(work, able, prompt, 0.0) >= prompt * work.flops_per_token / able.matrix_peak * (1 - 1e-9)
+
+
+@given(works, rates, batches, tokens, st.floats(1, 10))
+def test_more_work_is_never_faster(work: Work, able: Rates, batch: float, context: float, more: float) -> None:
+    base = decode_step_s(work, able, batch, context) * (1 - 1e-9)
+    assert decode_step_s(work, able, batch * more, context) >= base
+    assert decode_step_s(work, able, batch, context * more) >= base
+    assert decode_step_s(replace(work, dense_bytes=work.dense_bytes * more), able, batch, context) >= base
+    assert prefill_s(work, able, context * more, 0.0) >= prefill_s(work, able, context, 0.0) * (1 - 1e-9)
+
+
+@given(works, rates, batches, tokens, st.floats(1, 10))
+def test_a_better_device_is_never_slower(work: Work, able: Rates, batch: float, context: float, more: float) -> None:
+    for name in ("bandwidth", "matrix_peak", "attention_peak", "link_bandwidth", "scalar_peak"):
+        better = replace(able, **{name: getattr(able, name) * more})
+        assert decode_step_s(work, better, batch, context) <= decode_step_s(work, able, batch, context) * (1 + 1e-9)
+        assert prefill_s(work, better, context, 0.0) <= prefill_s(work, able, context, 0.0) * (1 + 1e-9)
+
+
+@given(works, rates, tokens, st.floats(0, 0.9))
+def test_a_cached_prefix_never_costs(work: Work, able: Rates, prompt: float, part: float) -> None:
+    cached = float(int(prompt * part))
+    assert prefill_s(work, able, prompt, cached) <= prefill_s(work, able, prompt, 0.0) * (1 + 1e-9)
+
+
+@given(st.floats(0.001, 1), st.floats(1, 1e4))
+def test_a_batch_touches_at_least_one_tokens_experts_and_at_most_all(share: float, tokens: float) -> None:
+    assert share * (1 - 1e-9) <= expert_coverage(share, tokens) <= 1
+
+
+@given(works, rates, batches, tokens)
+def test_float_array_and_traced_agree(work: Work, able: Rates, batch: float, context: float) -> None:
+    for formula in (decode_step_s, prefill_s):
+        second = batch if formula is decode_step_s else max(context, 2.0)
+        third = context if formula is decode_step_s else 1.0
+        one = formula(work, able, second, third)
+        many = formula(as_arrays(work), as_arrays(able), np.array([second]), np.array([third]))
+        told = formula(as_traced(work), as_traced(able), Num(second, name="a"), Num(third, name="b"))
+        assert many[0] == pytest.approx(one)
+        assert told.value == pytest.approx(one)
+        assert told.unit == {"s": 1}
+
+
+@given(works, rates)
+def test_every_step_of_a_derivation_says_why(work: Work, able: Rates) -> None:
+    told = decode_step_s(as_traced(work), as_traced(able), Num(8, name="batch"), Num(1000, name="context"))
+    made = [line for line in derivation([told]) if line.formula]
+    assert {"decode_step_s", "weight_s", "cache_s", "host_s"} <= {line.name for line in made}
+    assert all(line.why for line in made)
+
+
+def test_an_8b_model_on_an_h100_by_hand() -> None:
+    """16 GB of weights at 80 % of 3.35 TB/s, 32 layers of 40 us, one sequence, no cache: 5.97 + 1 + 1.28 ms."""
+    work = Work(
+        layers=32.0, dense_bytes=16e9, expert_bytes=0.0, expert_share=1.0, flops_per_token=16e9, attention_flops=0.0,
+        cache_bytes_per_token=0.0, cache_bytes_fixed=0.0, exchange_bytes_per_token=0.0, exchanges=0.0, pipeline=1.0,
+    )  # fmt: skip
+    able = Rates(
+        bandwidth=3.35e12, matrix_peak=989e12, attention_peak=989e12, scalar_peak=67e12, link_bandwidth=450e9,
+        chunk=8192.0, weight_efficiency=0.8, cache_efficiency=0.8, matrix_efficiency=0.5, attention_efficiency=0.5,
+        link_efficiency=0.5, step_s=1e-3, layer_s=40e-6, sequence_s=0.0, exchange_s=0.0, expert_cost=1.0,
+        routing_spread=0.5, unpack_flops=0.0,
+    )  # fmt: skip
+    assert decode_step_s(work, able, 1.0, 1000.0) == pytest.approx(16e9 / (3.35e12 * 0.8) + 1e-3 + 32 * 40e-6)
+    assert prompt_token_s(work, able, 500.0) == pytest.approx(16e9 / (989e12 * 0.5))

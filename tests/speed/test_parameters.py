@@ -1,0 +1,117 @@
+"""The parameter file: strict, complete, physical; the unseen inherits and says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog import parameters
+from catalog.errors import BadInput
+from catalog.load import load
+from catalog.parameters import NAMES, SCALES, Setup, from_scale, generation_of, to_scale
+
+FITTED = parameters.load()
+SERVING = Setup(engine="vllm", generation="vllm-2026", lane="fp8", moe=False)
+
+
+def of(lane: str, accelerator: str, setup: Setup = SERVING) -> parameters.Resolved:
+    """The parameters of a lane on an accelerator under today's vLLM."""
+    catalog = load()
+    device = catalog.accelerator(accelerator)
+    engine = next(engine for engine in catalog.engines if engine.id == setup.engine)
+    kernel = engine.kernel(lane, "", device)
+    assert kernel is not None
+    return FITTED.resolve(parameters.classes(setup, kernel, device), parameters.family_of(setup.engine))
+
+
+def test_every_parameter_has_a_global_value_in_both_families() -> None:
+    for family in ("serving", "llama.cpp"):
+        assert {row.name for row in FITTED.parameter if row.family == family and not row.of} == set(NAMES)
+
+
+def test_no_parameter_is_named_twice() -> None:
+    keys = [(row.family, row.name, row.of) for row in FITTED.parameter]
+    assert len(keys) == len(set(keys))
+
+
+def test_fitted_means_that_measurements_speak_to_it() -> None:
+    assert all((row.groups > 0) == (row.basis == "fitted") for row in FITTED.parameter)
+
+
+def test_few_numbers() -> None:
+    free = [row for row in FITTED.parameter if row.basis == "fitted"]
+    assert len([row for row in free if not row.of]) <= 30
+    assert len(free) <= 120
+
+
+@pytest.mark.parametrize("accelerator", ["h100-sxm5-80", "a100-sxm4-80", "l40s", "t4", "b200-sxm"])
+def test_resolved_values_are_physical(accelerator: str) -> None:
+    found = of("fp16", accelerator)
+    for name in NAMES:
+        value = getattr(found, name)
+        assert value >= 0
+        if SCALES.get(name) == "share":
+            assert 0 < value < 1
+        if SCALES.get(name) == "cost":
+            assert value >= 1
+
+
+def test_a_seen_class_is_fitted_and_an_unseen_one_is_assumed() -> None:
+    assert of("fp8", "h100-sxm5-80").basis == "fitted"
+    turing = of("fp16", "t4")
+    assert turing.basis == "assumed"
+    assert "matrix_efficiency of architecture turing" in turing.assumed
+
+
+def test_an_unseen_class_has_a_wider_interval() -> None:
+    low, high = FITTED.band("vllm", "closed", "tpot_ms")
+    wide_low, wide_high = FITTED.band("vllm", "closed", "tpot_ms", assumed=True)
+    assert wide_low < low < 1 < high < wide_high
+
+
+def test_an_unknown_cell_is_refused() -> None:
+    with pytest.raises(BadInput, match="no interval for vllm, closed, furlongs"):
+        FITTED.band("vllm", "closed", "furlongs")
+
+
+@given(st.sampled_from(sorted(SCALES)), st.floats(1e-6, 1e6))
+def test_scales_lead_there_and_back_within_bounds(name: str, x: float) -> None:
+    value = from_scale(name, x)
+    assert 0 < value < 1 or value > 1
+    assert to_scale(name, value) == pytest.approx(x, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "generation"),
+    [
+        ("vllm", "0.33.0", "vllm-2026"),
+        ("vllm", "0.12.0", "vllm-2025"),
+        ("vllm", "", "vllm-2025"),
+        ("vllm", "0.6.1 on MI300X", "vllm-2024"),
+        ("vllm", "1.0", "vllm-2026"),
+        ("tensorrt-llm", "0.14.0", "tensorrt-llm-2024"),
+        ("tensorrt-llm", "TensorRT 10.2.0, CUDA 12.4", "tensorrt-llm-2024"),
+        ("tensorrt-llm", "TensorRT 10.11, CUDA 12.9", "tensorrt-llm-2025"),
+        ("tensorrt-llm", "0.20", "tensorrt-llm-2025"),
+        ("sglang", "0.5.3", "sglang-2025"),
+        ("llama.cpp", "b2824 (4426e298)", "llama.cpp-2024"),
+        ("llama.cpp", "b6111 (7ad67ba9)", "llama.cpp-2025"),
+        ("llama.cpp", "0.3.36", "llama.cpp-2026"),
+    ],
+)
+def test_generations(engine: str, version: str, generation: str) -> None:
+    assert generation_of(engine, version) == generation
+
+
+def test_the_file_is_its_own_text() -> None:
+    assert parameters.text(FITTED) == parameters.FILE.read_text()
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "parameters.toml"
+    broken.write_text('source = "x"\nrows = "many"\n')
+    with pytest.raises(BadInput, match=r"parameters\.toml"):
+        parameters.load(broken)
