@@ -11,7 +11,7 @@ import hashlib
 import io
 import tomllib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -84,6 +84,12 @@ class Catalog:
         if key not in self.models:
             raise UnknownModel(f"no model {key!r} in the catalogue{_nearest(key, self.models)}")
         return self.models[key]
+
+    def with_model(self, model: Model) -> Catalog:
+        """The same facts and one more model, read from elsewhere; it takes part in the digest."""
+        encoded = msgspec.json.encode(model, enc_hook=float, order="deterministic")
+        digest = hashlib.sha256(self.digest.encode() + encoded).hexdigest()
+        return replace(self, models=MappingProxyType({**self.models, model.id: model}), digest=digest)
 
     @cached_property
     def artifacts_by_base(self) -> Mapping[str, tuple[Artifact, ...]]:

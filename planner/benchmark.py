@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from catalog.errors import BadInput
+from catalog.errors import Unsupported
 from planner import queueing as q
 from planner.speed import Rates, Work, decode_step_s, host_s, prefill_s, prompt_token_s
 from planner.trace import Array
@@ -66,13 +66,16 @@ class Bench:
 
 
 def expected(bench: Bench, load: str, metric: str) -> Array:
-    """The printed value in the unit of the metric's name. Raises BadInput for a load or metric it does not know."""
-    form = ONE_AT_A_TIME.get(metric)
-    if form is not None:
-        return form(bench)
-    if load not in SERVED or metric not in SERVED[load]:
-        raise BadInput(f"no formula for {metric} under load {load}")
-    return SERVED[load][metric](bench)
+    """The printed value in the unit of the metric's name."""
+    return formula(load, metric)(bench)
+
+
+def formula(load: str, metric: str) -> Callable[[Bench], Array]:
+    """Raises Unsupported for a load or metric without one."""
+    found = ONE_AT_A_TIME.get(metric) or SERVED.get(load, {}).get(metric)
+    if found is None:
+        raise Unsupported(f"no formula for {metric} under load {load}", "$.metric")
+    return found
 
 
 def slots(bench: Bench) -> Array:

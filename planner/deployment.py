@@ -208,7 +208,7 @@ def use(found: Described, layout: Layout[float], replicas: int, ranks: int) -> U
         prompt=row.prompt,
         output=row.output,
         depth=row.number("depth"),
-        users=row.users / replicas,
+        users=(row.users or 1.0) / replicas,
         requests=requests,
         pool_bytes=max(pool_bytes(found, layout, ranks), least_pool(found.device)),
         seats=seats,

@@ -7,14 +7,12 @@ from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from catalog.artifact import Artifact
-from planner import pairing as pairings
 from planner.memory import claimable_share
 from planner.plan import (
     ArtifactRef,
     Basis,
     Candidate,
     Estimate,
-    Finding,
     Make,
     Pool,
     Settings,
@@ -295,10 +293,3 @@ def unit_of(name: str) -> Unit:
     if name in UNITS:
         return UNITS[name]
     return BYTE if name.endswith("_bytes") else SECOND if name.endswith("_s") else {}
-
-
-def findings(row: Row) -> tuple[Finding, ...]:
-    return row.option.findings
-
-
-__all__ = ["candidate", "derive", "estimates", "findings", "pairings"]

@@ -22,7 +22,7 @@ from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
 from catalog.parameters import NAMES, Parameters, Resolved
 from planner import truth
-from planner.benchmark import Bench, Habits, Load, expected
+from planner.benchmark import Bench, Habits, Load, expected, formula
 from planner.deployment import Case, cases
 from planner.speed import SHARED_FIELDS, Rates, Work
 from planner.trace import Array
@@ -92,11 +92,23 @@ def describe(lines: Sequence[dict[str, str]], catalog: Catalog) -> tuple[list[De
     refused: dict[int, Prediction] = {}
     for index, line in enumerate(lines):
         try:
-            row = truth.row(line)
+            row = answerable(truth.row(line))
             described.append(Described(index, row, cases(row, catalog)))
         except BadInput as error:
             refused[index] = Prediction(id=line["id"], refused=error.message)
     return described, refused
+
+
+def answerable(row: Row) -> Row:
+    """The row again. Raises Unsupported where its load has no formula, BadInput where a needed column is empty."""
+    formula(row.load, row.metric)
+    needs = {"concurrency": row.users} if row.load == "closed" else {}
+    needs |= {"isl": row.prompt} if row.metric != "decode_tok_s" else {}
+    needs |= {"osl": row.output} if row.metric != "prefill_tok_s" else {}
+    empty = [column for column, value in needs.items() if value <= 0]
+    if empty:
+        raise BadInput(f"{row.metric} under load {row.load} needs {', '.join(empty)}", "$.truth")
+    return row
 
 
 Values = Mapping[str, Array]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from planner.plan import Candidate, Estimate, Finding, Plan, Refused, WayOut
+from planner.plan import Candidate, Estimate, Finding, Plan, Refused, Tie, WayOut
 
 WIDTH = 110
 """Columns when the output is not a terminal, so that what is kept in files does not depend on a window."""
+REFUSED = "[red]refused[/]"
 EFFECTS = {"refuse": "red", "warn": "yellow", "prefer": "green", "note": "dim"}
 
 
@@ -30,9 +30,8 @@ def show(plan: Plan, *, explain: bool = False, written: Iterable[Path] = ()) -> 
     out = console()
     _headline(out, plan)
     if plan.choice is not None:
-        out.print(Padding(_candidates(plan), (1, 0)))
-    _findings(out, plan, every=explain)
-    _refused(out, plan.refused, every=explain)
+        out.print(_candidates(plan))
+    out.print(_findings(plan, every=explain))
     _ways_out(out, plan.ways_out)
     _assumptions(out, plan, every=explain)
     if explain:
@@ -40,16 +39,25 @@ def show(plan: Plan, *, explain: bool = False, written: Iterable[Path] = ()) -> 
     _written(out, plan, list(written))
 
 
+def _lines(rows: Iterable[tuple[str, ...]]) -> Table:
+    """Labelled lines; long texts go on below themselves, not below their label."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
 def _headline(out: Console, plan: Plan) -> None:
+    model = escape(str(plan.request["model"]))
     if plan.choice is None:
-        out.print(f"[bold red]Nothing fits[/] for {escape(str(plan.request['model']))}.")
+        out.print(f"[bold red]Nothing fits[/] for {model}.\n")
         return
     out.print(f"Ship [bold green]{escape(plan.choice.lane)}[/]: {escape(_deployment(plan.choice))}.")
-    out.print(f"  {'weights':<8} {escape(_weights(plan.choice, plan.request['model']))}")
+    rows = [("  weights", escape(_weights(plan.choice, plan.request["model"])))]
     for name, (label, scale, unit) in HEADLINE.items():
         if name in plan.choice.estimates:
-            out.print(f"  {label:<8} {_interval(plan.choice.estimates[name], scale, unit)}")
-    _why(out, plan)
+            rows.append((f"  {label}", _interval(plan.choice.estimates[name], scale, unit)))
+    out.print(_lines([*rows, *_why(plan)]))
 
 
 def _weights(choice: Candidate, model: str) -> str:
@@ -73,17 +81,17 @@ def _deployment(candidate: Candidate) -> str:
         "EP": pool.expert_parallel,
     }
     parts = [f"{name} {degree}" for name, degree in layout.items() if degree > 1]
-    cache = f"KV cache {candidate.kv_cache_dtype}"
+    parts += [f"KV cache {candidate.kv_cache_dtype}"]
     where = f"{pool.count} x {pool.accelerator}"
-    return f"{candidate.recipe.name} on {where} with {candidate.engine} {candidate.engine_version}, " + ", ".join(
-        [*parts, cache]
-    )
+    engine = f"{candidate.engine} {candidate.engine_version}"
+    return f"{candidate.recipe.name} on {where} with {engine}, {', '.join(parts)}"
 
 
 HEADLINE = {
     "price_usd_per_month": ("cost", 1.0, "$/month"),
     "ttft_p95_s": ("TTFT p95", 1e3, "ms"),
     "tpot_p95_s": ("TPOT p95", 1e3, "ms"),
+    "e2e_p95_s": ("e2e p95", 1.0, "s"),
     "loss_pct": ("loss", 1.0, "%"),
 }
 """Estimates shown with their 80 % interval: label, factor from the plan's unit, unit shown."""
@@ -91,20 +99,22 @@ HEADLINE = {
 
 def _interval(estimate: Estimate, scale: float, unit: str) -> str:
     value, low, high = (short(part * scale) for part in (estimate.value, estimate.low, estimate.high))
-    return f"{value} {unit}  ({low} to {high}, {estimate.basis})"
+    between = "" if low == high else f"{low} to {high}, "
+    return f"{value} {unit} ({between}{estimate.basis})"
 
 
-def _why(out: Console, plan: Plan) -> None:
+def _why(plan: Plan) -> list[tuple[str, str]]:
+    """The tie that decided, if there was one."""
     if len(plan.tie) < 2:
-        return
+        return []
     first, second = plan.tie[:2]
-    out.print(
-        f"  why      {len(plan.tie)} candidates cost the same within 3 %; {escape(first.lane)} wins over "
-        f"{escape(second.lane)} ({escape(second.engine)}, {escape(second.accelerator)}): {_tie_breaker(first, second)}"
-    )
+    loser = f"{second.lane} ({second.engine}, {second.accelerator})"
+    objective = plan.request.get("objective", "cost")
+    tied = f"{len(plan.tie)} families tie within 3 % on {objective}"
+    return [("  why", escape(f"{tied}; {first.lane} wins over {loser}: {_tie_breaker(first, second)}"))]
 
 
-def _tie_breaker(first: msgspec.Struct, second: msgspec.Struct) -> str:
+def _tie_breaker(first: Tie, second: Tie) -> str:
     for name, says in TIE_BREAKERS.items():
         ours, theirs = getattr(first, name), getattr(second, name)
         if ours != theirs:
@@ -164,30 +174,32 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _findings(out: Console, plan: Plan, *, every: bool) -> None:
+def _findings(plan: Plan, *, every: bool) -> Table:
+    """What the rules said of the choice, and which lanes they refused."""
     of_choice = plan.choice.findings if plan.choice is not None else ()
     shown = [finding for finding in (*plan.findings, *of_choice) if every or finding.effect != "note"]
-    for finding in dict.fromkeys(_line(finding) for finding in shown):
-        out.print(finding)
+    refused = _refused_families(plan.refused) if every else _refused_rules(plan.refused)
+    return _lines([*dict.fromkeys(_finding(finding) for finding in shown), *refused])
 
 
-def _line(finding: Finding) -> str:
+def _finding(finding: Finding) -> tuple[str, str, str]:
     style = EFFECTS[finding.effect]
-    return f"[{style}]{finding.effect:<7}[/] {finding.rule}  {escape(finding.because)}"
+    return f"[{style}]{finding.effect}[/]", finding.rule, escape(finding.because)
 
 
-def _refused(out: Console, refused: tuple[Refused, ...], *, every: bool) -> None:
-    """One line per rule that sent families away; every family under `--explain`."""
-    if every:
-        for family in refused:
-            place = f"{family.lane} / {family.engine} / {family.accelerator}"
-            out.print(f"[red]refuse [/] {family.finding.rule}  {escape(place)}: {escape(family.finding.because)}")
-        return
+def _refused_families(refused: tuple[Refused, ...]) -> Iterator[tuple[str, str, str]]:
+    for family in refused:
+        place = f"{family.lane} / {family.engine} / {family.accelerator}"
+        yield REFUSED, family.finding.rule, escape(f"{place}: {family.finding.because}")
+
+
+def _refused_rules(refused: tuple[Refused, ...]) -> Iterator[tuple[str, str, str]]:
+    """One line per rule that sent families away, with the reason it gave the first of them."""
     by_rule: dict[str, list[Refused]] = {}
     for family in refused:
         by_rule.setdefault(family.finding.rule, []).append(family)
     for rule, families in by_rule.items():
-        out.print(f"[red]refused[/] {rule}  {escape(_names(families))}: {escape(families[0].finding.because)}")
+        yield REFUSED, rule, escape(f"{_names(families)}: {families[0].finding.because}")
 
 
 def _names(families: list[Refused]) -> str:

@@ -341,9 +341,17 @@ def _settle_load(work: Workload, max_position: int, default: Any) -> Load:
     prompt = _settle_spread("prompt_tokens", work.prompt_tokens, 1000, default)
     output = _settle_spread("output_tokens", work.output_tokens, 250, default)
     reach = min(max_position, 1 << math.ceil(math.log2((prompt.p95 or 0) + (output.p95 or 0))))
-    context = default("workload.context_tokens_max", work.context_tokens_max, reach, "the next power of two above p95 prompt + p95 output, within the model's limit")  # fmt: skip  # noqa: E501
+    context = default(
+        "workload.context_tokens_max",
+        work.context_tokens_max,
+        reach,
+        "the next power of two above p95 prompt + p95 output, within the model's limit",
+    )
     if context < prompt.mean + output.mean:
-        raise BadInput(f"expected room for the mean prompt and output ({prompt.mean + output.mean:g} tokens), got {context}", "$.workload.context_tokens_max")  # fmt: skip  # noqa: E501
+        raise BadInput(
+            f"expected room for the mean prompt and output ({prompt.mean + output.mean:g} tokens), got {context}",
+            "$.workload.context_tokens_max",
+        )
     rate = work.qps if work.batch is None else work.batch.requests / work.batch.deadline_s
     return Load(
         rate=rate,
@@ -372,7 +380,7 @@ def _settle_objectives(request: Request, default: Any) -> Objectives:
         slo_s={f"{name}_{p}_s": limit / 1000 for name, limits in times for p, limit in sorted(limits.items())},
         max_loss_pct=default(
             "quality.max_loss_pct", quality.max_loss_pct, 2.0, "a loss most teams accept without a review"
-        ),  # fmt: skip  # noqa: E501
+        ),
         per_family=quality.per_family,
         usd_per_month=min(monthly, default=None),
         objective=default("objective", request.objective, "cost", "the cheapest that meets the objectives"),

@@ -43,13 +43,15 @@ def with_requested_model(source: str, settings: Settings) -> Catalog:
 
 
 def _read(source: str, catalog: Catalog) -> Model:
-    """The model itself; a fault in it is a fault of the request's `model`."""
+    """The model under the name that was asked for; a fault in it is a fault of the request's `model`."""
     from probes import models
 
     try:
-        return models.read(source, catalog.models)
+        model = models.read(source, catalog.models)
     except BadInput as error:
         raise type(error)(f"{error.message} ({error.path})", "$.model") from error
+    inherited = model.inherited or (model.id if model.id in catalog.models else None)
+    return msgspec.structs.replace(model, id=source, inherited=inherited)
 
 
 def catalogue(settings: Settings) -> Catalog:

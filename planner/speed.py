@@ -12,7 +12,7 @@ from catalog.engine import Kernel
 from catalog.errors import Unsupported
 from catalog.parameters import Resolved
 from catalog.units import FlopPerSecond
-from planner.trace import N, ceiling, largest, positive, power, root, step
+from planner.trace import N, ceiling, largest, positive, power, root, smallest, step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,13 +171,13 @@ def prefill_s(work: Work[N], rates: Rates[N], prompt: N, cached: N) -> N:
     """One prompt alone: its tokens' arithmetic or one pass over the weights per chunk, whichever is longer.
 
     `cached` tokens of the prompt are already in the cache and only looked at. Chunks follow each other through the
-    stages of a pipeline, so the last one leaves `stages - 1` chunk times later.
+    stages of a pipeline, so the last one leaves `stages - 1` times of a full chunk later.
     """
     new = prompt - cached
     chunks = ceiling(new / rates.chunk)
     busy = new * prompt_token_s(work, rates, cached + new / 2)
     stage = largest(busy, chunks * weight_s(work, rates, new / chunks))
-    filled = stage * (chunks + work.pipeline - 1) / chunks
+    filled = stage * (1 + (work.pipeline - 1) * smallest(rates.chunk, new) / new)
     return filled + chunks * (rates.step_s + work.layers * rates.layer_s + work.exchanges * rates.exchange_s)
 
 

@@ -323,6 +323,20 @@ def _meets(rows: Rows, settled: Settled, batch: Array, *, bad_end: bool) -> Mask
     return met
 
 
+def broken_objective(block: Swept, index: int, settled: Settled) -> tuple[str, float, float]:
+    """The objective that one row misses by most at hardly any load: name, value and limit; "" where none is missed."""
+    rows, least = block.rows, np.full(block.devices.shape, LEAST)
+    late = latency(rows.terms, least, pace(rows.terms, least, rows.books), rows.books)
+    worst = ("", 0.0, float("inf"))
+    for objective, limit in settled.objectives.slo_s.items():
+        name, quantile, _ = objective.split("_")
+        value = float(percentile(late, name, np.asarray(Z[quantile]))[index])
+        value *= float(rows.bands[name][index]) if settled.objectives.strict else 1.0
+        if value > limit and value / limit > (worst[1] / worst[2]):
+            worst = (objective, value, limit)
+    return worst
+
+
 def _fits(rows: Rows, batch: Array) -> Mask:
     at = room(rows.terms, batch, rows.books)
     return at.cache_bytes >= np.maximum(at.longest_bytes, at.running_bytes)
@@ -337,12 +351,12 @@ def _largest(ok: Callable[[Array], Mask], possible: Mask, seats: float) -> Array
         middle = (low + high) / 2
         good = ok(np.exp(middle)) & possible
         low, high = np.where(good, middle, low), np.where(good, high, middle)
-    return np.exp(low)
+    return np.asarray(np.exp(low))
 
 
 def _replicas(settled: Settled, rate: Array, batch: Array) -> Array:
     if settled.load.users is not None:
-        return np.asarray(np.ceil(settled.load.users / np.maximum(np.floor(batch), 1.0)))
+        return np.asarray(np.ceil(settled.load.users / np.maximum(np.floor(batch), 1.0)), dtype=float)
     return np.asarray(np.ceil((settled.load.rate or 0.0) / rate))
 
 
@@ -356,7 +370,7 @@ def _running(rows: Rows, settled: Settled, replicas: Array, most: Array) -> Arra
         middle = (low + high) / 2
         below = pace(rows.terms, np.exp(middle), rows.books).rate < wanted
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return np.exp(high)
+    return np.asarray(np.exp(high))
 
 
 def stack(items: Sequence[object], index: NDArray[np.intp]) -> object:

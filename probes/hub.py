@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from catalog.config import Json
 from catalog.errors import BadInput, UnknownModel
 from catalog.model import Model
@@ -35,36 +33,50 @@ def read(source: str, known: Mapping[str, Model]) -> Model:
     return model_of(checkpoint(name, revision or None), known)
 
 
+class Unreachable(UnknownModel):
+    """The hub did not answer; what the local cache holds may still do."""
+
+
 def checkpoint(name: str, revision: str | None) -> Checkpoint:
-    """Config and headers of a repository. Offline, the config comes from the local cache and there are no headers."""
+    """Config and headers of a repository; offline or unreachable, the cached config alone."""
     from huggingface_hub import constants
 
-    config = with_beside(name, revision)
-    plain = Checkpoint(name=name, source=f"config.json of {name} on the hub", config=config, revision=revision)
     if constants.HF_HUB_OFFLINE:
-        return plain
-    commit, license_name = asked(name, lambda: about(name, revision))
-    tensors = asked(name, lambda: headers(name, commit or revision))
-    return msgspec.structs.replace(
-        plain,
+        return cached(name, revision, "HF_HUB_OFFLINE is set")
+    try:
+        commit, license_name = asked(name, lambda: about(name, revision))
+    except Unreachable as error:
+        return cached(name, revision, error.message)
+    tensors = asked(name, lambda: headers(name, commit))
+    return Checkpoint(
+        name=name,
         source=f"config.json and safetensors headers of {name} on the hub",
+        config=with_beside(name, revision),
         tensors=tensors,
         bytes=sum(size(tensor) for tensor in tensors),
-        revision=commit or revision,
+        revision=commit,
         license=license_name,
     )
 
 
-def about(name: str, revision: str | None) -> tuple[str | None, str]:
+def cached(name: str, revision: str | None, why: str) -> Checkpoint:
+    """The config that an earlier look-up left in the local cache; there are no headers then."""
+    config = asked(name, lambda: download(name, "config.json", revision, local=True))
+    if config is None:
+        raise UnknownModel(f"{why}, and the local cache has no config.json of it; use a folder or a catalogue id", name)
+    return Checkpoint(name=name, source=f"cached config.json of {name} ({why})", config=config, revision=revision)
+
+
+def about(name: str, revision: str | None) -> tuple[str, str]:
     """Commit and licence of a repository."""
     from huggingface_hub import HfApi
 
     info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S)
     stated = getattr(info.card_data, "license", None)
-    return info.sha, stated if isinstance(stated, str) else ""
+    return info.sha or revision or "main", stated if isinstance(stated, str) else ""
 
 
-def headers(name: str, revision: str | None) -> tuple[Stored, ...]:
+def headers(name: str, revision: str) -> tuple[Stored, ...]:
     """Names, formats and shapes of all tensors; none for a repository without safetensors."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import NotASafetensorsRepoError
@@ -99,23 +111,21 @@ def with_beside(name: str, revision: str | None) -> Json:
     return config if beside is None else with_modelopt(config, beside)
 
 
-def download(name: str, file: str, revision: str | None) -> Json | None:
-    """One JSON file of a repository, None where it has none of that name."""
+def download(name: str, file: str, revision: str | None, local: bool = False) -> Json | None:
+    """One JSON file of a repository (or of the local cache alone), None where it has none of that name."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        path = hf_hub_download(name, file, revision=revision, etag_timeout=TIMEOUT_S)
-    except LocalEntryNotFoundError:
-        raise
-    except EntryNotFoundError:
+        path = hf_hub_download(name, file, revision=revision, etag_timeout=TIMEOUT_S, local_files_only=local)
+    except EntryNotFoundError:  # also of the cache: LocalEntryNotFoundError is one
         return None
     return parsed(Path(path).read_bytes(), f"{name}/{file}")
 
 
 def asked(name: str, question: Callable[[], Answer]) -> Answer:
     """The answer, or one clear error instead of the library's many."""
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
     try:
         return question()
@@ -129,17 +139,8 @@ def asked(name: str, question: Callable[[], Answer]) -> Answer:
         raise UnknownModel(f"no name of a repository: {error}", name) from None
     except errors.SafetensorsParsingError as error:
         raise BadInput(f"corrupt safetensors header: {error}", name) from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
-        raise UnknownModel(unreachable(constants.HF_HUB_OFFLINE), name) from None
     except transport_errors() as error:
-        raise UnknownModel(f"{unreachable(False)}: {type(error).__name__}", name) from None
-
-
-def unreachable(offline: bool) -> str:
-    """Why nothing came back, and what to do instead."""
-    if offline:
-        return "HF_HUB_OFFLINE is set and the local cache has no config.json of it; use a folder or a catalogue id"
-    return "the hub cannot be reached and the local cache has no config.json of it; use a folder or a catalogue id"
+        raise Unreachable(f"the hub cannot be reached ({type(error).__name__})", name) from None
 
 
 def transport_errors() -> tuple[type[Exception], ...]:

@@ -97,7 +97,8 @@ def test_launch_files_are_written(request_file: str, tmp_path: Path, capsys: pyt
     ("words", "names"),
     [
         (["plan", "missing.json"], ["missing.json"]),
-        (["plan", "--model", "no/such", "--qps", "1", "--on", "nothing:1"], ["nothing"]),
+        (["plan", "--model", "no/such", "--qps", "1", "--on", "l4:1"], ["no/such", "$.model"]),
+        (["plan", "--model", REQUEST["model"], "--qps", "1", "--on", "nothing:1"], ["nothing"]),
         (["plan", "--model", REQUEST["model"], "--qps", "-1", "--on", "l4"], ["$.workload.qps"]),
         (["plan", "--model", REQUEST["model"], "--on", "l4"], ["workload"]),
         (["plan", "--model", REQUEST["model"], "--qps", "1", "--on", "l4", "--here"], ["--here"]),

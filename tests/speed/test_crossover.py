@@ -12,8 +12,8 @@ import pytest
 from catalog.load import DATA
 from planner import predict, truth
 
-SAME = 0.02
-"""Measured differences below 2 % are no difference."""
+SAME = 0.03
+"""Differences below 3 % are no difference (H100 W4A16: +2 % measured)."""
 
 
 def table() -> dict[tuple[str, str], tuple[float, float]]:
@@ -30,13 +30,13 @@ def table() -> dict[tuple[str, str], tuple[float, float]]:
 TABLE = table()
 
 
-@pytest.mark.parametrize("key", [key for key in TABLE if key[1] != "bf16"], ids=lambda key: "-".join(key))
+@pytest.mark.parametrize("key", [key for key in TABLE if key[1] != "bf16"], ids="-".join)
 def test_every_lane_falls_on_the_measured_side_of_bf16(key: tuple[str, str]) -> None:
     measured, predicted = (TABLE[key][i] / TABLE[key[0], "bf16"][i] for i in (0, 1))
-    assert (measured > 1) == (predicted > 1) or abs(measured - 1) < SAME + 0.01
+    assert (measured > 1) == (predicted > 1) or abs(measured - 1) < SAME
 
 
 def test_the_table_holds_what_the_users_were_told() -> None:
     assert TABLE["a100-sxm4-80", "bf16"][0] > TABLE["a100-sxm4-80", "awq-int4"][0]
     assert TABLE["rtx4090", "awq-int4"][0] > TABLE["rtx4090", "bf16"][0]
-    assert len(TABLE) == 13 - 1
+    assert len(TABLE) == 12

@@ -62,6 +62,7 @@ def test_answers_come_in_order_with_an_interval_around_them(tmp_path: Path, samp
         ("lane", "nf4", "no facts for"),
         ("load", "tidal", "no formula for"),
         ("isl", "many", "cannot be read"),
+        ("concurrency", "", "needs concurrency"),
     ],
 )
 def test_what_is_unknown_is_refused_with_its_name(
