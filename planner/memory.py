@@ -58,7 +58,7 @@ def accounting(engine: Engine) -> Accounting[float]:
 @step
 def slots_for(batch: N) -> N:
     """The running batch fluctuates like a Poisson number: slots for its mean and two standard deviations."""
-    return ceiling((batch + 2 * root(batch)) / 4) * 4
+    return ceiling(batch + 2 * root(batch))
 
 
 @step

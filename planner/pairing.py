@@ -47,6 +47,11 @@ class Option:
         return self.cached.pairing
 
     @property
+    def second_best(self) -> bool:
+        """A rule prefers something else while anything else is feasible."""
+        return any(finding.effect == "prefer" for finding in self.findings)
+
+    @property
     def loss(self) -> Loss:
         """The loss of the family that loses most."""
         return quality.worst(self.cached.losses.values())

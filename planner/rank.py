@@ -55,7 +55,7 @@ class Ranking:
         self.cost = np.nan_to_num(self._column(lambda block: block.usd_per_month), nan=np.inf)
         self.latency = self._column(lambda block: block.e2e_p95_s)
         self.loss = self._per_option(lambda option: option.loss.value)
-        self.planned = self._per_option(lambda option: float(option.pairing.engine.planned)) > 0
+        self.planned = self._planned()
         self.objective = self._objective()
 
     def _column(self, column: object) -> Array:
@@ -68,6 +68,12 @@ class Ranking:
             return np.asarray(values[block.rows.option])
 
         return self._column(column)
+
+    def _planned(self) -> NDArray[np.bool_]:
+        """What may be chosen: engines that we launch, and of those the preferred ones where any is feasible."""
+        launched = self._per_option(lambda option: float(option.pairing.engine.planned)) > 0
+        preferred = launched & (self._per_option(lambda option: float(not option.second_best)) > 0)
+        return preferred if preferred.any() else launched
 
     def _objective(self) -> Array:
         """Lower is better."""
@@ -158,7 +164,7 @@ def tie_breakers(row: Row) -> tuple[object, ...]:
         not bool(swept.slo_at_bad_end[row.index]),
         round(option.loss.value, 3),
         pairing.artifact is None,
-        -round(row.at(swept.headroom), 2),
+        -round(row.at(swept.headroom), 1),
         *simplicity(row),
         pairing.lane.id,
         pairing.device.accelerator.id,

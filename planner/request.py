@@ -327,6 +327,8 @@ def settle(request: Request, max_position: int) -> Settled:
         return value
 
     load = _settle_load(request.workload, max_position, default)
+    if not (request.slo and (request.slo.ttft_ms or request.slo.tpot_ms or request.slo.e2e_ms)):
+        default("slo", None, "at most 85 % of the sustainable rate", "no latency objective is given")
     return Settled(
         request=request,
         load=load,

@@ -114,16 +114,15 @@ def _launch(choice: Row | None) -> tuple[LaunchFile, ...]:
 
 
 def refused(found: Searched) -> tuple[Refused, ...]:
-    """Every lane, engine and device without a feasible candidate, with the finding that sent its best one away."""
+    """Every lane, engine and device without a feasible candidate, with the finding that sent its best one away: the
+    candidate that came furthest speaks, so measured numbers come before refusals of single layouts or caches."""
     told: dict[tuple[str, str, str], tuple[int, Finding]] = {}
     feasible = _feasible_families(found)
-    for case, finding in found.options.refused:
-        _tell(told, case, 1, finding, feasible)
-    for case, finding in found.unplaced if not found.swept else ():
-        _tell(told, case, 1, finding, feasible)
     for block in found.swept:
         for case, size, finding in _measured(block, found.settled):
             _tell(told, case, size, finding, feasible)
+    for case, finding in found.options.refused + found.unplaced:
+        _tell(told, case, 1, finding, feasible)
     return tuple(
         Refused(lane=lane, engine=engine, accelerator=device, candidates=size, finding=finding)
         for (lane, engine, device), (size, finding) in told.items()
@@ -141,7 +140,7 @@ def _tell(
     finding: Finding,
     feasible: set[tuple[str, str, str]],
 ) -> None:
-    """The first finding of a family is told, later ones add to its count; a family that can be served is not refused."""
+    """The first finding of a family is told, later ones only count; a family that can be served is not refused."""
     key = _key(case)
     if key not in feasible:
         before = told.get(key, (0, finding))

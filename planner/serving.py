@@ -12,7 +12,7 @@ from typing import Generic, Literal
 from planner import memory, queueing, speed
 from planner.memory import Accounting
 from planner.speed import Rates, Work
-from planner.trace import N, largest
+from planner.trace import N
 from planner.work import (
     Layout,
     Shape,
@@ -107,7 +107,10 @@ class Latency(Generic[N]):
 
 
 def room(terms: Terms[N], batch: N, books: Books) -> Room[N]:
-    """Where the memory goes with slots for `batch` running sequences."""
+    """Where the memory goes with slots for `batch` running sequences.
+
+    vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each.
+    """
     held, demand = device_weight_bytes(terms.weights, terms.shape, terms.layout), terms.demand
     slots = memory.slots_for(batch)
     claimed = memory.claimed_bytes(terms.memory, terms.share)
@@ -121,7 +124,8 @@ def room(terms: Terms[N], batch: N, books: Books) -> Room[N]:
         outside = memory.outside_bytes(terms.shape, terms.layout, terms.accounting)
         left = memory.vllm_cache_bytes(claimed, held, active, graphs, outside)
     else:
-        context = largest(demand.context, slots * held_tokens(demand))
+        each, common = sequence_bytes(per_token, fixed, demand.context), 0 * common
+        context = demand.context * slots
         active = memory.llamacpp_graph_bytes(terms.shape, terms.accounting, context, terms.rates.chunk)
         left = memory.llamacpp_cache_bytes(claimed, held, active, terms.accounting.margin_bytes)
     return Room(

@@ -29,16 +29,18 @@ Mask = NDArray[np.bool_]
 Block = TypeVar("Block")
 LEAST = 0.02
 """Running sequences at hardly any load: what a layout can do at best."""
-SEATS = {"vllm": 961.0, "llama.cpp": 9.0}
-"""Most sequences that a search runs at once on average: with their spread 1024 and 16 slots. vLLM's largest default;
-llama.cpp's batch kernels are made for few (assumed)."""
+SLOTS = {"vllm": 1024, "llama.cpp": 4}
+"""Most sequences that a search plans for at once: vLLM's largest default, llama-server's default. No measurement of
+llama.cpp with more users is trusted."""
+PEAK_SHARE = 0.85
+"""Of the sustainable rate, where no latency objective says how full a server may run (assumed)."""
 CHUNKS = {"vllm": (2048.0, 8192.0), "llama.cpp": (512.0,)}
 """Token budgets per step that a search tries: vLLM's two API-server defaults; llama.cpp's micro-batch."""
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 72)
 DEPTHS = (1, 2, 3, 4, 6, 8)
 BOOKS: tuple[Books, ...] = ("vllm", "llama.cpp")
 HALVINGS = 18
-"""Of the logarithm of the batch between LEAST and SEATS: leaves less than 0.01 %."""
+"""Of the logarithm of the batch between LEAST and the seats: leaves less than 0.01 %."""
 
 
 @dataclass(frozen=True)
@@ -277,9 +279,9 @@ def sweep(rows: Rows, settled: Settled) -> Swept:
     holds = empty.cache_bytes >= np.maximum(empty.longest_bytes, empty.running_bytes)
     ok = _objectives(rows, settled)
     served = starts & holds & ok(least)
-    most = _largest(lambda batch: ok(batch) & _fits(rows, batch), served, SEATS[rows.books])
+    most = _largest(lambda batch: ok(batch) & _fits(rows, batch), served, seats(rows.books, settled))
     rate = pace(rows.terms, most, rows.books).rate
-    replicas = _replicas(settled, rate, most)
+    replicas = _replicas(settled, rate * usable_share(settled), most)
     batch = _running(rows, settled, replicas, most)
     at = pace(rows.terms, batch, rows.books)
     late = latency(rows.terms, batch, at, rows.books)
@@ -304,6 +306,18 @@ def sweep(rows: Rows, settled: Settled) -> Swept:
         headroom=1 - at.rate / rate,
         tokens_per_joule=at.rate * replicas * rows.terms.demand.output / (devices * rows.tdp),
     )
+
+
+def seats(books: Books, settled: Settled) -> float:
+    """The mean batch that fills the slots: with its spread for open arrivals, exactly for a fixed number of users."""
+    slots = SLOTS[books]
+    return float(slots) if settled.load.users is not None else float((np.sqrt(slots + 1) - 1) ** 2)
+
+
+def usable_share(settled: Settled) -> float:
+    """Objectives decide how full a server may run; without any, PEAK_SHARE does, and batch work fills it."""
+    open_ended = settled.objectives.slo_s or settled.request.workload.batch is not None
+    return 1.0 if open_ended else PEAK_SHARE
 
 
 def _objectives(rows: Rows, settled: Settled) -> Callable[[Array], Mask]:

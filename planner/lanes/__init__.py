@@ -7,14 +7,14 @@ from planner.lanes import gguf, lane
 from planner.lanes.fp4 import MXFP4, NVFP4
 from planner.lanes.fp8 import FP8
 from planner.lanes.gguf import DEFAULT_TYPES, GGUF
-from planner.lanes.int4 import AWQ, GPTQ, W4A16
+from planner.lanes.int4 import AWQ, GPTQ, NF4, W4A16
 from planner.lanes.int8 import W8A8, W8A16
 from planner.lanes.lane import Lane, Method
 from planner.lanes.sixteen_bit import BF16, FP16
 
-LANES: tuple[Lane, ...] = (BF16, FP16, FP8, W8A8, W8A16, AWQ, GPTQ, W4A16, NVFP4, MXFP4, *GGUF)
+LANES: tuple[Lane, ...] = (BF16, FP16, FP8, W8A8, W8A16, AWQ, GPTQ, W4A16, NVFP4, MXFP4, NF4, *GGUF)
 BY_ID = {lane.id: lane for lane in LANES}
-SEARCHED = tuple(lane for lane in LANES if lane.family != "gguf" or lane.id[5:] in DEFAULT_TYPES)
+SEARCHED = tuple(lane for lane in LANES if lane is not NF4 and (lane.family != "gguf" or lane.id[5:] in DEFAULT_TYPES))
 
 
 def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:

@@ -83,3 +83,17 @@ W4A16 = Lane(
     ),
     asks="as AWQ and GPTQ, in the format that llm-compressor writes and vLLM loads without conversion",
 )
+
+
+def _nf4(rows: int, columns: int) -> float:
+    """4-bit codes and an fp32 scale per block of 64 (bitsandbytes, without double quantization)."""
+    return rows * columns / 2 + rows * columns / 64 * 4
+
+
+NF4 = Lane(
+    id="nf4",
+    family="4-bit integer",
+    bits=4.5,
+    methods=(Method(recipe=made("nf4", "bitsandbytes NF4"), matrix_bytes=_nf4, tool="bitsandbytes", scheme="nf4"),),
+    asks="fine-tuning with QLoRA; it exists here to be refused for serving",
+)

@@ -30,8 +30,8 @@ PAIRING: tuple[Rule[Pairing], ...] = (
 CACHED: tuple[Rule[Cached], ...] = (
     hardware.no_such_cache,
     quality.sinks_need_a_full_cache,
-    quality.long_documents_need_proof,
     quality.loses_too_much,
+    quality.long_documents_need_proof,
     quality.few_sources,
     quality.proxy_families,
 )

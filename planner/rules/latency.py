@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from planner.rules.rule import Measured, Pairing, Says, rule
 
+FEW_USERS = 4
+"""llama-server's default number of slots."""
+
 
 @rule("L101", "refuse")
 def misses_the_objective(case: Measured) -> Says | None:
@@ -38,19 +41,22 @@ def too_few_devices(case: Measured) -> Says | None:
     )
 
 
-@rule("L301", "warn")
+@rule("L301", "prefer")
 def llama_cpp_under_load(case: Pairing) -> Says | None:
-    """Warns when llama.cpp serves many users from a server GPU that vLLM supports.
+    """Prefers vLLM to llama.cpp for traffic on a GPU that vLLM supports; llama.cpp is chosen when vLLM cannot serve.
 
-    Why: its kernels are made for one stream; on an H100 vLLM serves four to six times the throughput (the article's
-    figure; no measured pair is in the catalogue).
-    Source: article on production quantization, lane 4; unsupported by rows.
+    Why: llama.cpp's kernels are made for one stream, and no trusted measurement of it under concurrent load exists;
+    the article on production quantization calls GGUF on server hardware a mistake (four to six times less throughput
+    on an H100, a figure without a source).
+    Source: speed.csv holds llama.cpp rows of one stream only.
     """
-    device, load = case.device.accelerator, case.settled.load
-    many = (load.users or 0) > 4 or (load.rate or 0) > 0.5
-    if case.engine.id != "llama.cpp" or device.kind != "gpu" or not many or "HBM" not in device.memory_type:
+    device, load, engines = case.device.accelerator, case.settled.load, case.settled.engines
+    traffic = load.users is None or load.users > FEW_USERS
+    modern = device.kind == "gpu" and (device.vendor == "amd" or (device.cuda_capability or 0) >= 7.5)
+    if case.engine.id != "llama.cpp" or "vllm" not in engines or not (traffic and modern):
         return None
     return Says(
-        because="llama.cpp is made for few streams: a server GPU earns more with vLLM",
-        facts={"memory_type": device.memory_type},
+        because="llama.cpp is made for few streams: vLLM is preferred for traffic on this device",
+        facts={"users": load.users, "requests_per_s": load.rate},
+        source="speed.csv: no llama.cpp row with concurrent users",
     )

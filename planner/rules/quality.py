@@ -11,14 +11,23 @@ HARD_SHARE = 0.2
 """Share of hard generation above which four bits are refused (quality evidence, rule R5)."""
 LOOSE = 5.0
 """Tolerance in percent at which a user has accepted what four bits cost small models and hard tasks (R3)."""
+FINE_ENOUGH = 5.0
+"""Bits of a GGUF type from which averages lose no more than 1 % (Q5_K_M: perplexity +0.9 %)."""
+FINE_FOR_HARD = 6.5
+"""Bits of a GGUF type that passes the strict gate for code and maths: Q6_K has perplexity +0.35 % and KLD 0.0055, Q5_K_M
++0.9 % and 0.011 (llama.cpp perplexity README)."""
 SMALL, TINY = 4.5e9, 1.0e9
 """Parameters: bounds of rule R3."""
 
 
+def _own(case: Pairing) -> bool:
+    """The publisher's own format: nothing is lost against the original."""
+    return case.lane.id in (case.model.native, f"gguf:{case.model.native.upper()}")
+
+
 def _four_bit(case: Pairing) -> bool:
-    own = case.lane.id == case.model.native
-    coarse_gguf = case.lane.family == "gguf" and case.lane.bits < 5
-    return not own and (case.lane.family in FOUR_BIT or coarse_gguf)
+    coarse_gguf = case.lane.family == "gguf" and case.lane.bits < FINE_ENOUGH
+    return not _own(case) and (case.lane.family in FOUR_BIT or coarse_gguf)
 
 
 def _params(case: Pairing) -> float:
@@ -75,14 +84,15 @@ def small_models_lose_at_four_bits(case: Pairing) -> Says | None:
 
 @rule("Q401", "refuse")
 def hard_generation_needs_eight_bits(case: Pairing) -> Says | None:
-    """Refuses four bits where code, maths and reasoning are more than a fifth of the work, unless 5 % may be lost.
+    """Refuses four bits (and GGUF types below Q6_K) where code, maths and reasoning are more than a fifth of the work, unless 5 % may be lost.
 
     Why: short multiple choice hides what long generation shows: at 8B HumanEval+ 97.4 %, MMLU-Pro 93.6 %, AIME-class
     below 95 %; at 70B code 95.4 %. The articles say "FP8 minimum" for maths and code; the evidence agrees below 5 %.
     Source: model cards RedHatAI quantized.w4a16; RedHatAI NVFP4 cards (AIME24 81.8 % at 8B).
     """
     share = sum(case.settled.load.mix.get(name, 0.0) for name in HARD)
-    if not _four_bit(case) or share <= HARD_SHARE or _tolerates(case):
+    coarse = _four_bit(case) or (case.lane.family == "gguf" and not _own(case) and case.lane.bits < FINE_FOR_HARD)
+    if not coarse or share <= HARD_SHARE or _tolerates(case):
         return None
     return Says(
         because=f"{share:.0%} of the work is code, maths or reasoning: four bits lose there what averages hide",
