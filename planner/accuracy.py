@@ -145,7 +145,7 @@ def _cell(key: tuple[str, str, str], scored: list[Score]) -> Cell:
 PAGE = """\
 # How accurate the speed estimates are
 
-Written by `lanewise fit-speed`; `lanewise accuracy speed` prints the in-sample part. Errors are |ln(predicted/measured)|,
+Written together with the parameter file; `lanewise accuracy speed` prints the in-sample part. Errors are |ln(predicted/measured)|,
 median / 90th percentile, every group of rows counted once (0.10 is about 10 %). *Left out* means: the whole fit was
 repeated without that accelerator, model or architecture family, and then asked for it. The 80 % interval is the band
 shipped with the parameters; its share of rows is counted on predictions without the row's accelerator.

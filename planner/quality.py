@@ -69,7 +69,6 @@ class Pool(Struct, frozen=True, kw_only=True):
         return (sum(self.medians.values()) + PRIOR * parent) / (len(self.medians) + PRIOR)
 
 
-LONG = ":long"
 Key = tuple[object, ...]
 Pools = Mapping[Key, Pool]
 NOTHING = Loss(value=0.0, low=0.0, high=0.0, sources=2, citations=("the original weights",))
@@ -103,7 +102,14 @@ def weight_loss(pools: Pools, lane: Lane, params: float, family: str) -> Loss:
 def cache_loss(pools: Pools, kv_dtype: str, family: str) -> Loss:
     """The loss of a cache format alone: long documents apart, because errors of the cache grow with the context."""
     name = {"fp8": "kv:fp8", "q8_0": "kv:q8_0", "q4_0": "kv:q4_0"}.get(kv_dtype)
-    return NOTHING if name is None else _loss(pools, name + LONG * (family == "long_context"), None, family)
+    return NOTHING if name is None else _loss(pools, cache_group(name, far=family == "long_context"), None, family)
+
+
+def cache_group(lane: str, *, far: bool) -> str:
+    """Within 16k tokens the 8-bit cache formats are pooled (few rows, none beyond 0.7 %); beyond, each stands alone."""
+    if far:
+        return lane + ":long"
+    return "kv:8-bit" if lane in ("kv:fp8", "kv:int8", "kv:q8_0") else lane
 
 
 def native(citation: str) -> Loss:
@@ -140,7 +146,8 @@ def pools(evidence: Iterable[Evidence]) -> Pools:
     for row in evidence:
         if _usable(row):
             far = row.task_family == "long_context" or (row.context_tokens or 0) > LONG_CONTEXT
-            lane, size = group(row.lane) + LONG * (far and row.lane.startswith("kv:")), bucket(row.params or 0)
+            cache = row.lane.startswith("kv:")
+            lane, size = cache_group(row.lane, far=far) if cache else group(row.lane), bucket(row.params or 0)
             for key in ((lane,), (lane, size), (lane, size, row.task_family)):
                 rows[key][row.citation].append(row.recovery or 0)
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ TIE = 0.03
 EQUAL_QUALITY = 0.2
 """Points of loss within which the cheapest wins under the objective quality (contract)."""
 ALTERNATIVES = 5
+ENOUGH = 3
+Name = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,6 @@ class Row:
 
     def at(self, column: Array) -> float:
         return float(column[self.index])
-
-    @property
-    def family(self) -> tuple[str, str, str]:
-        """What makes an alternative different: lane family, engine, accelerator architecture."""
-        pairing = self.option.pairing
-        return pairing.lane.family, pairing.engine.id, pairing.device.accelerator.architecture
 
 
 class Ranking:
@@ -58,13 +54,13 @@ class Ranking:
         self.planned = self._planned()
         self.objective = self._objective()
 
-    def _column(self, column: object) -> Array:
-        made = [column(block)[index] for block, index in self.rows]  # type: ignore[operator]
+    def _column(self, column: Callable[[Swept], Array]) -> Array:
+        made = [column(block)[index] for block, index in self.rows]
         return np.concatenate(made) if made else np.empty(0)
 
-    def _per_option(self, value: object) -> Array:
+    def _per_option(self, value: Callable[[Option], float]) -> Array:
         def column(block: Swept) -> Array:
-            values = np.array([value(option) for option in block.rows.options])  # type: ignore[operator]
+            values = np.array([value(option) for option in block.rows.options])
             return np.asarray(values[block.rows.option])
 
         return self._column(column)
@@ -104,38 +100,35 @@ class Ranking:
         return sorted((self.row(int(position)) for position in np.flatnonzero(near)), key=tie_breakers)
 
     def alternatives(self, choice: Row) -> list[Row]:
-        """The best row of every other family that nothing feasible dominates, in ranked order."""
-        chosen: dict[tuple[str, str, str], Row] = {}
-        order = np.lexsort((self.loss, self.latency, np.where(np.isfinite(self.objective), self.objective, np.inf)))
-        keys = self._keys()
-        seen = {keys[key] for key in keys if key == choice.family}
-        codes = self._codes(keys)
+        """Rows that nothing feasible dominates and that differ from the choice and each other: in lane family, engine
+        or accelerator generation; where fewer than three do, in lane or accelerator."""
+        chosen = self._best_of_each(choice, _family, [])
+        return chosen if len(chosen) >= ENOUGH else self._best_of_each(choice, _name, chosen)
+
+    def _best_of_each(self, choice: Row, name: Callable[[Option], Name], chosen: list[Row]) -> list[Row]:
+        codes, names = self._codes(name)
+        order = np.lexsort((self.loss, self.latency, self.objective))
+        taken = {names[name(row.option)] for row in (choice, *chosen)}
+        found = list(chosen)
         for code in dict.fromkeys(codes[order].tolist()):
-            if code in seen:
+            if code in taken or len(found) == ALTERNATIVES:
                 continue
-            mine = order[codes[order] == code]
-            found = self._undominated(mine, choice)
-            if found is not None:
-                chosen[found.family] = found
-            if len(chosen) == ALTERNATIVES:
-                break
-        return list(chosen.values())
+            row = self._undominated(order[codes[order] == code])
+            found += [row] if row is not None else []
+        return found
 
-    def _keys(self) -> dict[tuple[str, str, str], int]:
-        names: dict[tuple[str, str, str], int] = {}
-        for block, _ in self.rows:
-            for option in block.rows.options:
-                names.setdefault(_family(option), len(names))
-        return names
-
-    def _codes(self, keys: dict[tuple[str, str, str], int]) -> NDArray[np.intp]:
+    def _codes(self, name: Callable[[Option], Name]) -> tuple[NDArray[np.intp], dict[Name, int]]:
+        """A number per distinct name for every row, and the numbers by name."""
+        names: dict[Name, int] = {}
         made = []
         for block, index in self.rows:
-            codes = np.array([keys[_family(option)] for option in block.rows.options], dtype=np.intp)
+            codes = np.array(
+                [names.setdefault(name(option), len(names)) for option in block.rows.options], dtype=np.intp
+            )
             made.append(codes[block.rows.option][index])
-        return np.concatenate(made) if made else np.empty(0, np.intp)
+        return (np.concatenate(made) if made else np.empty(0, np.intp)), names
 
-    def _undominated(self, positions: NDArray[np.intp], choice: Row) -> Row | None:
+    def _undominated(self, positions: NDArray[np.intp]) -> Row | None:
         """The first of `positions` (best objective, lowest latency, lowest loss) on the Pareto front."""
         tries = [positions[0], positions[self.latency[positions].argmin()], positions[self.loss[positions].argmin()]]
         for position in dict.fromkeys(int(each) for each in tries):
@@ -150,9 +143,14 @@ class Ranking:
         return bool((no_worse & better).any())
 
 
-def _family(option: Option) -> tuple[str, str, str]:
+def _family(option: Option) -> Name:
     pairing = option.pairing
     return pairing.lane.family, pairing.engine.id, pairing.device.accelerator.architecture
+
+
+def _name(option: Option) -> Name:
+    pairing = option.pairing
+    return pairing.lane.id, pairing.engine.id, pairing.device.accelerator.id
 
 
 def tie_breakers(row: Row) -> tuple[object, ...]:

@@ -199,7 +199,10 @@ def _refused_rules(refused: tuple[Refused, ...]) -> Iterator[tuple[str, str, str
     for family in refused:
         by_rule.setdefault(family.finding.rule, []).append(family)
     for rule, families in by_rule.items():
-        yield REFUSED, rule, escape(f"{_names(families)}: {families[0].finding.because}")
+        reasons = {family.finding.because for family in families}
+        first = families[0]
+        example = f", for example {first.lane} on {first.accelerator}" if len(reasons) > 1 else ""
+        yield REFUSED, rule, escape(f"{_names(families)}{example}: {first.finding.because}")
 
 
 def _names(families: list[Refused]) -> str:
@@ -213,7 +216,7 @@ def _ways_out(out: Console, ways: tuple[WayOut, ...]) -> None:
         out.print("\n[bold]Ways out[/]")
     for way in ways:
         money = "" if way.price_usd_per_month_delta is None else f", {way.price_usd_per_month_delta:+,.0f} $/month"
-        loss = "" if way.quality_delta_pct is None else f", {way.quality_delta_pct:+.2g} % quality"
+        loss = "" if not way.quality_delta_pct else f", {way.quality_delta_pct:+.2g} % quality"
         out.print(f"  {escape(way.change)}: {escape(way.then)}{money}{loss}")
 
 

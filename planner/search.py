@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -177,7 +178,10 @@ def measured(block: Swept, index: int, settled: Settled) -> Measured:
     """One row's deciding numbers, for the rules."""
     rows = block.rows
     option = rows.options[int(rows.option[index])]
-    broken, value, limit = sweeps.broken_objective(block, index, settled)
+    broken, ratio = max(
+        ((name, float(column[index])) for name, column in block.misses.items()), key=itemgetter(1), default=("", 0.0)
+    )
+    limit = settled.objectives.slo_s.get(broken, 0.0)
     cost = float(block.usd_per_month[index])
     return Measured(
         placed=Placed(
@@ -193,7 +197,7 @@ def measured(block: Swept, index: int, settled: Settled) -> Measured:
         longest_bytes=max(_of(block.room.longest_bytes, index), _of(block.room.running_bytes, index)),
         served=bool(block.served[index]),
         broken=broken,
-        value_s=value,
+        value_s=ratio * limit,
         limit_s=limit,
         rate=float(block.rate[index]),
         devices=float(block.devices[index]),
@@ -206,13 +210,13 @@ def _of(column: Any, index: int) -> float:
 
 
 def _findings(found: Searched) -> tuple[Finding, ...]:
-    """What layouts left out, each reason once; when nothing fits, every reason once."""
-    said: dict[tuple[str, str], Finding] = {}
-    for _, finding in found.unplaced:
-        said.setdefault((finding.rule, finding.because), finding)
-    if found.choice is not None:
-        for finding in found.choice.option.findings:
-            said.setdefault((finding.rule, finding.because), finding)
+    """What was found about the choice and left out beside it on the same device; without a choice, about all."""
+    choice = found.choice
+    device = choice.option.pairing.device if choice else None
+    near = [f for case, f in found.unplaced if device in (None, case.device) or f.rule in ("H301", "H302")]
+    said = {(finding.rule, finding.because): finding for finding in near}
+    for finding in choice.option.findings if choice else ():
+        said[finding.rule, finding.because] = finding
     return tuple(said.values())
 
 

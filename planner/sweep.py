@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog import parameters
+from catalog.engine import Engine, Kernel
 from catalog.parameters import Parameters, Resolved, Setup
 from planner import memory, speed
 from planner.pairing import Option
@@ -75,6 +76,8 @@ class Swept:
     """The longest context fits."""
     served: Mask
     """The objectives hold at hardly any load."""
+    misses: dict[str, Array]
+    """Per objective: value at hardly any load over limit."""
     rate: Array
     replicas: Array
     devices: Array
@@ -148,12 +151,19 @@ class Fits:
     def __init__(self, fitted: Parameters) -> None:
         self.fitted = fitted
         self._resolved: dict[tuple[str, ...], Resolved] = {}
+        self._pairings: dict[tuple[str, str, str, str], Resolved] = {}
         self._bands: dict[tuple[str, str, bool], tuple[float, float]] = {}
 
     def of(self, pairing: Pairing) -> Resolved:
         """The parameters of this engine version, kernel and device."""
-        engine, kernel = pairing.engine, pairing.kernel
+        engine, kernel, device = pairing.engine, pairing.kernel, pairing.device.accelerator
         assert kernel is not None
+        key = (engine.id, pairing.lane.id, kernel.name, device.id)
+        if key not in self._pairings:
+            self._pairings[key] = self._resolve(pairing, engine, kernel)
+        return self._pairings[key]
+
+    def _resolve(self, pairing: Pairing, engine: Engine, kernel: Kernel) -> Resolved:
         setup = Setup(
             engine=engine.id,
             generation=parameters.generation_of(engine.id, engine.version),
@@ -196,15 +206,20 @@ def rows(options: Sequence[Option], fits: Fits) -> tuple[list[Rows], list[tuple[
 
 
 def _rows(books: Books, options: list[Option], placements: Placements, fits: Fits) -> Rows:
-    laid = [(i, *place, chunk) for i, option in enumerate(options) for place in placements.of(option, books) for chunk in CHUNKS[books]]  # fmt: skip  # noqa: E501
-    index, tensor, pipeline, expert, chunk = (np.array(column) for column in zip(*laid, strict=True)) if laid else (np.empty(0, int),) * 5  # fmt: skip  # noqa: E501
+    places = [placements.of(option, books) for option in options]
+    index = np.repeat(np.arange(len(options)), [len(place) for place in places])
+    laid = np.concatenate(places)
+    budgets = len(CHUNKS[books])
+    index, laid = np.repeat(index, budgets), np.repeat(laid, budgets, axis=0)
+    chunk = np.tile(np.array(CHUNKS[books]), len(index) // budgets)
+    tensor, pipeline, expert = laid[:, 0], laid[:, 1], laid[:, 2]
     plain = _plain(options, CHUNKS[books][0], fits)
     columns = cast(Terms[Array], stack(plain, index))
     devices = [option.pairing.device for option in options]
     return Rows(
         books=books,
         options=options,
-        terms=_with_layout(columns, tensor.astype(float), pipeline.astype(float), chunk.astype(float)),
+        terms=_with_layout(columns, tensor.astype(float), pipeline.astype(float), chunk),
         option=index,
         tensor=tensor,
         pipeline=pipeline,
@@ -239,10 +254,10 @@ class Placements:
 
     def __init__(self) -> None:
         self.refused: list[tuple[Pairing, Finding]] = []
-        self._known: dict[tuple[object, ...], list[tuple[int, int, bool]]] = {}
+        self._known: dict[tuple[object, ...], NDArray[np.intp]] = {}
 
-    def of(self, option: Option, books: Books) -> list[tuple[int, int, bool]]:
-        """(tensor, pipeline, whole experts) of every layout within the device count that no rule refuses."""
+    def of(self, option: Option, books: Books) -> NDArray[np.intp]:
+        """[layout, (tensor, pipeline, whole experts)] of the layouts within the device count that no rule refuses."""
         pairing = option.pairing
         key = (
             pairing.method.recipe.group_size,
@@ -252,7 +267,8 @@ class Placements:
             books,
         )
         if key not in self._known:
-            self._known[key] = [place for place in _places(pairing, books) if self._allowed(pairing, place)]
+            allowed = [place for place in _places(pairing, books) if self._allowed(pairing, place)]
+            self._known[key] = np.array(allowed, dtype=np.intp).reshape(-1, 3)
         return self._known[key]
 
     def _allowed(self, pairing: Pairing, place: tuple[int, int, bool]) -> bool:
@@ -293,6 +309,7 @@ def sweep(rows: Rows, settled: Settled) -> Swept:
         starts=starts,
         holds=holds,
         served=served,
+        misses=_misses(rows, settled, least),
         rate=rate,
         replicas=replicas,
         devices=devices,
@@ -337,18 +354,17 @@ def _meets(rows: Rows, settled: Settled, batch: Array, *, bad_end: bool) -> Mask
     return met
 
 
-def broken_objective(block: Swept, index: int, settled: Settled) -> tuple[str, float, float]:
-    """The objective that one row misses by most at hardly any load: name, value and limit; "" where none is missed."""
-    rows, least = block.rows, np.full(block.devices.shape, LEAST)
+def _misses(rows: Rows, settled: Settled, least: Array) -> dict[str, Array]:
+    """Per objective: its value at hardly any load over its limit; above 1 it is missed however little is asked."""
+    if not settled.objectives.slo_s:
+        return {}
     late = latency(rows.terms, least, pace(rows.terms, least, rows.books), rows.books)
-    worst = ("", 0.0, float("inf"))
+    made = {}
     for objective, limit in settled.objectives.slo_s.items():
         name, quantile, _ = objective.split("_")
-        value = float(percentile(late, name, np.asarray(Z[quantile]))[index])
-        value *= float(rows.bands[name][index]) if settled.objectives.strict else 1.0
-        if value > limit and value / limit > (worst[1] / worst[2]):
-            worst = (objective, value, limit)
-    return worst
+        value = percentile(late, name, np.asarray(Z[quantile]))
+        made[objective] = value * (rows.bands[name] if settled.objectives.strict else 1.0) / limit
+    return made
 
 
 def _fits(rows: Rows, batch: Array) -> Mask:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import SequenceMatcher
 from math import prod
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import msgspec
 from msgspec import Meta, Struct
@@ -188,7 +189,18 @@ def document(path: Path) -> Json:
         raise UnknownModel(f"no {path.name} in this folder", str(path))
     if path.stat().st_size > CONFIG_LIMIT:
         raise BadInput(f"{path.name} is larger than {CONFIG_LIMIT} bytes", str(path))
-    return parsed(path.read_bytes(), str(path))
+    with readable(path) as file:
+        return parsed(file.read(), str(path))
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[BinaryIO]:
+    """The open file; BadInput where the system refuses to read it."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror or error}", str(path)) from None
 
 
 def parsed(content: bytes, where: str) -> Json:
@@ -221,7 +233,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 def header(path: Path) -> Header:
     """The header of one safetensors file: eight bytes of length, then JSON."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with readable(path) as file:
         first = file.read(8)
         length = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
         if not 2 <= length <= min(HEADER_LIMIT, size - 8):

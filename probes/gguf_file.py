@@ -6,6 +6,7 @@ and tensor descriptions are read.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from catalog.lane import GGUF_TYPES
 from catalog.model import Model
 from catalog.tensors import params
 from catalog.units import Bytes
-from probes.checkpoint import inherit
+from probes.checkpoint import inherit, readable
 from probes.weights import Stored, group
 
 MAGIC = b"GGUF"
@@ -73,15 +74,15 @@ def siblings(path: Path) -> tuple[Path, ...]:
 
 def opened(path: Path) -> File:
     """One file's metadata and tensors."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UnknownModel("no such GGUF file (all parts of a split file are needed)", str(path))
-    with path.open("rb") as file:
+    with readable(path) as file:
         if file.read(4) != MAGIC:
             raise BadInput("no GGUF file: it does not begin with the letters GGUF", str(path))
     reader = reader_of(path)
-    fields = {
-        name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.ggml.merges")
-    }
+    fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
+    if "tokenizer.ggml.tokens" in reader.fields:
+        fields["vocabulary"] = len(reader.fields["tokenizer.ggml.tokens"].data)
     sizes: dict[str, int] = defaultdict(int)
     for tensor in reader.tensors:
         sizes[tensor.tensor_type.name] += int(tensor.n_bytes)
@@ -229,13 +230,12 @@ def scalar(value: object, name: str, where: str) -> object:
     return value[0]
 
 
-def vocabulary(values: Values, tensors: tuple[Stored, ...], where: str) -> int:
-    """Rows of the embedding, the tokenizer's list otherwise."""
-    rows = next((tensor.shape[0] for tensor in tensors if tensor.name == "token_embd.weight"), None)
-    tokens = values.get("tokenizer.ggml.tokens")
-    if rows is None and not isinstance(tokens, list):
+def vocabulary(values: Values, tensors: tuple[Stored, ...], where: str) -> object:
+    """Rows of the embedding, the length of the token list otherwise."""
+    rows = next((tensor.shape[0] for tensor in tensors if tensor.name == "token_embd.weight"), values.get("vocabulary"))
+    if rows is None:
         raise BadInput("neither an embedding nor a token list: the vocabulary is unknown", where)
-    return rows if rows is not None else len(tokens) if isinstance(tokens, list) else 0
+    return rows
 
 
 Adapt = Callable[[dict[str, object], Values, tuple[Stored, ...]], None]

@@ -84,7 +84,9 @@ def headers(name: str, revision: str) -> tuple[Stored, ...]:
     try:
         metadata = HfApi().get_safetensors_metadata(name, revision=revision)
     except NotASafetensorsRepoError:
-        raise BadInput("no safetensors weights: pickles are never opened", name) from None
+        raise BadInput(
+            "no safetensors weights: pickles are never opened, and a GGUF file is read from disk", name
+        ) from None
     return tuple(
         Stored(tensor, str(entry.dtype), tuple(entry.shape))
         for file in metadata.files_metadata.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,12 +18,12 @@ def read(source: str, known: Mapping[str, Model]) -> Model:
     name, _, revision = source.partition("@")
     if name in known:
         return msgspec.structs.replace(known[name], revision=revision) if revision else known[name]
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if source.endswith(".gguf"):
         from probes import gguf_file
 
         return gguf_file.read(path, known)
-    if path.is_dir():
+    if os.path.isdir(path):
         return folder(path, known)
     from probes import hub
 

@@ -7,8 +7,9 @@ from typing import Any
 from litestar import Litestar, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
+from litestar.logging import LoggingConfig
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 
 from catalog.errors import BadInput, NotFound
 from planner.api import catalog, health, plans, schema
@@ -29,12 +30,13 @@ def create_app(settings: Settings) -> Litestar:
         on_shutdown=[store.close],
         request_max_body_size=LARGEST_BODY,
         exception_handlers={BadInput: _bad_input, NotFound: _not_found, HTTPException: _http},
+        logging_config=LoggingConfig(log_exceptions="always", disable_stack_trace={BadInput, NotFound, HTTPException}),
         openapi_config=OpenAPIConfig(
             title="Lanewise",
             version=VERSION,
             description="Which quantization lane to ship, on which hardware, how fast, at what cost and quality.",
             components=schema.Documents(),
-            render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
+            render_plugins=[JsonRenderPlugin()],
         ),
     )
 

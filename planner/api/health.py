@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import get
+from litestar import Response, get
 from litestar.datastructures import State
 from msgspec import Struct
 
@@ -20,12 +20,8 @@ class Health(Struct, frozen=True, kw_only=True):
 
 
 @get("/health", sync_to_thread=True, tags=["service"])
-def health(state: State) -> Health:
-    """Version, catalogue and store."""
-    catalog = service.catalogue(state.settings)
-    return Health(
-        version=VERSION,
-        catalog_digest=catalog.digest,
-        catalog_as_of=catalog.as_of,
-        database=state.store.answers(),
-    )
+def health(state: State) -> Response[Health]:
+    """Version, catalogue and store; 503 while the store does not answer."""
+    catalog, answers = service.catalogue(state.settings), state.store.answers()
+    found = Health(version=VERSION, catalog_digest=catalog.digest, catalog_as_of=catalog.as_of, database=answers)
+    return Response(found, status_code=200 if answers else 503)

@@ -101,23 +101,6 @@ class Measured(Struct, frozen=True, kw_only=True):
 Case = TypeVar("Case")
 
 
-@dataclass(frozen=True)
-class Rule(Generic[Case]):
-    """A coded rule; its page is the docstring of `find`."""
-
-    code: str
-    effect: Effect
-    find: Callable[[Case], Finding | None]
-
-    def __call__(self, case: Case) -> Finding | None:
-        return self.find(case)
-
-    @property
-    def page(self) -> str:
-        """The docstring: what it does, why, and its source."""
-        return self.find.__doc__ or ""
-
-
 class Says(Struct, frozen=True, kw_only=True):
     """What a rule's function answers when it fires; code and effect are the rule's own."""
 
@@ -126,18 +109,31 @@ class Says(Struct, frozen=True, kw_only=True):
     source: str = ""
 
 
+@dataclass(frozen=True)
+class Rule(Generic[Case]):
+    """A coded rule; its page is the docstring of `says`."""
+
+    code: str
+    effect: Effect
+    says: Callable[[Case], Says | None]
+
+    def __call__(self, case: Case) -> Finding | None:
+        said = self.says(case)
+        if said is None:
+            return None
+        return Finding(rule=self.code, effect=self.effect, because=said.because, facts=said.facts, source=said.source)
+
+    @property
+    def name(self) -> str:
+        """What the rule refuses or says, as its function is called."""
+        return self.says.__name__
+
+    @property
+    def page(self) -> str:
+        """The docstring: what it does, why, and its source."""
+        return self.says.__doc__ or ""
+
+
 def rule(code: str, effect: Effect) -> Callable[[Callable[[Case], Says | None]], Rule[Case]]:
     """Make a rule of a function that answers with `Says` or nothing."""
-
-    def made(says: Callable[[Case], Says | None]) -> Rule[Case]:
-        def find(case: Case) -> Finding | None:
-            said = says(case)
-            if said is None:
-                return None
-            return Finding(rule=code, effect=effect, because=said.because, facts=said.facts, source=said.source)
-
-        find.__doc__ = says.__doc__
-        find.__name__ = says.__name__
-        return Rule(code=code, effect=effect, find=find)
-
-    return made
+    return lambda says: Rule(code=code, effect=effect, says=says)

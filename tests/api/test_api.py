@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from sqlalchemy import create_engine, text
 
 from planner import cli
 from planner.api import create_app
@@ -166,8 +167,15 @@ def test_health_names_what_answers_are_made_from(client: Client) -> None:
     assert health["version"]
 
 
+def test_health_fails_with_the_store(client: Client, settings: Settings) -> None:
+    with create_engine(settings.database_url).begin() as connection:
+        connection.execute(text("DROP TABLE plans"))
+    answer = client.get("/health")
+    assert (answer.status_code, answer.json()["database"]) == (503, False)
+
+
 def test_the_schema_has_examples_that_work(client: Client) -> None:
-    schema = client.get("/schema/openapi.json").json()
+    schema = client.get("/schema").json()
     body = schema["paths"]["/plan"]["post"]["requestBody"]["content"]["application/json"]
     assert client.post("/plan", json=body["example"]).status_code == 200
     assert body["schema"] == {"$ref": "#/components/schemas/Request"}
@@ -175,7 +183,7 @@ def test_the_schema_has_examples_that_work(client: Client) -> None:
 
 
 def test_every_reference_in_the_schema_resolves(client: Client) -> None:
-    schema = client.get("/schema/openapi.json").json()
+    schema = client.get("/schema").json()
     names = {name.rpartition("/")[2] for name in _references(schema)}
     assert names <= schema["components"]["schemas"].keys()
 

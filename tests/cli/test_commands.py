@@ -142,6 +142,55 @@ def test_the_same_request_gives_the_same_bytes_in_any_process(request_file: str)
     assert ended[0].stdout == ended[1].stdout
 
 
+def test_toml_json_and_flags_ask_the_same(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    (tmp_path / "one.json").write_text(json.dumps(REQUEST))
+    (tmp_path / "two.toml").write_text(
+        f'model = "{REQUEST["model"]}"\nworkload.qps = 1.0\n[[hardware.accelerators]]\nid = "h100-sxm5-80"\ncount = 1\n'
+    )
+    flags = ["--model", str(REQUEST["model"]), "--qps", "1", "--on", "h100-sxm5-80:1"]
+    answers = []
+    for words in ([str(tmp_path / "one.json")], [str(tmp_path / "two.toml")], flags):
+        assert cli.main(["plan", *words, "--json"]) == 0
+        answers.append(capsysbinary.readouterr().out)
+    assert len(set(answers)) == 1
+
+
+def test_a_model_of_ones_own_is_added_and_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "config.json").write_text(json.dumps(QWEN3_8B))
+    before = _digest(capsys)
+    assert cli.main(["catalog", "add", str(tmp_path / "tuned")]) == 0
+    assert (tmp_path / "data" / "catalog").is_dir()
+    capsys.readouterr()
+    assert _digest(capsys) != before
+    assert cli.main(["catalog", "models", "tuned", "--json"]) == 0
+    (added,) = json.loads(capsys.readouterr().out)
+    assert cli.main(["plan", "--model", added["id"], "--qps", "1", "--on", "h100-sxm5-80", "--json"]) == 0
+
+
+def _digest(capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.main(["plan", "--model", "Qwen/Qwen3-8B", "--qps", "1", "--on", "h100-sxm5-80", "--json"]) == 0
+    digest: str = json.loads(capsys.readouterr().out)["catalog_digest"]
+    return digest
+
+
+QWEN3_8B = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "attention_bias": False,
+    "head_dim": 128,
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "max_position_embeddings": 40960,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 8,
+    "vocab_size": 151936,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+
+
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     shell = f"'{sys.executable}' -m planner catalog prices | head -n 1"
     ended = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, check=False)
