@@ -133,7 +133,7 @@ TIE_BREAKERS: dict[str, Callable[[float, float], str]] = {
 
 def _candidates(plan: Plan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for name in ("lane", "engine", "hardware"):
+    for name in ("lane", "engine", "hardware", "KV\ncache"):
         table.add_column(name, no_wrap=name != "hardware")
     for name in COLUMNS:
         table.add_column(name, justify="right")
@@ -145,12 +145,12 @@ def _candidates(plan: Plan) -> Table:
 
 
 COLUMNS: dict[str, tuple[str, float]] = {
-    "$/month": ("price_usd_per_month", 1.0),
-    "TTFT p95 ms": ("ttft_p95_s", 1e3),
-    "TPOT p95 ms": ("tpot_p95_s", 1e3),
-    "loss %": ("loss_pct", 1.0),
-    "weights GiB": ("weight_bytes", 2.0**-30),
-    "cache GiB": ("kv_pool_bytes", 2.0**-30),
+    "$ a\nmonth": ("price_usd_per_month", 1.0),
+    "TTFT\np95 ms": ("ttft_p95_s", 1e3),
+    "TPOT\np95 ms": ("tpot_p95_s", 1e3),
+    "loss\n%": ("loss_pct", 1.0),
+    "weights\nGiB": ("weight_bytes", 2.0**-30),
+    "cache\nGiB": ("kv_pool_bytes", 2.0**-30),
 }
 """Header of a column: the estimate it shows, and the factor from the plan's unit. Bytes are those of one device."""
 
@@ -159,7 +159,7 @@ def _cells(candidate: Candidate) -> list[str]:
     pool = candidate.pools[0]
     hardware = f"{pool.count} x {pool.accelerator}"
     shown = [_estimate(candidate, name, scale) for name, scale in COLUMNS.values()]
-    return [escape(candidate.lane), candidate.engine, escape(hardware), *shown]
+    return [escape(candidate.lane), candidate.engine, escape(hardware), candidate.kv_cache_dtype, *shown]
 
 
 def _estimate(candidate: Candidate, name: str, scale: float) -> str:

@@ -130,7 +130,7 @@ def packing(config: Json, lane: str) -> Packing:
 def inherit(model: Model, known: Iterable[Model]) -> str | None:
     """The catalogue model of the same decoder shapes; among several the one with the same context, then the most
     similar name. None for a model that is in the catalogue itself or has no base there."""
-    alike = [base for base in known if decoder(base) == decoder(model)]
+    alike = [base for base in known if base.inherited is None and decoder(base) == decoder(model)]
     if not alike or any(base.id == model.id for base in alike):
         return None
     return min(
@@ -222,7 +222,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         files = tuple(folder / Path(name).name for name in names)
     else:
         files = tuple(sorted(folder.glob("*.safetensors")))
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not file.exists()]
     if missing:
         raise BadInput("the index names this file, and it is not here", str(missing[0]))
     if not files and next(folder.glob("*.bin"), None):

@@ -23,7 +23,7 @@ def read(source: str, known: Mapping[str, Model]) -> Model:
         from probes import gguf_file
 
         return gguf_file.read(path, known)
-    if os.path.isdir(path):
+    if source and os.path.isdir(path):
         return folder(path, known)
     from probes import hub
 

@@ -170,3 +170,9 @@ def test_missing_and_oversized_configs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(checkpoint, "CONFIG_LIMIT", 64)
     with pytest.raises(BadInput, match="larger than 64 bytes"):
         read(tmp_path, {})
+
+
+def test_a_users_own_entry_is_no_base(tmp_path: Path) -> None:
+    first = read(stored.checkpoint(tmp_path / "first", stored.LLAMA_8B), KNOWN)
+    second = read(stored.checkpoint(tmp_path / "first-again", stored.LLAMA_8B), {**KNOWN, first.id: first})
+    assert second.inherited == first.inherited == "meta-llama/Llama-3.1-8B-Instruct"
