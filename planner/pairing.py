@@ -132,7 +132,7 @@ class Losses:
         return self.known[lane.id]
 
     def _one(self, lane: Lane, family: str) -> Loss:
-        if lane.id in (self.model.native, f"gguf:{self.model.native.upper()}"):
+        if is_original(self.model, lane):
             return quality.native(self.model.source)
         return quality.weight_loss(self.pools, lane, self.model.total_params or 0, family)
 
@@ -145,6 +145,17 @@ class Losses:
                 for family, loss in self.of(lane).items()
             }
         return self.known[name]
+
+
+def is_original(model: Model, lane: Lane) -> bool:
+    """Whether the lane is the form in which the model's owner publishes it, so that nothing is lost against it.
+
+    A quantized checkpoint that was read from disk or a hub is somebody's copy of a 16-bit model, unless its format is
+    one that owners train in (FP8, MXFP4) and no catalogue model has its shapes.
+    """
+    own = lane.id in (model.native, f"gguf:{model.native.upper()}")
+    copy = model.quantization is not None and (lane.id not in ("fp8", "mxfp4") or model.inherited is not None)
+    return own and not copy
 
 
 def caches(pairing: Pairing, losses: Losses) -> Iterator[Cached]:

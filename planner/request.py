@@ -6,6 +6,7 @@ Times come in milliseconds (`_ms`) as the contract allows and leave this module 
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from typing import Any, Literal
 
@@ -218,8 +219,9 @@ def decode(data: bytes, kind: Literal["json", "toml"] = "json") -> Request:
             else msgspec.convert(tomllib.loads(data.decode()), Request)
         )
     except msgspec.ValidationError as fault:
-        message, _, path = str(fault).partition(" - at `")
-        raise BadInput(message, path.rstrip("`") or "$") from None
+        message, _, place = str(fault).partition(" - at ")
+        path = re.search(r"`(\$[^`]*)`", place)
+        raise BadInput(message, path[1] if path else "$") from None
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise BadInput(f"not {kind.upper()}: {fault}") from None
     check(request)

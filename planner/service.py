@@ -96,7 +96,7 @@ def _stamp(overlay: Path | None) -> tuple[tuple[str, int, int], ...]:
 
 
 def _looks_local(source: str) -> bool:
-    return source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1 or Path(source).exists()
+    return source.startswith((".", "/", "~")) or source.endswith(".gguf") or source.count("/") != 1
 
 
 def _plain(value: object) -> object:

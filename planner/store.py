@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -41,7 +42,7 @@ PLANS = Table(
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("id", String(80), nullable=False, unique=True),
     Column("stored_at", String(32), nullable=False),
-    Column("model", String(512), nullable=False, index=False),
+    Column("model", String(512), nullable=False),
     Column("feasible", Boolean, nullable=False),
     Column("lane", String(64)),
     Column("engine", String(64)),
@@ -49,6 +50,7 @@ PLANS = Table(
     Column("devices", Integer),
     Column("catalog_digest", String(80), nullable=False),
     Column("document", LargeBinary, nullable=False),
+    Index("plans_by_model", "model"),
 )
 BUSY_SECONDS = 30
 """How long a second process waits for the first one's migration or write."""

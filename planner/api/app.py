@@ -11,7 +11,7 @@ from litestar.logging import LoggingConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from catalog.errors import BadInput, NotFound
+from catalog.errors import BadInput, NotFound, UnknownModel, Unsupported
 from planner.api import catalog, health, plans, schema
 from planner.settings import Settings
 from planner.store import Store
@@ -19,6 +19,9 @@ from planner.version import VERSION
 
 LARGEST_BODY = 1 << 20
 """Bytes; a request is a page of JSON, not an upload."""
+
+EXPECTED: set[int | type[Exception]] = {400, 404, 405, 413, BadInput, UnknownModel, Unsupported, NotFound}
+"""Status codes and errors that are answers; anything else is a bug, and its traceback goes to the log."""
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -30,7 +33,7 @@ def create_app(settings: Settings) -> Litestar:
         on_shutdown=[store.close],
         request_max_body_size=LARGEST_BODY,
         exception_handlers={BadInput: _bad_input, NotFound: _not_found, HTTPException: _http},
-        logging_config=LoggingConfig(log_exceptions="always", disable_stack_trace={BadInput, NotFound, HTTPException}),
+        logging_config=LoggingConfig(log_exceptions="always", disable_stack_trace=EXPECTED),
         openapi_config=OpenAPIConfig(
             title="Lanewise",
             version=VERSION,

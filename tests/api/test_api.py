@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,8 @@ def test_infeasible_is_an_answer(client: Client) -> None:
         ),
     )
     assert (answer.status_code, answer.json()["feasible"], answer.json()["choice"]) == (200, False, None)
+    files = client.get(f"/plans/{answer.json()['id']}/files")
+    assert (files.status_code, "infeasible" in files.json()["detail"]) == (404, True)
 
 
 @pytest.mark.parametrize(
@@ -115,10 +118,11 @@ def test_the_media_type_does_not_matter_but_the_size_does(client: Client) -> Non
     assert client.post("/plan", content=b" " * (1 << 20) + b"{}").status_code == 413
 
 
-def test_a_server_for_others_reads_no_local_models(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["/etc", "./weights", "~/weights", "weights", "weights.gguf", "../a/b"])
+def test_a_server_for_others_reads_no_local_models(settings: Settings, model: str) -> None:
     closed = Settings(catalog_dir=settings.catalog_dir, database_url=settings.database_url, local_models=False)
     with TestClient(create_app(closed)) as client:
-        answer = client.post("/plan", json=request(model=str(tmp_path)))
+        answer = client.post("/plan", json=request(model=model))
     assert (answer.status_code, answer.json()["path"]) == (400, "$.model")
 
 
@@ -172,6 +176,21 @@ def test_health_fails_with_the_store(client: Client, settings: Settings) -> None
         connection.execute(text("DROP TABLE plans"))
     answer = client.get("/health")
     assert (answer.status_code, answer.json()["database"]) == (503, False)
+
+
+def test_only_a_bug_leaves_a_traceback_in_the_log(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    app = create_app(settings)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        logging.getLogger("litestar").addHandler(caplog.handler)
+        for path in ("/plans/none", "/catalog/colours", "/nowhere"):
+            client.get(path)
+        client.post("/plan", json=request(model="/etc/none"))
+        assert [record for record in caplog.records if record.exc_info] == []
+        app.state.store = None
+        answer = client.get("/plans")
+        logging.getLogger("litestar").removeHandler(caplog.handler)
+    assert (answer.status_code, answer.json()["detail"]) == (500, "Internal Server Error")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] != []
 
 
 def test_the_schema_has_examples_that_work(client: Client) -> None:

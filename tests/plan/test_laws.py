@@ -14,8 +14,9 @@ from tests.plan.asking import ask, catalog, cost, device, devices, planned
 
 MODELS = st.sampled_from(
     [
-        "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct", "Qwen/Qwen3-30B-A3B", "google/gemma-3-27b-it",
-        "deepseek-ai/DeepSeek-V2-Lite-Chat", "openai/gpt-oss-20b", "Qwen/Qwen3-Next-80B-A3B-Instruct",
+        "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct", "Qwen/Qwen3-30B-A3B",
+        "google/gemma-3-27b-it", "deepseek-ai/DeepSeek-V2-Lite-Chat", "openai/gpt-oss-20b",
+        "Qwen/Qwen3-Next-80B-A3B-Instruct",
     ]
 )  # fmt: skip
 DEVICES = st.sampled_from(["h100-sxm5-80", "a100-sxm4-80", "l40s", "rtx4090", "a10g", "h200-sxm5", "t4", "b200-sxm"])

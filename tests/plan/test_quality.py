@@ -48,7 +48,8 @@ def test_a_family_without_rows_names_its_proxy() -> None:
 
 
 def test_editing_the_rows_flips_the_verdict() -> None:
-    request = ask("meta-llama/Llama-3.1-70B-Instruct", device("h100-sxm5-80", 1), workload={"qps": 0.3, "context_tokens_max": 8192})  # fmt: skip  # noqa: E501
+    workload = {"qps": 0.05, "context_tokens_max": 4096}
+    request = ask("meta-llama/Llama-3.1-70B-Instruct", device("l40s"), workload=workload)
     before = planned(request)
     assert before.choice is not None
     assert before.choice.lane in ("awq-int4", "gptq-int4", "w4a16")
@@ -66,3 +67,22 @@ def test_losses_of_weights_and_cache_add() -> None:
     weight, cache = loss("fp8", 8e9), quality.cache_loss(POOLS, "fp8", "chat")
     assert cache.value > 0
     assert quality.together(weight, cache).value == pytest.approx(weight.value + cache.value)
+
+
+def test_a_quantized_copy_is_no_baseline_of_its_own() -> None:
+    original = catalog().model("meta-llama/Llama-3.1-8B-Instruct")
+    copy = msgspec.structs.replace(
+        original, id="someone/Llama-8B-AWQ", native="awq-int4", native_recipe="awq", quantization="awq-int4"
+    )
+    request = ask("someone/Llama-8B-AWQ", device("l4"), workload={"qps": 0.1}, quality={"max_loss_pct": 10.0})
+    plan = planned(request, catalog().with_model(copy))
+    assert plan.choice is not None
+    assert plan.choice.lane == "awq-int4"
+    assert plan.choice.estimates["loss_pct"].value > 1
+
+
+def test_a_native_format_is_its_own_baseline() -> None:
+    plan = planned(ask("openai/gpt-oss-20b", device("h100-sxm5-80"), workload={"qps": 0.1}))
+    assert plan.choice is not None
+    assert plan.choice.lane == "mxfp4"
+    assert plan.choice.estimates["loss_pct"].value == 0

@@ -18,7 +18,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "two rates": ({"workload": {"qps": 1, "users": 3}}, "$.workload"),
     "a negative rate": ({"workload": {"qps": -1}}, "$.workload.qps"),
     "a word for a number": ({"workload": {"qps": "fast"}}, "$.workload.qps"),
-    "a p95 below the mean": ({"workload": {"qps": 1, "prompt_tokens": {"mean": 10, "p95": 5}}}, "$.workload.prompt_tokens.p95"),
+    "a p95 below the mean": (
+        {"workload": {"qps": 1, "prompt_tokens": {"mean": 10, "p95": 5}}}, "$.workload.prompt_tokens.p95",
+    ),
     "an unknown family": ({"workload": {"qps": 1, "mix": {"poetry": 1.0}}}, "$.workload.mix.poetry"),
     "shares beyond one": ({"workload": {"qps": 1, "mix": {"chat": 0.7, "code": 0.7}}}, "$.workload.mix"),
     "an unknown lane": ({"lanes": ["int3"]}, "$.lanes[0]"),
@@ -108,7 +110,7 @@ def test_an_engine_without_facts_is_refused_by_name(engine: str) -> None:
 def test_a_pinned_version_is_honoured_or_refused() -> None:
     pinned = ask("Qwen/Qwen3-8B", device("h100-sxm5-80"), engine_versions={"vllm": "0.33"})
     assert planned(pinned).versions["vllm"].startswith("0.33")
-    with pytest.raises(Unsupported, match="unsupported version 0.6 of vllm"):
+    with pytest.raises(Unsupported, match=r"unsupported version 0\.6 of vllm"):
         planned(ask("Qwen/Qwen3-8B", device("h100-sxm5-80"), engine_versions={"vllm": "0.6"}))
 
 
