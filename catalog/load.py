@@ -21,6 +21,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from catalog import parameters
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
 from catalog.engine import Engine
@@ -28,6 +29,7 @@ from catalog.errors import BadInput, UnknownModel
 from catalog.evidence import Evidence
 from catalog.lane import Spelling, is_lane
 from catalog.model import Model
+from catalog.parameters import Parameters
 from catalog.price import Offer
 from catalog.units import Quantity
 
@@ -37,7 +39,9 @@ PLACES = (
     "prices.csv", "artifacts.csv", "evidence.csv", "lane_spellings.csv",
     "speed/*.toml",
 )  # fmt: skip
-"""What a catalogue folder may hold. Fitted speed parameters are read elsewhere and count in the digest."""
+"""What a catalogue folder may hold."""
+
+SPEED = "speed/parameters.toml"
 
 Fact = TypeVar("Fact", bound=Struct)
 Key = TypeVar("Key", bound=Hashable)
@@ -68,6 +72,8 @@ class Catalog:
     engines: tuple[Engine, ...]
     evidence: tuple[Evidence, ...]
     spellings: Mapping[tuple[str, str], Spelling]
+    speed: Parameters
+    """Fitted speed parameters; an overlay's file replaces ours whole."""
     digest: str
     """sha256 over the names and bytes of every file that was read."""
     as_of: str
@@ -137,6 +143,7 @@ def load(data: Path | None = None, overlay: Path | None = None) -> Catalog:
         engines=tuple(engines.values()),
         evidence=tuple(evidence.values()),
         spellings=MappingProxyType(spellings),
+        speed=_speed(layers),
         digest=_digest(layers),
         as_of=_newest(offers.values(), artifacts.values()),
     )
@@ -144,6 +151,14 @@ def load(data: Path | None = None, overlay: Path | None = None) -> Catalog:
 
 def _newest(offers: Iterable[Offer], artifacts: Iterable[Artifact]) -> str:
     return max([*(offer.as_of for offer in offers), *(artifact.checked or "" for artifact in artifacts)], default="")
+
+
+def _speed(layers: list[Layer]) -> Parameters:
+    """The parameter file of the topmost layer that has one."""
+    found = [layer[SPEED] for layer in layers if SPEED in layer]
+    if not found:
+        raise BadInput("no fitted speed parameters: `lanewise fit-speed` writes them", SPEED)
+    return parameters.decode(found[-1], SPEED)
 
 
 def lane_of(spellings: Spellings, table: str, text: str) -> Spelling:

@@ -228,11 +228,19 @@ def from_scale(name: str, x: float) -> float:
 
 @cache
 def load(path: Path = FILE) -> Parameters:
-    """Strictly read the parameter file. Raises BadInput naming file and field."""
+    """Strictly read a parameter file. Raises BadInput naming file and field."""
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Parameters)
-    except (OSError, ValueError) as error:
+        return decode(path.read_bytes(), str(path))
+    except OSError as error:
         raise BadInput(str(error), str(path)) from error
+
+
+def decode(data: bytes, name: str) -> Parameters:
+    """Strictly read the text of a parameter file. Raises BadInput naming file and field."""
+    try:
+        return msgspec.convert(tomllib.loads(data.decode()), Parameters)
+    except ValueError as error:
+        raise BadInput(str(error), name) from error
 
 
 def text(fitted: Parameters) -> str:

@@ -52,7 +52,8 @@ def output(command: str) -> str:
         raise ValueError(f"only lanewise commands are run, not {program!r}")
     captured = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     with _bare_environment(), contextlib.redirect_stdout(captured):
-        cli.main(arguments)
+        if cli.main(arguments) not in {cli.DONE, cli.INFEASIBLE}:
+            raise RuntimeError(f"a page shows a command that fails: {command}")
         captured.flush()
     text = typing.cast("io.BytesIO", captured.buffer).getvalue().decode()
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines()) + "\n"

@@ -7,6 +7,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from catalog.artifact import Artifact
+from planner import cost
+from planner.fits import Fits
 from planner.memory import claimable_share
 from planner.plan import (
     ArtifactRef,
@@ -20,9 +22,8 @@ from planner.plan import (
 )
 from planner.quality import Loss
 from planner.rank import Row
-from planner.request import HOURS_PER_MONTH
+from planner.rows import terms_of
 from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
-from planner.sweep import Fits, terms_of
 from planner.trace import Num, Unit, derivation
 
 BYTE: Unit = {"byte": 1}
@@ -169,13 +170,14 @@ def _prices(row: Row) -> dict[str, Estimate]:
     price = pairing.device.usd_per_hour
     if price is None:
         return {}
-    hourly = price * devices
+    hourly = cost.price_usd_per_hour(devices, price)
+    monthly = cost.price_usd_per_month(hourly, cost.HOURS_PER_MONTH)
     load, served = pairing.settled.load, float(row.swept.replicas[row.index])
     rate = load.rate if load.rate is not None else float(row.swept.rate[row.index]) * served
-    million = hourly / 3600 / (rate * load.output.mean) * 1e6
+    million = 1e6 * cost.usd_per_token(hourly, 3600.0, rate * load.output.mean)
     return {
         "price_usd_per_hour": _between(hourly, hourly, hourly, "published", "USD/h"),
-        "price_usd_per_month": _between(*(hourly * HOURS_PER_MONTH,) * 3, "published", "USD/month"),
+        "price_usd_per_month": _between(monthly, monthly, monthly, "published", "USD/month"),
         "usd_per_million_output_tokens": _between(million, million, million, "published", "USD"),
     }
 
@@ -254,11 +256,9 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
     devices = Num(float(swept.devices[row.index]), name="devices", source="search: replicas x tensor x pipeline parallel")  # fmt: skip  # noqa: E501
     price = pairing.device.usd_per_hour
     if price is not None:
-        hourly = Num(price, {"USD": 1, "h": -1}, name="usd_per_device_hour", source=pairing.device.price_source)
-        hours = Num(HOURS_PER_MONTH, {"h": 1, "month": -1}, name="hours_per_month", source="365 x 24 / 12")
-        monthly = devices * hourly * hours
-        monthly.name = "price_usd_per_month"
-        results.append(monthly)
+        each = Num(price, {"USD": 1, "h": -1}, name="usd_per_device_hour", source=pairing.device.price_source)
+        hours = Num(cost.HOURS_PER_MONTH, {"h": 1, "month": -1}, name="hours_per_month", source="365 x 24 / 12")
+        results.append(cost.price_usd_per_month(cost.price_usd_per_hour(devices, each), hours))
     return tuple(derivation(results))
 
 

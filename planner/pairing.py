@@ -17,9 +17,10 @@ from planner import quality
 from planner.lanes import BY_ID, SEARCHED, Lane, Method
 from planner.plan import Finding
 from planner.quality import Loss
-from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, Settled
+from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES
 from planner.rules import CACHED, PAIRING
 from planner.rules.rule import Cached, Device, Pairing
+from planner.settle import Settled
 
 CACHES = {"vllm": ("auto", "fp8"), "llama.cpp": ("f16", "q8_0")}
 """Cache formats that a search tries, the unquantized one first; other engines keep theirs."""

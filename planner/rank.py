@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.pairing import Option
 from planner.plan import Tie
-from planner.request import Objectives
+from planner.settle import Objectives
 from planner.sweep import Swept
 from planner.trace import Array
 
@@ -21,6 +22,7 @@ EQUAL_QUALITY = 0.2
 ALTERNATIVES = 5
 ENOUGH = 3
 Name = tuple[str, str, str]
+Blocks = list[tuple[Swept, NDArray[np.intp]]]
 
 
 @dataclass(frozen=True)
@@ -38,50 +40,42 @@ class Row:
         return float(column[self.index])
 
 
+@dataclass(frozen=True)
 class Ranking:
-    """All feasible rows within the budget as columns, in ranked order on demand."""
+    """All feasible rows within the budget as columns; each element is one row."""
 
-    def __init__(self, swept: Sequence[Swept], objectives: Objectives) -> None:
-        self.objectives = objectives
-        self.rows: list[tuple[Swept, NDArray[np.intp]]] = []
-        for block in swept:
-            limit = objectives.usd_per_month
-            affordable = np.ones(block.devices.shape, bool) if limit is None else ~(block.usd_per_month > limit)
-            self.rows.append((block, np.flatnonzero(block.feasible & affordable)))
-        self.cost = np.nan_to_num(self._column(lambda block: block.usd_per_month), nan=np.inf)
-        self.latency = self._column(lambda block: block.e2e_p95_s)
-        self.loss = self._per_option(lambda option: option.loss.value)
-        self.planned = self._planned()
-        self.objective = self._objective()
+    objectives: Objectives
+    rows: Blocks
+    """Blocks, and the indices of their rows in column order."""
+    cost: Array
+    latency: Array
+    loss: Array
+    energy: Array
+    """Joules per token; infinite where the power limit is unknown."""
+    planned: NDArray[np.bool_]
+    """What may be chosen."""
 
-    def _column(self, column: Callable[[Swept], Array]) -> Array:
-        made = [column(block)[index] for block, index in self.rows]
-        return np.concatenate(made) if made else np.empty(0)
+    @classmethod
+    def of(cls, swept: Sequence[Swept], objectives: Objectives) -> Ranking:
+        """Collect the columns of every block."""
+        rows = [(block, np.flatnonzero(block.feasible & block.affordable)) for block in swept]
+        return cls(
+            objectives=objectives,
+            rows=rows,
+            cost=np.nan_to_num(_column(rows, lambda block: block.usd_per_month), nan=np.inf),
+            latency=_column(rows, lambda block: block.e2e_p95_s),
+            loss=_per_option(rows, lambda option: option.loss.value),
+            energy=np.nan_to_num(1 / _column(rows, lambda block: block.tokens_per_joule), nan=np.inf),
+            planned=_planned(rows),
+        )
 
-    def _per_option(self, value: Callable[[Option], float]) -> Array:
-        def column(block: Swept) -> Array:
-            values = np.array([value(option) for option in block.rows.options])
-            return np.asarray(values[block.rows.option])
-
-        return self._column(column)
-
-    def _planned(self) -> NDArray[np.bool_]:
-        """What may be chosen: engines that we launch, and of those the preferred ones where any is feasible."""
-        launched = self._per_option(lambda option: float(option.pairing.engine.planned)) > 0
-        preferred = launched & (self._per_option(lambda option: float(not option.second_best)) > 0)
-        return preferred if preferred.any() else launched
-
-    def _objective(self) -> Array:
+    @cached_property
+    def objective(self) -> Array:
         """Lower is better."""
-        if self.objectives.objective == "latency":
-            return self.latency
         if self.objectives.objective == "quality":
             best = self.loss[self.planned].min(initial=np.inf)
             return np.where(self.loss <= best + EQUAL_QUALITY, self.cost, np.inf)
-        if self.objectives.objective == "energy":
-            energy = self._column(lambda block: block.tokens_per_joule)
-            return np.where(np.isfinite(energy), 1 / energy, np.inf)
-        return self.cost
+        return {"latency": self.latency, "energy": self.energy, "cost": self.cost}[self.objectives.objective]
 
     def row(self, position: int) -> Row:
         """The row at a position of the columns."""
@@ -99,11 +93,13 @@ class Ranking:
         near = self.planned & ((self.objective <= best * (1 + TIE)) | (self.objective == best))
         return sorted((self.row(int(position)) for position in np.flatnonzero(near)), key=tie_breakers)
 
-    def alternatives(self, choice: Row) -> list[Row]:
+    def alternatives(self, choice: Row | None) -> list[Row]:
         """Rows that nothing feasible dominates and that differ from the choice and each other: in lane family, engine
         or accelerator generation; where fewer than three do, in lane or accelerator."""
-        chosen = self._best_of_each(choice, _family, [])
-        return chosen if len(chosen) >= ENOUGH else self._best_of_each(choice, _name, chosen)
+        if choice is None:
+            return []
+        chosen = self._best_of_each(choice, family_of, [])
+        return chosen if len(chosen) >= ENOUGH else self._best_of_each(choice, name_of, chosen)
 
     def _best_of_each(self, choice: Row, name: Callable[[Option], Name], chosen: list[Row]) -> list[Row]:
         codes, names = self._codes(name)
@@ -143,12 +139,30 @@ class Ranking:
         return bool((no_worse & better).any())
 
 
-def _family(option: Option) -> Name:
+def _column(rows: Blocks, column: Callable[[Swept], Array]) -> Array:
+    made = [column(block)[index] for block, index in rows]
+    return np.concatenate(made) if made else np.empty(0)
+
+
+def _per_option(rows: Blocks, value: Callable[[Option], float]) -> Array:
+    return _column(rows, lambda block: np.array([value(option) for option in block.rows.options])[block.rows.option])
+
+
+def _planned(rows: Blocks) -> NDArray[np.bool_]:
+    """Engines that we launch, and of those what no rule prefers something else to, where any of that is feasible."""
+    launched = _per_option(rows, lambda option: float(option.pairing.engine.planned)) > 0
+    preferred = launched & (_per_option(rows, lambda option: float(option.second_best)) == 0)
+    return preferred if preferred.any() else launched
+
+
+def family_of(option: Option) -> Name:
+    """What makes an alternative a different kind of answer."""
     pairing = option.pairing
     return pairing.lane.family, pairing.engine.id, pairing.device.accelerator.architecture
 
 
-def _name(option: Option) -> Name:
+def name_of(option: Option) -> Name:
+    """Lane, engine and device."""
     pairing = option.pairing
     return pairing.lane.id, pairing.engine.id, pairing.device.accelerator.id
 

@@ -1,7 +1,4 @@
-"""What is asked: the request as users write it, decoded strictly, with every default named.
-
-Times come in milliseconds (`_ms`) as the contract allows and leave this module in seconds.
-"""
+"""What is asked: the request as users write it, decoded strictly and checked value by value."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from msgspec import Struct
 
 from catalog.errors import BadInput, Unsupported
 from catalog.lane import is_lane
-from planner.plan import Assumption
 
 SCHEMA = 1
 FAMILIES = (
@@ -74,6 +70,7 @@ class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 Percentile = Literal["p50", "p90", "p95", "p99"]
+Objective = Literal["cost", "latency", "quality", "energy"]
 
 
 class Slo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,7 +133,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quality: Quality | None = None
     hardware: Hardware | None = None
     budget: Budget | None = None
-    objective: Literal["cost", "latency", "quality", "energy"] | None = None
+    objective: Objective | None = None
     confidence: Literal["typical", "high"] | None = None
     engines: tuple[str, ...] | None = None
     engine_versions: dict[str, str] | None = None
@@ -150,46 +147,6 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     classes: list[dict[str, Any]] | None = None
     allow_models: list[str] | None = None
     task: str | None = None
-
-
-class Load(Struct, frozen=True, kw_only=True):
-    """The settled workload, SI units. Exactly one of `rate` and `users` is set."""
-
-    rate: float | None
-    """Peak requests per second."""
-    users: int | None
-    prompt: Spread
-    output: Spread
-    context: int
-    shared_prefix: int
-    burstiness: float
-    mix: dict[str, float]
-    idle_share: float
-    """Share of the peak rate that is idle on average; prices use the peak, this is reported."""
-
-
-class Objectives(Struct, frozen=True, kw_only=True):
-    """Settled limits; seconds and percent."""
-
-    slo_s: dict[str, float]
-    """{"ttft_p95_s": 1.0, …}"""
-    max_loss_pct: float
-    per_family: dict[str, float]
-    usd_per_month: float | None
-    objective: Literal["cost", "latency", "quality", "energy"]
-    strict: bool
-    """confidence "high": limits hold at the interval's bad end."""
-
-
-class Settled(Struct, frozen=True, kw_only=True):
-    """A request with nothing left open, and every default that was used."""
-
-    request: Request
-    load: Load
-    objectives: Objectives
-    engines: tuple[str, ...]
-    lanes: tuple[str, ...] | None
-    assumptions: tuple[Assumption, ...]
 
 
 NOT_PLANNED = {
@@ -316,87 +273,6 @@ def _hardware_limits(hardware: Hardware | None) -> list[tuple[str, bool, str]]:
     if hardware.accelerators == ():
         checks.append(("hardware.accelerators", True, "at least one accelerator"))
     return checks
-
-
-def settle(request: Request, max_position: int) -> Settled:
-    """Fill what was left out and say so. `max_position` is the longest context the model was made for."""
-    used: list[Assumption] = []
-
-    def default(path: str, given: Any, value: Any, because: str) -> Any:
-        if given is not None:
-            return given
-        used.append(Assumption(path=path, value=value, because=because))
-        return value
-
-    load = _settle_load(request.workload, max_position, default)
-    if not (request.slo and (request.slo.ttft_ms or request.slo.tpot_ms or request.slo.e2e_ms)):
-        default("slo", None, "at most 85 % of the sustainable rate", "no latency objective is given")
-    return Settled(
-        request=request,
-        load=load,
-        objectives=_settle_objectives(request, default),
-        engines=default("engines", request.engines, PLANNED_ENGINES, "the engines that Lanewise launches"),
-        lanes=request.lanes,
-        assumptions=tuple(used),
-    )
-
-
-def _settle_load(work: Workload, max_position: int, default: Any) -> Load:
-    prompt = _settle_spread("prompt_tokens", work.prompt_tokens, 1000, default)
-    output = _settle_spread("output_tokens", work.output_tokens, 250, default)
-    reach = min(max_position, 1 << math.ceil(math.log2((prompt.p95 or 0) + (output.p95 or 0))))
-    context = default(
-        "workload.context_tokens_max",
-        work.context_tokens_max,
-        reach,
-        "the next power of two above p95 prompt + p95 output, within the model's limit",
-    )
-    if context < prompt.mean + output.mean:
-        raise BadInput(
-            f"expected room for the mean prompt and output ({prompt.mean + output.mean:g} tokens), got {context}",
-            "$.workload.context_tokens_max",
-        )
-    rate = work.qps if work.batch is None else work.batch.requests / work.batch.deadline_s
-    return Load(
-        rate=rate,
-        users=work.users,
-        prompt=prompt,
-        output=output,
-        context=context,
-        shared_prefix=default("workload.shared_prefix_tokens", work.shared_prefix_tokens, 0, "no common prefix"),
-        burstiness=default("workload.burstiness", work.burstiness, 1.0, "Poisson arrivals"),
-        mix=default("workload.mix", work.mix, {"chat": 1.0}, "plain chat"),
-        idle_share=0.0 if work.qps_mean is None or not work.qps else 1 - work.qps_mean / work.qps,
-    )
-
-
-def _settle_spread(name: str, given: Spread | None, mean: float, default: Any) -> Spread:
-    spread = given or Spread(mean=default(f"workload.{name}.mean", None, float(mean), "the contract's default"))
-    p95 = default(f"workload.{name}.p95", spread.p95, 3 * spread.mean, "p95 = 3 x mean (log-normal)")
-    return Spread(mean=spread.mean, p95=p95)
-
-
-def _settle_objectives(request: Request, default: Any) -> Objectives:
-    slo, quality, budget = request.slo or Slo(), request.quality or Quality(), request.budget or Budget()
-    monthly = [limit for limit in (budget.usd_per_month, _month(budget.usd_per_hour)) if limit is not None]
-    times = (("ttft", slo.ttft_ms), ("tpot", slo.tpot_ms), ("e2e", slo.e2e_ms))
-    return Objectives(
-        slo_s={f"{name}_{p}_s": limit / 1000 for name, limits in times for p, limit in sorted(limits.items())},
-        max_loss_pct=default(
-            "quality.max_loss_pct", quality.max_loss_pct, 2.0, "a loss most teams accept without a review"
-        ),
-        per_family=quality.per_family,
-        usd_per_month=min(monthly, default=None),
-        objective=default("objective", request.objective, "cost", "the cheapest that meets the objectives"),
-        strict=request.confidence == "high",
-    )
-
-
-HOURS_PER_MONTH = 730.0
-
-
-def _month(usd_per_hour: float | None) -> float | None:
-    return None if usd_per_hour is None else usd_per_hour * HOURS_PER_MONTH
 
 
 def canonical(request: Request) -> dict[str, Any]:

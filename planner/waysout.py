@@ -8,10 +8,12 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from planner.cost import HOURS_PER_MONTH
 from planner.plan import WayOut
-from planner.rank import Ranking, Row
-from planner.request import HOURS_PER_MONTH, AnyHardware, Budget, Hardware, Quality, Request, Settled, Slo
+from planner.rank import Row
+from planner.request import AnyHardware, Budget, Hardware, Quality, Request, Slo
 from planner.rules.rule import Device
+from planner.settle import Settled
 
 COUNTS = (2, 4, 8, 16, 32, 64)
 TOLERANCES = (3.0, 5.0, 10.0)
@@ -21,11 +23,12 @@ MOST = 6
 class Found(Protocol):
     """What a search leaves behind, as far as a way out needs it."""
 
-    request: Request
-    settled: Settled
-    devices: tuple[Device, ...]
-    ranking: Ranking
-
+    @property
+    def request(self) -> Request: ...
+    @property
+    def settled(self) -> Settled: ...
+    @property
+    def devices(self) -> tuple[Device, ...]: ...
     @property
     def choice(self) -> Row | None: ...
 

@@ -20,7 +20,8 @@ from catalog.price import Offer
 from planner.lanes import Lane, Method
 from planner.plan import Effect, Finding
 from planner.quality import Loss
-from planner.request import AcceleratorAsk, Settled
+from planner.request import AcceleratorAsk
+from planner.settle import Settled
 
 
 class Device(Struct, frozen=True, kw_only=True):

@@ -232,3 +232,26 @@ def test_rules_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rule", code.lower()]) == 0
     assert capsys.readouterr().out.startswith(code)
     assert cli.main(["rule", "Z999"]) == 1
+
+
+def test_predictions_are_written_row_by_row(tmp_path: Path) -> None:
+    truth = (ROOT / "catalog" / "data" / "truth" / "speed.csv").read_text(encoding="utf-8").splitlines()[:40]
+    (tmp_path / "in.csv").write_text("\n".join(truth) + "\n")
+    words = ["--truth", str(tmp_path / "in.csv"), "--out", str(tmp_path / "out.csv")]
+    assert cli.main(["predict", "speed", *words]) == 0
+    written = (tmp_path / "out.csv").read_text().splitlines()
+    assert written[0] == "id,predicted,p10,p90,refused"
+    assert [line.split(",")[0] for line in written[1:]] == [line.split(",")[0] for line in truth[1:]]
+
+
+def test_a_missing_file_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predict", "speed", "--truth", "/no/such.csv", "--out", str(tmp_path / "out.csv")]) == 2
+    assert "/no/such.csv" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_fails_in_one_line(
+    request_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert cli.main(["plan", request_file, "--out", str(tmp_path / "file")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -10,20 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog import parameters
-from planner import explain, hardware, pairing, sweep
-from planner import request as requests
+from planner import explain, hardware, pairing, rows, settle
+from planner.fits import Fits
 from planner.serving import Latency, Terms, latency, pace, percentile, room
 from planner.trace import Num, derivation
 from tests.plan.asking import ask, catalog, device
 
-FITS = sweep.Fits(parameters.load())
+FITS = Fits(catalog().speed)
 
 
 def options(model: str, name: str, **more: float) -> list[pairing.Option]:
     request = ask(model, device(name, 8, **more))
     found = catalog().model(model)
-    settled = requests.settle(request, found.max_position)
+    settled = settle.settle(request, found.max_position)
     return pairing.options(settled, found, hardware.devices(request, catalog()), catalog()).kept
 
 
@@ -63,8 +62,8 @@ def results(terms: Terms[Any], batch: Any, books: Any) -> list[Any]:
 @given(CHOSEN, LAYOUTS, BATCHES)
 def test_floats_arrays_and_traced_numbers_agree(chosen: int, layout: tuple[int, int], batch: float) -> None:
     option = OPTIONS[chosen]
-    books = sweep.books_of(option.pairing)
-    plain = sweep.terms_of(option, layout, sweep.CHUNKS[books][0], FITS)
+    books = rows.books_of(option.pairing)
+    plain = rows.terms_of(option, layout, rows.CHUNKS[books][0], FITS)
     expected = results(plain, batch, books)
     columns = numbers(plain, lambda value, _: np.full(3, value))
     arrays = results(columns, np.full(3, batch), books)
@@ -79,8 +78,8 @@ def test_floats_arrays_and_traced_numbers_agree(chosen: int, layout: tuple[int, 
 @given(CHOSEN, BATCHES)
 def test_a_derivation_names_every_step_and_its_unit(chosen: int, batch: float) -> None:
     option = OPTIONS[chosen]
-    books = sweep.books_of(option.pairing)
-    plain = sweep.terms_of(option, (1, 1), sweep.CHUNKS[books][0], FITS)
+    books = rows.books_of(option.pairing)
+    plain = rows.terms_of(option, (1, 1), rows.CHUNKS[books][0], FITS)
     terms = numbers(plain, lambda value, name: Num(value, explain.unit_of(name), name=name, source="a test"))
     running = Num(batch, name="batch", source="a test")
     held, at = room(terms, running, books), pace(terms, running, books)
@@ -102,8 +101,8 @@ def test_bytes_do_not_add_to_seconds() -> None:
 @given(CHOSEN, BATCHES, st.floats(1.01, 3.0))
 def test_a_larger_batch_is_slower_each_and_faster_together(chosen: int, batch: float, more: float) -> None:
     option = OPTIONS[chosen]
-    books = sweep.books_of(option.pairing)
-    plain = sweep.terms_of(option, (1, 1), sweep.CHUNKS[books][0], FITS)
+    books = rows.books_of(option.pairing)
+    plain = rows.terms_of(option, (1, 1), rows.CHUNKS[books][0], FITS)
     few, many = pace(plain, batch, books), pace(plain, batch * more, books)
     assert many.step_s >= few.step_s
     assert many.rate >= few.rate * (1 - 1e-9)

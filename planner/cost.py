@@ -1,0 +1,32 @@
+"""What the devices cost: formulas over a float, an array of candidates, or a traced number."""
+
+from __future__ import annotations
+
+from planner.trace import N, step
+
+HOURS_PER_MONTH = 730.0
+"""365 x 24 / 12."""
+
+
+@step
+def price_usd_per_hour(devices: N, usd_per_device_hour: N) -> N:
+    """Every device is paid for, busy or idle."""
+    return devices * usd_per_device_hour
+
+
+@step
+def price_usd_per_month(hourly: N, hours_per_month: N) -> N:
+    """The planned devices run all month: the peak is what is paid for."""
+    return hourly * hours_per_month
+
+
+@step
+def usd_per_token(hourly: N, seconds_per_hour: N, tokens_per_s: N) -> N:
+    """The price of an hour over the answers' tokens made in it at the planned load."""
+    return hourly / (seconds_per_hour * tokens_per_s)
+
+
+@step
+def tokens_per_joule(tokens_per_s: N, devices: N, watts: N) -> N:
+    """Answers' tokens over the devices' power limit: what they draw at full load (an upper bound)."""
+    return tokens_per_s / (devices * watts)

@@ -1,0 +1,53 @@
+"""Which fitted speed parameters apply to a pairing, and how wide its intervals are."""
+
+from __future__ import annotations
+
+from catalog import parameters
+from catalog.engine import Engine, Kernel
+from catalog.parameters import Parameters, Resolved, Setup
+from planner.rules.rule import Pairing
+
+
+class Fits:
+    """The fitted parameters of pairings: few classes differ, so each is resolved once."""
+
+    def __init__(self, fitted: Parameters) -> None:
+        self.fitted = fitted
+        self._resolved: dict[tuple[str, ...], Resolved] = {}
+        self._pairings: dict[tuple[str, str, str, str], Resolved] = {}
+        self._bands: dict[tuple[str, str, bool], tuple[float, float]] = {}
+
+    def of(self, pairing: Pairing) -> Resolved:
+        """The parameters of this engine version, kernel and device."""
+        engine, kernel, device = pairing.engine, pairing.kernel, pairing.device.accelerator
+        assert kernel is not None
+        key = (engine.id, pairing.lane.id, kernel.name, device.id)
+        if key not in self._pairings:
+            self._pairings[key] = self._resolve(pairing, engine, kernel)
+        return self._pairings[key]
+
+    def _resolve(self, pairing: Pairing, engine: Engine, kernel: Kernel) -> Resolved:
+        setup = Setup(
+            engine=engine.id,
+            generation=parameters.generation_of(engine.id, engine.version),
+            lane=pairing.lane.id,
+            moe=pairing.model.moe is not None,
+        )
+        classes = parameters.classes(setup, kernel, pairing.device.accelerator)
+        if classes not in self._resolved:
+            self._resolved[classes] = self.fitted.resolve(classes, parameters.family_of(engine.id))
+        return self._resolved[classes]
+
+    def band(self, pairing: Pairing, name: str) -> tuple[float, float]:
+        """Factors to both ends of the 80 % interval of `ttft`, `tpot`, `e2e`; wider where nothing was measured."""
+        key = (pairing.engine.id, name, self.of(pairing).basis == "assumed")
+        if key not in self._bands:
+            self._bands[key] = self._band(*key)
+        return self._bands[key]
+
+    def _band(self, engine: str, name: str, unseen: bool) -> tuple[float, float]:
+        if engine == "llama.cpp":
+            rate = "prefill_tok_s" if name == "ttft" else "decode_tok_s"
+            low, high = self.fitted.band(engine, "batch1", rate, assumed=unseen)
+            return 1 / high, 1 / low
+        return self.fitted.band(engine, "closed", "ttft_ms" if name == "ttft" else "tpot_ms", assumed=unseen)

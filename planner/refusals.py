@@ -1,0 +1,106 @@
+"""Why everything else left: every lane, engine and device without a feasible candidate, with the deciding finding.
+
+The candidate that came furthest speaks for its family: measured numbers before single layouts and caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+
+import numpy as np
+
+from planner.pairing import Option, Options
+from planner.plan import Finding, Refused
+from planner.rank import Name, name_of
+from planner.rules import MEASURED
+from planner.rules.rule import Measured, Pairing, Placed
+from planner.settle import Settled
+from planner.sweep import Swept
+from planner.trace import Array
+
+ABOUT_THE_MODEL = ("H301", "H302")
+"""Layout refusals that hold on every device."""
+
+
+def refused(
+    options: Options, unplaced: Sequence[tuple[Pairing, Finding]], swept: Sequence[Swept], settled: Settled
+) -> tuple[Refused, ...]:
+    """Every family that cannot be chosen, once, in the order in which it left."""
+    told: dict[Name, tuple[int, Finding]] = {}
+    feasible = {name_of(option) for block in swept for option in _served(block)}
+    measured = (each for block in swept for each in _measured(block, settled))
+    earlier = ((case, 1, finding) for case, finding in [*options.refused, *unplaced])
+    for case, size, finding in [*measured, *earlier]:
+        name = case.lane.id, case.engine.id, case.device.accelerator.id
+        if name not in feasible:
+            before = told.get(name, (0, finding))
+            told[name] = (before[0] + size, before[1])
+    return tuple(
+        Refused(lane=lane, engine=engine, accelerator=device, candidates=size, finding=finding)
+        for (lane, engine, device), (size, finding) in told.items()
+    )
+
+
+def around(chosen: Option | None, unplaced: Sequence[tuple[Pairing, Finding]]) -> tuple[Finding, ...]:
+    """What was found about the choice, and the layouts left out beside it on its device; without a choice, all."""
+    device = chosen.pairing.device if chosen else None
+    near = [said for case, said in unplaced if device in (None, case.device) or said.rule in ABOUT_THE_MODEL]
+    said = {(finding.rule, finding.because): finding for finding in near}
+    for finding in chosen.findings if chosen else ():
+        said[finding.rule, finding.because] = finding
+    return tuple(said.values())
+
+
+def _served(block: Swept) -> Iterable[Option]:
+    """Options with a feasible row within the budget."""
+    index = np.flatnonzero(block.feasible & block.affordable)
+    return (block.rows.options[option] for option in np.unique(block.rows.option[index]).tolist())
+
+
+def _measured(block: Swept, settled: Settled) -> Iterable[tuple[Pairing, int, Finding]]:
+    """Per option without a feasible row: how many rows it had, and the finding of the one that came furthest."""
+    stage = block.starts * 1 + block.holds + block.served + block.feasible + (block.feasible & block.affordable)
+    closeness = np.where(block.starts, -block.devices, block.room.cache_bytes / block.room.claimed_bytes)
+    order = np.lexsort((closeness, stage))
+    furthest = dict(zip(block.rows.option[order].tolist(), order.tolist(), strict=True))
+    sizes = np.bincount(block.rows.option, minlength=len(block.rows.options))
+    for option, index in sorted(furthest.items()):
+        case = measured(block, index, settled)
+        finding = next((said for rule in MEASURED if (said := rule(case)) is not None), None)
+        if finding is not None:
+            yield block.rows.options[option].pairing, int(sizes[option]), finding
+
+
+def measured(block: Swept, index: int, settled: Settled) -> Measured:
+    """One row's deciding numbers, for the rules."""
+    rows, cost = block.rows, float(block.usd_per_month[index])
+    option = rows.options[int(rows.option[index])]
+    missed = ((name, float(column[index])) for name, column in block.misses.items())
+    broken, ratio = max(missed, key=itemgetter(1), default=("", 0.0))
+    limit = settled.objectives.slo_s.get(broken, 0.0)
+    return Measured(
+        placed=Placed(
+            pairing=option.pairing,
+            tensor=int(rows.tensor[index]),
+            pipeline=int(rows.pipeline[index]),
+            expert=bool(rows.expert[index]),
+        ),
+        cache=option.cached.dtype,
+        weight_bytes=at(block.room.weight_bytes, index),
+        claimed_bytes=at(block.room.claimed_bytes, index),
+        cache_bytes=at(block.room.cache_bytes, index),
+        longest_bytes=max(at(block.room.longest_bytes, index), at(block.room.running_bytes, index)),
+        served=bool(block.served[index]),
+        broken=broken,
+        value_s=ratio * limit,
+        limit_s=limit,
+        rate=float(block.rate[index]),
+        devices=float(block.devices[index]),
+        usd_per_month=None if np.isnan(cost) else cost,
+    )
+
+
+def at(column: Array, index: int) -> float:
+    """One row's number; a column of one number holds for every row."""
+    return float(column if column.ndim == 0 else column[index])

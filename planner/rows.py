@@ -1,0 +1,218 @@
+"""Every option on every layout and token budget, as rows of arrays.
+
+Terms are computed once per option as plain numbers and stacked; layouts are asked of the rules once per kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner import memory, speed
+from planner.fits import Fits
+from planner.pairing import Option
+from planner.plan import Finding
+from planner.rules import PLACED
+from planner.rules.rule import Pairing, Placed
+from planner.serving import Books, Demand, Terms
+from planner.settle import Settled
+from planner.trace import Array
+from planner.work import Layout, Shape, Weights, shape, weights
+
+Mask = NDArray[np.bool_]
+CHUNKS = {"vllm": (2048.0, 8192.0), "llama.cpp": (512.0,)}
+"""Token budgets per step that a search tries: vLLM's two API-server defaults; llama.cpp's micro-batch."""
+WIDTHS = (1, 2, 4, 8, 16, 32, 64, 72)
+"""Tensor parallel sizes."""
+DEPTHS = (1, 2, 3, 4, 6, 8)
+"""Pipeline stages."""
+BOOKS: tuple[Books, ...] = ("vllm", "llama.cpp")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row per option, layout and token budget of one kind of engine."""
+
+    books: Books
+    options: list[Option]
+    terms: Terms[Array]
+    option: NDArray[np.intp]
+    tensor: NDArray[np.intp]
+    pipeline: NDArray[np.intp]
+    expert: Mask
+    price: Array
+    """$/h of one device; NaN when unknown."""
+    most: Array
+    tdp: Array
+    """Watts of one device; NaN when unknown."""
+    bands: dict[str, Array]
+    """Factor to the bad end of the interval per latency."""
+
+
+def terms_of(option: Option, layout: tuple[int, int], chunk: float, fits: Fits) -> Terms[float]:
+    """One candidate's terms as plain numbers."""
+    pairing = option.pairing
+    held = weights(pairing.model, pairing.method)
+    return _terms(option, (demand(pairing.settled), shape(pairing.model), held), layout, (chunk, fits))
+
+
+def _terms(
+    option: Option,
+    given: tuple[Demand[float], Shape[float], Weights[float]],
+    layout: tuple[int, int],
+    how: tuple[float, Fits],
+) -> Terms[float]:
+    pairing, (chunk, fits) = option.pairing, how
+    resolved = fits.of(pairing)
+    assert pairing.kernel is not None
+    usable = pairing.device.memory or 0.0
+    return Terms(
+        demand=given[0],
+        shape=given[1],
+        weights=given[2],
+        layout=Layout(tensor=float(layout[0]), pipeline=float(layout[1])),
+        rates=speed.rates(pairing.device.accelerator, pairing.kernel, resolved, chunk),
+        accounting=memory.accounting(pairing.engine),
+        memory=usable,
+        share=memory.claimable_share(pairing.device.accelerator, pairing.engine, usable)[0],
+        cell_bytes=option.cell_bits / 8,
+        request_s=resolved.request_s,
+        arrival_s=resolved.arrival_s,
+    )
+
+
+def demand(settled: Settled) -> Demand[float]:
+    """The load as formulas use it. A closed loop of users arrives as evenly as it is answered."""
+    load = settled.load
+    return Demand(
+        prompt=load.prompt.mean,
+        output=load.output.mean,
+        prompt_cv2=load.prompt.variation,
+        output_cv2=load.output.variation,
+        context=float(load.context),
+        prefix=float(min(load.shared_prefix, load.prompt.mean - 1)),
+        burstiness=load.burstiness,
+    )
+
+
+def books_of(pairing: Pairing) -> Books:
+    return "llama.cpp" if pairing.engine.id == "llama.cpp" else "vllm"
+
+
+def rows(options: Sequence[Option], fits: Fits) -> tuple[list[Rows], list[tuple[Pairing, Finding]]]:
+    """Lay every option out; what a layout rule refuses is returned with its finding."""
+    placements = Placements()
+    made = []
+    for books in BOOKS:
+        chosen = [option for option in options if books_of(option.pairing) == books]
+        if chosen:
+            made.append(_rows(books, chosen, placements, fits))
+    return made, placements.refused
+
+
+def _rows(books: Books, options: list[Option], placements: Placements, fits: Fits) -> Rows:
+    places = [placements.of(option, books) for option in options]
+    index = np.repeat(np.arange(len(options)), [len(place) for place in places])
+    laid = np.concatenate(places)
+    budgets = len(CHUNKS[books])
+    index, laid = np.repeat(index, budgets), np.repeat(laid, budgets, axis=0)
+    chunk = np.tile(np.array(CHUNKS[books]), len(index) // budgets)
+    tensor, pipeline, expert = laid[:, 0], laid[:, 1], laid[:, 2]
+    plain = _plain(options, CHUNKS[books][0], fits)
+    columns = cast(Terms[Array], stack(plain, index))
+    devices = [option.pairing.device for option in options]
+    return Rows(
+        books=books,
+        options=options,
+        terms=_with_layout(columns, tensor.astype(float), pipeline.astype(float), chunk),
+        option=index,
+        tensor=tensor,
+        pipeline=pipeline,
+        expert=expert.astype(bool),
+        price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[index],
+        most=np.array([float(d.most) for d in devices])[index],
+        tdp=np.array([float(d.accelerator.tdp or np.nan) for d in devices])[index],
+        bands={
+            name: np.array([fits.band(option.pairing, name)[1] for option in options])[index]
+            for name in ("ttft", "tpot", "e2e")
+        },
+    )
+
+
+def _plain(options: list[Option], chunk: float, fits: Fits) -> list[Terms[float]]:
+    """Terms of every option; what options share is computed once."""
+    first = options[0].pairing
+    load, dimensions = demand(first.settled), shape(first.model)
+    held: dict[tuple[str, str], Weights[float]] = {}
+    made = []
+    for option in options:
+        method = option.pairing.method
+        key = (option.pairing.lane.id, method.recipe.name)
+        if key not in held:
+            held[key] = weights(first.model, method)
+        made.append(_terms(option, (load, dimensions, held[key]), (1, 1), (chunk, fits)))
+    return made
+
+
+class Placements:
+    """Layouts per kind of option: few differ, so each is asked once."""
+
+    def __init__(self) -> None:
+        self.refused: list[tuple[Pairing, Finding]] = []
+        self._known: dict[tuple[object, ...], NDArray[np.intp]] = {}
+
+    def of(self, option: Option, books: Books) -> NDArray[np.intp]:
+        """[layout, (tensor, pipeline, whole experts)] of the layouts within the device count that no rule refuses."""
+        pairing = option.pairing
+        key = (
+            pairing.method.recipe.group_size,
+            pairing.lane.family,
+            pairing.device.per_node,
+            pairing.device.most,
+            books,
+        )
+        if key not in self._known:
+            allowed = [place for place in _places(pairing, books) if self._allowed(pairing, place)]
+            self._known[key] = np.array(allowed, dtype=np.intp).reshape(-1, 3)
+        return self._known[key]
+
+    def _allowed(self, pairing: Pairing, place: tuple[int, int, bool]) -> bool:
+        placed = Placed(pairing=pairing, tensor=place[0], pipeline=place[1], expert=place[2])
+        said = next((finding for rule in PLACED if (finding := rule(placed)) is not None), None)
+        if said is not None:
+            self.refused.append((pairing, said))
+        return said is None
+
+
+def _places(pairing: Pairing, books: Books) -> list[tuple[int, int, bool]]:
+    most = pairing.device.most
+    widths = WIDTHS if books == "vllm" else (1,)
+    plain = [(t, p, False) for t in widths for p in DEPTHS if t * p <= most]
+    whole = [(t, p, True) for t, p, _ in plain if pairing.model.moe is not None and t > 1]
+    return plain + whole
+
+
+def stack(items: Sequence[object], index: NDArray[np.intp]) -> object:
+    """Equal structures of numbers as one structure of arrays, one element per row; equal numbers stay one number."""
+    first = items[0]
+    made = {}
+    for field in fields(cast(Terms[float], first)):
+        values = [getattr(item, field.name) for item in items]
+        if is_dataclass(values[0]):
+            made[field.name] = stack(values, index)
+        else:
+            column = np.array(values, dtype=float)
+            made[field.name] = column[index] if (column != column[0]).any() else np.asarray(column[0])
+    return cast(type, type(first))(**made)
+
+
+def _with_layout(columns: Terms[Array], tensor: Array, pipeline: Array, chunk: Array) -> Terms[Array]:
+    rates = {field.name: getattr(columns.rates, field.name) for field in fields(columns.rates)}
+    made = {field.name: getattr(columns, field.name) for field in fields(columns)}
+    made["layout"] = Layout(tensor=tensor, pipeline=pipeline)
+    made["rates"] = speed.Rates(**{**rates, "chunk": chunk})
+    return Terms(**made)
