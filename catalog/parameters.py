@@ -72,6 +72,13 @@ class Excluded(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     because: str
 
 
+class Seen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Architecture families that measurements of a family of engines cover."""
+
+    family: Family
+    architectures: tuple[str, ...]
+
+
 class Resolved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The parameters of one case. Shares and costs are counts, `_s` are seconds."""
 
@@ -96,7 +103,7 @@ class Resolved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain: float
     basis: Basis
     assumed: tuple[str, ...]
-    """`name of level` for every class that no measurement covered."""
+    """What no measurement covered: `name of level class`, or `all on architecture …`."""
 
 
 NAMES = tuple(name for name in Resolved.__struct_fields__ if name not in ("basis", "assumed"))
@@ -112,6 +119,7 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Intervals of a case with an uncovered class are this many times wider: leave-class-out over in-sample spread."""
     parameter: tuple[Parameter, ...]
     interval: tuple[Interval, ...]
+    seen: tuple[Seen, ...] = ()
     excluded: tuple[Excluded, ...] = ()
 
     def resolve(self, of: Iterable[str], family: Family) -> Resolved:
@@ -119,6 +127,7 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         table, found = self._tables[family], tuple(of)
         assumed: list[str] = []
         values = {name: _resolve(name, table[name], found, assumed) for name in NAMES}
+        assumed += [f"all on {entry.replace('=', ' ')}" for entry in found if self._unseen(entry, family)]
         return Resolved(**values, basis="assumed" if assumed else "fitted", assumed=tuple(assumed))
 
     def band(self, engine: str, load: str, metric: str, *, assumed: bool = False) -> tuple[float, float]:
@@ -131,6 +140,12 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise BadInput(f"no interval for {engine}, {load}, {metric}", str(FILE))
         wide = self.unseen_widening if assumed else 1.0
         return math.exp(wide * min(r.low_ln for r in exact)), math.exp(wide * max(r.high_ln for r in exact))
+
+    def _unseen(self, entry: str, family: Family) -> bool:
+        level, _, name = entry.partition("=")
+        return level == "architecture" and not any(
+            row.family == family and name in row.architectures for row in self.seen
+        )
 
     @property
     def _tables(self) -> dict[str, dict[str, dict[str, Parameter]]]:
@@ -184,13 +199,26 @@ def classes(setup: Setup, kernel: Kernel, device: Accelerator) -> tuple[str, ...
     return tuple(f"{level}={name}" for level, name in levels.items() if name)
 
 
+def architecture_family(device: Accelerator) -> str:
+    """`cdna` of cdna3, `apple` of apple-m4."""
+    return re.split(r"[-\d]", device.architecture)[0]
+
+
+def halves_accumulation(device: Accelerator) -> bool:
+    """GeForce cards run the matrix units at half rate when they accumulate in fp32. The catalogue states that half
+    rate; kernels come closer to it than to the full rate of a data-centre card.
+    """
+    return device.name.startswith("GeForce")
+
+
 def _serving_levels(setup: Setup, kernel: Kernel, device: Accelerator) -> dict[str, str]:
     older = kernel.name.startswith("marlin") and device.architecture in ("hopper", "blackwell")
     return {
         "engine": setup.engine,
         "generation": setup.generation,
         "path": kernel.path,
-        "architecture": re.split(r"[-\d]", device.architecture)[0],
+        "architecture": architecture_family(device),
+        "accumulation": "halved" if halves_accumulation(device) else "",
         "experts": f"{setup.engine}/{kernel.path}" if setup.moe else "",
         "instructions": "ampere on newer" if older else "",
     }
@@ -210,7 +238,7 @@ def _llama_levels(setup: Setup, device: Accelerator) -> dict[str, str]:
         "build": f"{backend}/{setup.generation[-4:]}" if device.vendor == "amd" else "",
         "blas": blas,
         "mixture": "moe" if setup.moe else "",
-        "architecture": re.split(r"[-\d]", device.architecture)[0],
+        "architecture": architecture_family(device),
     }
 
 
@@ -245,7 +273,7 @@ def decode(data: bytes, name: str) -> Parameters:
 
 def text(fitted: Parameters) -> str:
     """The parameter file."""
-    tables = ("parameter", "interval", "excluded")
+    tables = ("parameter", "interval", "seen", "excluded")
     head = [f"{name} = {_literal(getattr(fitted, name))}" for name in fitted.__struct_fields__ if name not in tables]
     rows = (_table(name, row) for name in tables for row in getattr(fitted, name))
     return "\n\n".join([HEAD + "\n".join(head), *rows]) + "\n"

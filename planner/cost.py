@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from planner.trace import N, step
+from planner.trace import N, ceiling, step
 
 HOURS_PER_MONTH = 730.0
 """365 x 24 / 12."""
 
 
 @step
-def price_usd_per_hour(devices: N, usd_per_device_hour: N) -> N:
-    """Every device is paid for, busy or idle."""
-    return devices * usd_per_device_hour
+def paid_devices(devices: N, per_instance: N) -> N:
+    """Instances are rented whole: a plan for three devices on instances of eight pays for eight."""
+    return ceiling(devices / per_instance) * per_instance
+
+
+@step
+def price_usd_per_hour(paid: N, usd_per_device_hour: N) -> N:
+    """Every paid device costs its hour, busy or idle."""
+    return paid * usd_per_device_hour
 
 
 @step

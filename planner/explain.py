@@ -170,7 +170,7 @@ def _prices(row: Row) -> dict[str, Estimate]:
     price = pairing.device.usd_per_hour
     if price is None:
         return {}
-    hourly = cost.price_usd_per_hour(devices, price)
+    hourly = cost.price_usd_per_hour(cost.paid_devices(devices, float(pairing.device.per_instance)), price)
     monthly = cost.price_usd_per_month(hourly, cost.HOURS_PER_MONTH)
     load, served = pairing.settled.load, float(row.swept.replicas[row.index])
     rate = load.rate if load.rate is not None else float(row.swept.rate[row.index]) * served
@@ -258,7 +258,9 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
     if price is not None:
         each = Num(price, {"USD": 1, "h": -1}, name="usd_per_device_hour", source=pairing.device.price_source)
         hours = Num(cost.HOURS_PER_MONTH, {"h": 1, "month": -1}, name="hours_per_month", source="365 x 24 / 12")
-        results.append(cost.price_usd_per_month(cost.price_usd_per_hour(devices, each), hours))
+        size = Num(pairing.device.per_instance, name="per_instance", source=pairing.device.price_source)
+        hourly = cost.price_usd_per_hour(cost.paid_devices(devices, size), each)
+        results.append(cost.price_usd_per_month(hourly, hours))
     return tuple(derivation(results))
 
 

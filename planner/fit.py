@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from catalog import load as catalogue
 from catalog.errors import BadInput
-from catalog.parameters import FILE, Basis, Excluded, Family, Interval, Parameter, Parameters, from_scale, text
+from catalog.parameters import FILE, Basis, Excluded, Family, Interval, Parameter, Parameters, Seen, from_scale, text
 from planner import truth
 from planner.accuracy import page, weighted
 from planner.predict import Described, describe
@@ -29,7 +29,7 @@ SERVING = (
     Prior(name="cache_efficiency", value=0.75, sd=0.4),
     Prior(
         name="matrix_efficiency", value=0.55, sd=0.5,
-        levels={"generation": 0.3, "path": 0.4, "instructions": 0.4, "architecture": 0.3},
+        levels={"generation": 0.3, "path": 0.4, "instructions": 0.4, "accumulation": 0.5},
     ),
     Prior(name="attention_efficiency", value=0.5, sd=0.4),
     Prior(name="link_efficiency", value=0.35, sd=0.4),
@@ -38,7 +38,7 @@ SERVING = (
     Prior(name="sequence_s", value=8e-6, sd=0.5, levels={"generation": 0.5}),
     Prior(name="exchange_s", value=8e-6, sd=0.4),
     Prior(name="expert_cost", value=1.8, sd=0.5, levels={"experts": 0.6}),
-    Prior(name="routing_spread", value=0.5, sd=0.5),
+    Prior(name="routing_spread", value=0.7, sd=0.15),
     Prior(name="unpack_flops", value=0.0),
     Prior(name="request_s", value=1e-3, sd=0.6, levels={"engine": 0.5}),
     Prior(name="arrival_s", value=0.03, sd=0.5),
@@ -63,7 +63,7 @@ LLAMA_CPP = (
     Prior(name="exchange_s", value=2e-4, sd=0.7),
     Prior(name="expert_cost", value=1.2, sd=0.5),
     Prior(name="routing_spread", value=0.5),
-    Prior(name="unpack_flops", value=5.0, sd=0.7),
+    Prior(name="unpack_flops", value=5.0, sd=0.7, levels={"backend": 0.7, "weights": 0.5}),
     Prior(name="request_s", value=0.0),
     Prior(name="arrival_s", value=0.01),
     Prior(name="bunching", value=0.5),
@@ -183,6 +183,7 @@ def refit(path: Path) -> Refit:
         parameter=tuple(row for family in PRIORS for row in entries(table, family, whole[family])),
         interval=tuple(intervals(table, [out[kind] - table.measured.log for kind in ("accelerator", "model")])),
         excluded=EXCLUDED,
+        seen=tuple(Seen(family=family, architectures=architectures(table, family)) for family in PRIORS),
     )
     return Refit(table, found, predicted(table, whole), out)
 
@@ -274,6 +275,12 @@ def _entry(family: Family, name: str, of: str, value: float, sd: float, groups: 
     basis: Basis = "fitted" if groups else "assumed"
     value, sd = float(f"{value:.4g}"), float(f"{sd:.3g}")
     return Parameter(family=family, name=name, of=of, value=value, sd_ln=sd, groups=groups, basis=basis)
+
+
+def architectures(table: Table, family: Family) -> tuple[str, ...]:
+    """Architecture families with fitted rows."""
+    known = table.take(table.of(family) & table.fitted)
+    return tuple(sorted({HELD_OUT["architecture"](one).partition("=")[2] for one in known}))
 
 
 def _groups_by_class(table: Table, family: Family) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from catalog.accelerator import Accelerator
 from catalog.errors import BadInput
 from catalog.load import Catalog
@@ -19,16 +21,19 @@ def devices(request: Request, catalog: Catalog) -> tuple[Device, ...]:
     if hardware is not None and hardware.accelerators is not None:
         return tuple(_named(ask, index, catalog) for index, ask in enumerate(hardware.accelerators))
     asked = hardware.any if hardware is not None and hardware.any is not None else ANY
-    priced = (_priced(device, asked, catalog) for device in catalog.accelerators.values())
-    return tuple(device for device in priced if device is not None)
+    return tuple(device for each in catalog.accelerators.values() for device in _rented(each, asked, catalog))
 
 
 def _named(ask: AcceleratorAsk, index: int, catalog: Catalog) -> Device:
+    """One alternative of the request; without a price of its own it is priced at the cheapest offer per device."""
     try:
         accelerator = catalog.accelerator(ask.id)
     except BadInput as fault:
         raise BadInput(fault.message, f"$.hardware.accelerators[{index}].id") from None
-    offer = cheapest(accelerator, ANY, catalog) if ask.usd_per_hour is None else None
+    if ask.interconnect == "pcie":
+        accelerator = replace(accelerator, link=None, link_bandwidth=None)
+    offers = _offers(accelerator, ANY, catalog) if ask.usd_per_hour is None else []
+    offer = min(offers, key=_cheapest, default=None)
     return Device(
         accelerator=accelerator,
         most=ask.count,
@@ -42,19 +47,25 @@ def _named(ask: AcceleratorAsk, index: int, catalog: Catalog) -> Device:
     )
 
 
-def _priced(accelerator: Accelerator, asked: AnyHardware, catalog: Catalog) -> Device | None:
-    offer = cheapest(accelerator, asked, catalog)
-    if offer is None:
-        return None
-    return Device(
-        accelerator=accelerator,
-        most=asked.max_accelerators,
-        memory=accelerator.usable_memory,
-        per_node=min(accelerator.per_node, max(1, offer.count)),
-        usd_per_hour=offer.usd_per_accelerator_hour,
-        price_source=offer.source,
-        offer=offer,
-    )
+def _rented(accelerator: Accelerator, asked: AnyHardware, catalog: Catalog) -> list[Device]:
+    """One alternative per instance size: tensor parallel stays within an instance, and whole instances are paid."""
+    best: dict[int, Offer] = {}
+    for offer in sorted(_offers(accelerator, asked, catalog), key=_cheapest):
+        best.setdefault(offer.count, offer)
+    return [
+        Device(
+            accelerator=accelerator,
+            most=asked.max_accelerators,
+            memory=accelerator.usable_memory,
+            per_node=min(accelerator.per_node, size),
+            per_instance=size,
+            usd_per_hour=offer.usd_per_accelerator_hour,
+            price_source=offer.source,
+            offer=offer,
+        )
+        for size, offer in sorted(best.items())
+        if size <= asked.max_accelerators
+    ]
 
 
 def _memory(accelerator: Accelerator, ask: AcceleratorAsk) -> float | None:
@@ -63,12 +74,9 @@ def _memory(accelerator: Accelerator, ask: AcceleratorAsk) -> float | None:
     return stated * GIB if stated else accelerator.usable_memory
 
 
-def cheapest(accelerator: Accelerator, asked: AnyHardware, catalog: Catalog) -> Offer | None:
-    """The lowest trusted price per device in the asked market; offers of confidence C never count.
-
-    Larger instances are preferred at the same price, because tensor parallel groups need one node.
-    """
-    offers = [
+def _offers(accelerator: Accelerator, asked: AnyHardware, catalog: Catalog) -> list[Offer]:
+    """Offers of the asked market, providers and regions; those of confidence C never count."""
+    return [
         offer
         for offer in catalog.offers_by_accelerator.get(accelerator.id, ())
         if offer.confidence != "C"
@@ -76,7 +84,11 @@ def cheapest(accelerator: Accelerator, asked: AnyHardware, catalog: Catalog) -> 
         and (not asked.providers or offer.provider in asked.providers)
         and (not asked.regions or offer.region in asked.regions)
     ]
-    return min(offers, key=lambda o: (o.usd_per_accelerator_hour, -o.count, o.provider, o.instance), default=None)
+
+
+def _cheapest(offer: Offer) -> tuple[float, int, str, str]:
+    """The lowest price per device first, larger instances at the same price; names make it the same every time."""
+    return offer.usd_per_accelerator_hour, -offer.count, offer.provider, offer.instance
 
 
 def _doubtful(accelerator: Accelerator, catalog: Catalog) -> float | None:

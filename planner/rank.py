@@ -21,6 +21,8 @@ EQUAL_QUALITY = 0.2
 """Points of loss within which the cheapest wins under the objective quality (contract)."""
 ALTERNATIVES = 5
 ENOUGH = 3
+SENSIBLE = 4.0
+"""Times the choice's cost: what costs more is shown only where nothing else differs."""
 Name = tuple[str, str, str]
 Blocks = list[tuple[Swept, NDArray[np.intp]]]
 
@@ -98,12 +100,20 @@ class Ranking:
         or accelerator generation; where fewer than three do, in lane or accelerator."""
         if choice is None:
             return []
-        chosen = self._best_of_each(choice, family_of, [])
-        return chosen if len(chosen) >= ENOUGH else self._best_of_each(choice, name_of, chosen)
+        sensible = self.cost <= SENSIBLE * choice.at(choice.swept.usd_per_month)
+        chosen: list[Row] = []
+        for name, among in ((family_of, sensible), (name_of, sensible), (name_of, self.cost >= 0)):
+            if len(chosen) < ENOUGH:
+                chosen = self._best_of_each(choice, chosen, name, among)
+        return chosen
 
-    def _best_of_each(self, choice: Row, name: Callable[[Option], Name], chosen: list[Row]) -> list[Row]:
+    def _best_of_each(
+        self, choice: Row, chosen: list[Row], name: Callable[[Option], Name], among: NDArray[np.bool_]
+    ) -> list[Row]:
+        """Add the best undominated row of every name that is not shown yet."""
         codes, names = self._codes(name)
         order = np.lexsort((self.loss, self.latency, self.objective))
+        order = order[among[order]]
         taken = {names[name(row.option)] for row in (choice, *chosen)}
         found = list(chosen)
         for code in dict.fromkeys(codes[order].tolist()):

@@ -43,9 +43,8 @@ def refused(
 
 
 def around(chosen: Option | None, unplaced: Sequence[tuple[Pairing, Finding]]) -> tuple[Finding, ...]:
-    """What was found about the choice, and the layouts left out beside it on its device; without a choice, all."""
-    device = chosen.pairing.device if chosen else None
-    near = [said for case, said in unplaced if device in (None, case.device) or said.rule in ABOUT_THE_MODEL]
+    """What was found about the choice and which layouts the model itself rules out; without a choice, all layouts."""
+    near = [said for _, said in unplaced if chosen is None or said.rule in ABOUT_THE_MODEL]
     said = {(finding.rule, finding.because): finding for finding in near}
     for finding in chosen.findings if chosen else ():
         said[finding.rule, finding.because] = finding

@@ -46,6 +46,7 @@ class Rows:
     expert: Mask
     price: Array
     """$/h of one device; NaN when unknown."""
+    per_instance: Array
     most: Array
     tdp: Array
     """Watts of one device; NaN when unknown."""
@@ -134,6 +135,7 @@ def _rows(books: Books, options: list[Option], placements: Placements, fits: Fit
         pipeline=pipeline,
         expert=expert.astype(bool),
         price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[index],
+        per_instance=np.array([float(d.per_instance) for d in devices])[index],
         most=np.array([float(d.most) for d in devices])[index],
         tdp=np.array([float(d.accelerator.tdp or np.nan) for d in devices])[index],
         bands={

@@ -10,7 +10,7 @@ from typing import Generic
 from catalog.accelerator import Accelerator
 from catalog.engine import Kernel
 from catalog.errors import Unsupported
-from catalog.parameters import Resolved
+from catalog.parameters import Resolved, halves_accumulation
 from catalog.units import FlopPerSecond
 from planner.trace import N, ceiling, largest, positive, power, root, smallest, step
 
@@ -226,5 +226,5 @@ def link_bandwidth(device: Accelerator) -> float:
 
 
 def _accumulation(device: Accelerator, kernel: Kernel) -> float:
-    """GeForce cards halve the matrix rate when they accumulate in fp32; llama.cpp accumulates in fp16."""
-    return 2.0 if device.name.startswith("GeForce") and kernel.path == "gguf" and device.kind == "gpu" else 1.0
+    """llama.cpp accumulates in fp16, at twice the rate that the catalogue states for GeForce cards."""
+    return 2.0 if halves_accumulation(device) and kernel.path == "gguf" else 1.0

@@ -80,7 +80,7 @@ def sweep(rows: Rows, settled: Settled) -> Swept:
     at = pace(rows.terms, batch, rows.books)
     late = latency(rows.terms, batch, at, rows.books)
     devices = replicas * rows.terms.layout.tensor * rows.terms.layout.pipeline
-    hourly = cost.price_usd_per_hour(devices, rows.price)
+    hourly = cost.price_usd_per_hour(cost.paid_devices(devices, rows.per_instance), rows.price)
     monthly = cost.price_usd_per_month(hourly, np.asarray(cost.HOURS_PER_MONTH))
     ends = {name: percentile(late, name, np.asarray(Z["p95"])) for name in ("ttft", "tpot", "e2e")}
     return Swept(

@@ -33,6 +33,9 @@ class Device(Struct, frozen=True, kw_only=True):
     memory: float | None
     """Bytes of one device; None when neither catalogue nor request says."""
     per_node: int
+    """Devices that share a fast link: tensor parallel groups stay within."""
+    per_instance: int = 1
+    """Devices that are paid for together."""
     usd_per_hour: float | None
     """Per device; None when no trusted price is known."""
     price_source: str
