@@ -11,7 +11,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -109,7 +109,7 @@ class Resolved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 NAMES = tuple(name for name in Resolved.__struct_fields__ if name not in ("basis", "assumed"))
 
 
-class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """The parameter file."""
 
     source: str
@@ -147,9 +147,13 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             row.family == family and name in row.architectures for row in self.seen
         )
 
-    @property
+    @cached_property
     def _tables(self) -> dict[str, dict[str, dict[str, Parameter]]]:
-        return _tables(self.parameter)
+        """Family to name to `of` to row."""
+        tables: dict[str, dict[str, dict[str, Parameter]]] = {}
+        for row in self.parameter:
+            tables.setdefault(row.family, {}).setdefault(row.name, {})[row.of] = row
+        return tables
 
 
 def generation_of(engine: str, version: str) -> str:
@@ -298,11 +302,3 @@ def _resolve(name: str, of: Mapping[str, Parameter], classes: tuple[str, ...], a
         elif (level := entry.partition("=")[0]) + "=*" in of:
             assumed.append(f"{name} of {level} {entry.partition('=')[2]}")
     return from_scale(name, x)
-
-
-@cache
-def _tables(parameters: tuple[Parameter, ...]) -> dict[str, dict[str, dict[str, Parameter]]]:
-    tables: dict[str, dict[str, dict[str, Parameter]]] = {}
-    for row in parameters:
-        tables.setdefault(row.family, {}).setdefault(row.name, {})[row.of] = row
-    return tables

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +16,6 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from catalog import load as catalogue
-from catalog import parameters
 from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
 from catalog.parameters import NAMES, Parameters, Resolved
@@ -71,12 +69,15 @@ def predictions(kind: Kind, path: Path) -> list[Prediction]:
 
 def speed(lines: list[dict[str, str]]) -> list[Prediction]:
     """Speed predictions with the shipped catalogue and parameters."""
-    fitted, catalog = parameters.load(), catalogue.load()
+    catalog = catalogue.load()
+    resolver = Resolver(catalog.speed, {})
     described, refused = describe(lines, catalog)
-    values = evaluate(described, lambda cases: _resolved(cases, fitted))
+    values = evaluate(described, resolver.values)
     made = dict(refused)
     for one, value in zip(described, values, strict=True):
-        low, high = fitted.band(one.row.engine, one.row.load, one.row.metric, assumed=_assumed(one.cases, fitted))
+        low, high = resolver.fitted.band(
+            one.row.engine, one.row.load, one.row.metric, assumed=resolver.assumes(one.cases)
+        )
         made[one.index] = Prediction(
             id=one.row.id, predicted=float(value), p10=float(value * low), p90=float(value * high)
         )
@@ -177,19 +178,24 @@ def _columns(items: Sequence[object]) -> dict[str, Array]:
     return {name: np.array([getattr(item, name) for item in items], dtype=float) for name in names}
 
 
-def _resolved(cases: list[Case], fitted: Parameters) -> Values:
-    found = [_lookup(fitted, case) for case in cases]
-    return {name: np.array([getattr(one, name) for one in found]) for name in NAMES}
+@dataclass
+class Resolver:
+    """The parameters of cases; a few dozen sets of classes serve thousands of rows."""
 
+    fitted: Parameters
+    known: dict[tuple[str, ...], Resolved]
 
-def _assumed(cases: list[Case], fitted: Parameters) -> bool:
-    return any(_lookup(fitted, case).basis == "assumed" for case in cases)
+    def __call__(self, case: Case) -> Resolved:
+        key = (case.family, *case.classes)
+        if key not in self.known:
+            self.known[key] = self.fitted.resolve(case.classes, case.family)
+        return self.known[key]
 
+    def values(self, cases: list[Case]) -> Values:
+        """One value per case of every parameter."""
+        found = [self(case) for case in cases]
+        return {name: np.array([getattr(one, name) for one in found]) for name in NAMES}
 
-def _lookup(fitted: Parameters, case: Case) -> Resolved:
-    return _resolve(fitted, case.classes, case.family)
-
-
-@cache
-def _resolve(fitted: Parameters, classes: tuple[str, ...], family: parameters.Family) -> Resolved:
-    return fitted.resolve(classes, family)
+    def assumes(self, cases: list[Case]) -> bool:
+        """Whether any parameter of these cases rests on no measurement of their class."""
+        return any(self(case).basis == "assumed" for case in cases)

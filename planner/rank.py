@@ -100,24 +100,23 @@ class Ranking:
         or accelerator generation; where fewer than three do, in lane or accelerator."""
         if choice is None:
             return []
-        sensible = self.cost <= SENSIBLE * choice.at(choice.swept.usd_per_month)
-        chosen: list[Row] = []
-        for name, among in ((family_of, sensible), (name_of, sensible), (name_of, self.cost >= 0)):
-            if len(chosen) < ENOUGH:
-                chosen = self._best_of_each(choice, chosen, name, among)
-        return chosen
+        paid = choice.at(choice.swept.usd_per_month)
+        sensible = self.cost <= (np.inf if np.isnan(paid) else SENSIBLE * paid)
+        chosen = self._best_of_each([choice], family_of, sensible, ALTERNATIVES)
+        chosen = self._best_of_each(chosen, name_of, sensible, ENOUGH)
+        return self._best_of_each(chosen, name_of, self.cost >= 0, ENOUGH)[1:]
 
     def _best_of_each(
-        self, choice: Row, chosen: list[Row], name: Callable[[Option], Name], among: NDArray[np.bool_]
+        self, shown: list[Row], name: Callable[[Option], Name], among: NDArray[np.bool_], most: int
     ) -> list[Row]:
-        """Add the best undominated row of every name that is not shown yet."""
+        """The choice and `most` others: add the best undominated row of every name that is not shown yet."""
         codes, names = self._codes(name)
         order = np.lexsort((self.loss, self.latency, self.objective))
         order = order[among[order]]
-        taken = {names[name(row.option)] for row in (choice, *chosen)}
-        found = list(chosen)
+        taken = {names[name(row.option)] for row in shown}
+        found = list(shown)
         for code in dict.fromkeys(codes[order].tolist()):
-            if code in taken or len(found) == ALTERNATIVES:
+            if code in taken or len(found) > most:
                 continue
             row = self._undominated(order[codes[order] == code])
             found += [row] if row is not None else []
