@@ -223,7 +223,7 @@ def _serving_levels(setup: Setup, kernel: Kernel, device: Accelerator) -> dict[s
         "path": kernel.path,
         "architecture": architecture_family(device),
         "accumulation": "halved" if halves_accumulation(device) else "",
-        "experts": f"{setup.engine}/{kernel.path}" if setup.moe else "",
+        "experts": f"{setup.generation}/{kernel.path}" if setup.moe else "",
         "instructions": "ampere on newer" if older else "",
     }
 

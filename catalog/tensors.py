@@ -141,6 +141,11 @@ def params(tensors: tuple[Tensor, ...]) -> int:
     return sum(tensor.params for tensor in tensors if tensor.part not in OUTSIDE_THE_DECODER)
 
 
+def size(model: Model) -> float:
+    """Parameters of the decoder: as stated, or counted where a checkpoint or config states none."""
+    return model.total_params or float(params(inventory(model)))
+
+
 def active_params(model: Model) -> float:
     """Parameters that one token passes through: all but the experts it is not routed to."""
     routed = sum(tensor.params for tensor in inventory(model) if tensor.part.startswith("expert."))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from catalog import tensors
 from catalog.artifact import Artifact
 from catalog.engine import Engine
 from catalog.errors import Unsupported
@@ -122,7 +123,7 @@ class Losses:
     """Expected losses of one model, each lane and family looked up once."""
 
     def __init__(self, catalog: Catalog, model: Model, settled: Settled) -> None:
-        self.pools, self.model = quality.pools(catalog.evidence), model
+        self.pools, self.model, self.params = quality.pools(catalog.evidence), model, tensors.size(model)
         self.families = quality.families(settled.load.mix, settled.load.context)
         self.known: dict[str, dict[str, Loss]] = {}
 
@@ -135,7 +136,7 @@ class Losses:
     def _one(self, lane: Lane, family: str) -> Loss:
         if is_original(self.model, lane):
             return quality.native(self.model.source)
-        return quality.weight_loss(self.pools, lane, self.model.total_params or 0, family)
+        return quality.weight_loss(self.pools, lane, self.params, family)
 
     def with_cache(self, lane: Lane, dtype: str) -> dict[str, Loss]:
         """Weights and cache together."""
@@ -183,6 +184,7 @@ def pairings(
                 yield Pairing(
                     settled=settled,
                     model=model,
+                    params=losses.params,
                     lane=lane,
                     method=method,
                     artifact=artifact,
@@ -244,9 +246,13 @@ def original(model: Model) -> Artifact:
 
 
 def artifacts(model: Model, catalog: Catalog) -> dict[str, list[Artifact]]:
-    """Published checkpoints of this model by lane, the most trusted first; confidence C carries no choice."""
+    """Published checkpoints of this model by lane, the most trusted first; confidence C carries no choice.
+
+    A pinned revision (`repo@revision`) has those of its model; a fine-tune has none of its base's: its weights differ.
+    """
     found: dict[str, list[Artifact]] = {}
-    rows = [row for row in catalog.artifacts_by_base.get(model.id, ()) if row.confidence != "C"]
+    base = model.id.partition("@")[0]
+    rows = [row for row in catalog.artifacts_by_base.get(base, ()) if row.confidence != "C"]
     for row in sorted(rows, key=_trust):
         found.setdefault(row.lane, []).append(row)
     return found

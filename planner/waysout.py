@@ -17,7 +17,8 @@ from planner.settle import Settled
 
 COUNTS = (2, 4, 8, 16, 32, 64)
 TOLERANCES = (3.0, 5.0, 10.0)
-MOST = 6
+SHORTEST = 1024
+"""Tokens of context below which nothing is offered."""
 
 
 class Found(Protocol):
@@ -34,74 +35,76 @@ class Found(Protocol):
 
 
 Search = Callable[[Request], Found]
+Change = tuple[str, Request]
 
 
 def ways_out(found: Found, search: Search) -> tuple[WayOut, ...]:
-    """The cheapest first; a change that helps only together with another is not offered."""
+    """The cheapest first. Of each kind of change the smallest that helps; changes that only help together are not
+    offered."""
     made = []
-    for change, asked in _changes(found):
-        answer = search(asked).choice
-        if answer is not None:
-            made.append(_way(change, answer, found))
+    for kind in (
+        _more_devices,
+        _other_hardware,
+        _looser_quality,
+        _shorter_context,
+        _no_objectives,
+        _more_budget,
+        _lanes,
+    ):
+        for change, asked in kind(found):
+            answer = search(asked).choice
+            if answer is not None:
+                made.append(_way(change, answer, found))
+                break
     unknown = float("inf")
     made.sort(key=lambda way: unknown if way.price_usd_per_month_delta is None else way.price_usd_per_month_delta)
-    return tuple(made[:MOST])
+    return tuple(made)
 
 
-def _changes(found: Found) -> Iterator[tuple[str, Request]]:
-    yield from _more_devices(found)
-    yield from _other_hardware(found)
-    yield from _looser_quality(found)
-    yield from _shorter_context(found)
-    yield from _no_objectives(found)
-    yield from _more_budget(found)
-    if found.request.lanes is not None:
-        yield "consider every lane", replace(found.request, lanes=None)
-
-
-def _more_devices(found: Found) -> Iterator[tuple[str, Request]]:
+def _more_devices(found: Found) -> Iterator[Change]:
     """The same accelerators in the next counts, until one suffices."""
     hardware = found.request.hardware
     asks = hardware.accelerators if hardware is not None and hardware.accelerators is not None else ()
-    for index, ask in enumerate(asks):
-        for count in COUNTS:
-            if count > ask.count:
-                one = replace(ask, count=count)
-                yield (
-                    f"up to {count} {ask.id} instead of {ask.count}",
-                    replace(found.request, hardware=Hardware(accelerators=(*asks[:index], one, *asks[index + 1 :]))),
-                )
+    for count in COUNTS:
+        more = tuple(replace(ask, count=max(ask.count, count)) for ask in asks)
+        if more != asks:
+            names = " or ".join(dict.fromkeys(ask.id for ask in asks))
+            yield f"up to {count} {names}", replace(found.request, hardware=Hardware(accelerators=more))
 
 
-def _other_hardware(found: Found) -> Iterator[tuple[str, Request]]:
+def _other_hardware(found: Found) -> Iterator[Change]:
     if found.request.hardware is not None and found.request.hardware.any is None:
         yield "rent whatever is cheapest", replace(found.request, hardware=Hardware(any=AnyHardware()))
 
 
-def _looser_quality(found: Found) -> Iterator[tuple[str, Request]]:
-    limits = found.settled.objectives
+def _looser_quality(found: Found) -> Iterator[Change]:
     for tolerance in TOLERANCES:
-        if tolerance > limits.max_loss_pct:
+        if tolerance > found.settled.objectives.max_loss_pct:
             yield f"tolerate {tolerance:g} % loss", replace(found.request, quality=Quality(max_loss_pct=tolerance))
 
 
-def _shorter_context(found: Found) -> Iterator[tuple[str, Request]]:
+def _shorter_context(found: Found) -> Iterator[Change]:
     load = found.settled.load
     shorter = load.context // 2
-    while shorter >= load.prompt.mean + load.output.mean and shorter >= 1024:
+    while shorter >= load.prompt.mean + load.output.mean and shorter >= SHORTEST:
         work = replace(found.request.workload, context_tokens_max=shorter)
         yield f"limit the context to {shorter:,} tokens", replace(found.request, workload=work)
         shorter //= 2
 
 
-def _no_objectives(found: Found) -> Iterator[tuple[str, Request]]:
+def _no_objectives(found: Found) -> Iterator[Change]:
     if found.settled.objectives.slo_s:
         yield "drop the latency objectives", replace(found.request, slo=Slo())
 
 
-def _more_budget(found: Found) -> Iterator[tuple[str, Request]]:
+def _more_budget(found: Found) -> Iterator[Change]:
     if found.settled.objectives.usd_per_month is not None:
         yield "raise the budget", replace(found.request, budget=Budget())
+
+
+def _lanes(found: Found) -> Iterator[Change]:
+    if found.request.lanes is not None:
+        yield "consider every lane", replace(found.request, lanes=None)
 
 
 def _way(change: str, answer: Row, found: Found) -> WayOut:
@@ -125,3 +128,14 @@ def _price_asked(found: Found) -> float | None:
         return limit
     prices = [device.usd_per_hour * device.most for device in found.devices if device.usd_per_hour is not None]
     return min(prices) * HOURS_PER_MONTH if prices else None
+
+
+KINDS: tuple[Callable[[Found], Iterator[Change]], ...] = (
+    _more_devices,
+    _other_hardware,
+    _looser_quality,
+    _shorter_context,
+    _no_objectives,
+    _more_budget,
+    _lanes,
+)

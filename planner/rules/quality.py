@@ -30,10 +30,6 @@ def _four_bit(case: Pairing) -> bool:
     return not _own(case) and (case.lane.family in FOUR_BIT or coarse_gguf)
 
 
-def _params(case: Pairing) -> float:
-    return case.model.total_params or 0.0
-
-
 @rule("Q102", "refuse")
 def nf4_is_for_fine_tuning(case: Pairing) -> Says | None:
     """Refuses bitsandbytes NF4 for serving.
@@ -54,14 +50,12 @@ def tiny_models_stay_16_bit(case: Pairing) -> Says | None:
     Why: even 8-bit weights cost Qwen2-0.5B five percent, and a 16-bit copy is small anyway.
     Source: Qwen2-0.5B 34.4 to 32.6 with 8-bit weights; RedHatAI/Qwen2.5-0.5B-quantized.w4a16.
     """
-    tiny = (
-        _params(case) <= TINY and case.lane.family != "16-bit" and case.lane.id not in ("gguf:Q8_0", case.model.native)
-    )
+    tiny = case.params <= TINY and case.lane.family != "16-bit" and case.lane.id not in ("gguf:Q8_0", case.model.native)
     if not tiny or _tolerates(case):
         return None
     return Says(
-        because=f"{_params(case) / 1e9:.1f}B parameters leave no redundancy to quantize",
-        facts={"params": _params(case)},
+        because=f"{case.params / 1e9:.1f}B parameters leave no redundancy to quantize",
+        facts={"params": case.params},
         source="Qwen2 evaluation: 0.5B GPTQ-Int8",
     )
 
@@ -73,11 +67,11 @@ def small_models_lose_at_four_bits(case: Pairing) -> Says | None:
     Why: W4A16 recovers 95.8 % at 0.6B and 96.9 % at 1.5B on averages, 82 % of AIME at 1.5B.
     Source: model cards of RedHatAI quantized.w4a16 (0.5B-3B), DeepSeek-R1-Distill-Qwen-1.5B.
     """
-    if not _four_bit(case) or _params(case) > SMALL or _tolerates(case):
+    if not _four_bit(case) or case.params > SMALL or _tolerates(case):
         return None
     return Says(
-        because=f"four bits cost a {_params(case) / 1e9:.1f}B model 3 to 18 %: keep 8 or 16 bits",
-        facts={"params": _params(case), "max_loss_pct": case.settled.objectives.max_loss_pct},
+        because=f"four bits cost a {case.params / 1e9:.1f}B model 3 to 18 %: keep 8 or 16 bits",
+        facts={"params": case.params, "max_loss_pct": case.settled.objectives.max_loss_pct},
         source="RedHatAI quantized.w4a16 cards",
     )
 

@@ -50,6 +50,8 @@ class Pairing(Struct, frozen=True, kw_only=True):
 
     settled: Settled
     model: Model
+    params: float
+    """Of the decoder."""
     lane: Lane
     method: Method
     artifact: Artifact | None

@@ -11,7 +11,7 @@ import pytest
 
 from planner import request as requests
 from planner.plan import Plan
-from tests.plan.asking import planned
+from tests.plan.asking import ask, catalog, device, planned
 
 DOCUMENT = tomllib.loads((Path(__file__).parents[1] / "cases" / "cases.toml").read_text())
 CASES = {case["name"]: case for case in DOCUMENT["case"]}
@@ -62,3 +62,14 @@ def test_every_twin_names_a_case_and_cites_something() -> None:
         assert case["cites"]
         if "twin" in case:
             assert case["twin"].rsplit(":", 1)[0] in CASES
+
+
+def test_at_least_110_of_the_drafted_models_plan_and_the_others_say_why() -> None:
+    plans = {}
+    for model in catalog().models.values():
+        workload = {"qps": 0.2, "prompt_tokens": {"mean": 400}, "context_tokens_max": min(2048, model.max_position)}
+        request = ask(model.id, device("h200-sxm5", 16), device("b300-sxm", 16), workload=workload)
+        plans[model.id] = planned(request)
+    refused = {name: refusals(plan, "*") for name, plan in plans.items() if not plan.feasible}
+    assert len(plans) - len(refused) >= 110
+    assert all(rules == {"H103"} for rules in refused.values()), refused
