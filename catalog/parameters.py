@@ -239,7 +239,7 @@ def _llama_levels(setup: Setup, device: Accelerator) -> dict[str, str]:
         "weights": weights,
         "multiply": f"{memory}/{weights}",
         "attention": f"{backend}/{'flash' if setup.flash_attention else 'plain'}",
-        "build": f"{backend}/{setup.generation[-4:]}" if device.vendor == "amd" else "",
+        "build": f"{backend}/{setup.generation[-4:]}" if backend in ("hip", "vulkan") else "",
         "blas": blas,
         "mixture": "moe" if setup.moe else "",
         "architecture": architecture_family(device),

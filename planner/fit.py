@@ -37,7 +37,7 @@ SERVING = (
     Prior(name="layer_s", value=3e-5, sd=0.4, levels={"generation": 0.3}),
     Prior(name="sequence_s", value=8e-6, sd=0.5, levels={"generation": 0.5}),
     Prior(name="exchange_s", value=8e-6, sd=0.4),
-    Prior(name="expert_cost", value=1.8, sd=0.5, levels={"experts": 0.6}),
+    Prior(name="expert_cost", value=1.5, sd=0.3, levels={"generation": 0.7, "experts": 0.7}),
     Prior(name="routing_spread", value=0.7, sd=0.15),
     Prior(name="unpack_flops", value=0.0),
     Prior(name="request_s", value=1e-3, sd=0.6, levels={"engine": 0.5}),
