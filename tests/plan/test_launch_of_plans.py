@@ -46,8 +46,8 @@ def test_the_engine_hears_the_plans_own_numbers(name: str, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_vllm_parses_what_real_plans_start(tmp_path: Path) -> None:
     words = {}
-    for name in FEASIBLE:
-        plan, argv = heard(name, tmp_path / str(len(words)))
+    for number, name in enumerate(FEASIBLE):
+        plan, argv = heard(name, tmp_path / str(number))
         if plan.choice is not None and plan.choice.engine == "vllm":
             words[name] = argv
     results = vllm_parser().check([(argv, None) for argv in words.values()], tmp_path)
