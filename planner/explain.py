@@ -245,15 +245,19 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
     """The steps behind the row's memory, rate and latencies, causes first."""
     pairing, swept, books = row.option.pairing, row.swept, row.swept.rows.books
     terms = cast(Terms[Num], _traced(_terms(row, fits), "terms", _sources(row, fits)))
-    most = Num(float(swept.most[row.index]), name="largest_batch", source="search: the largest that fits and meets the objectives")  # fmt: skip  # noqa: E501
-    batch = Num(float(swept.batch[row.index]), name="running_batch", source="search: the batch that carries the planned rate")  # fmt: skip  # noqa: E501
+    fits_and_meets = "the search: the largest that fits and meets the objectives"
+    carries = "the search: the batch that carries the planned rate"
+    most = Num(float(swept.most[row.index]), name="largest_batch", source=fits_and_meets)
+    batch = Num(float(swept.batch[row.index]), name="running_batch", source=carries)
     held, at = room(terms, most, books), pace(terms, batch, books)
     late = latency(terms, batch, at, books)
-    tails = [percentile(late, name, Num(Z["p95"], name="z_p95", source="normal quantile")) for name in ("ttft", "tpot", "e2e")]  # fmt: skip  # noqa: E501
+    quantile = Num(Z["p95"], name="z_p95", source="quantile 0.95 of the standard normal")
+    tails = [percentile(late, name, quantile) for name in ("ttft", "tpot", "e2e")]
     for tail, name in zip(tails, ("ttft_p95_s", "tpot_p95_s", "e2e_p95_s"), strict=True):
         tail.name = name
     results = [held.cache_bytes, held.longest_bytes, held.running_bytes, at.rate, *tails]
-    devices = Num(float(swept.devices[row.index]), name="devices", source="search: replicas x tensor x pipeline parallel")  # fmt: skip  # noqa: E501
+    product = "the search: replicas x tensor x pipeline parallel"
+    devices = Num(float(swept.devices[row.index]), name="devices", source=product)
     price = pairing.device.usd_per_hour
     if price is not None:
         each = Num(price, {"USD": 1, "h": -1}, name="usd_per_device_hour", source=pairing.device.price_source)
@@ -265,16 +269,27 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
 
 
 def _sources(row: Row, fits: Fits) -> dict[str, str]:
-    """Citations by the part of the terms they belong to."""
+    """Citations: by field where one has its own, else by the part of the terms it belongs to."""
     pairing = row.option.pairing
+    device, engine, fitted = pairing.device, pairing.engine, f"fitted: {fits.fitted.source}"
+    facts = device.accelerator
+    peaks = {name: facts.source_of(name) for name in ("bandwidth", "link_bandwidth")}
+    peaks |= dict.fromkeys(("matrix_peak", "attention_peak", "scalar_peak"), facts.source)
+    stated = device.ask is not None and device.memory != facts.usable_memory
+    constants = {name: engine.constant_sources.get(name, "") for name in engine.constants}
     return {
         "demand": "the request",
         "shape": pairing.model.source,
         "weights": f"tensor shapes of {pairing.model.id} in {pairing.lane.id} ({pairing.method.recipe.name})",
-        "layout": "search",
-        "rates": f"{pairing.device.accelerator.source}; efficiencies: {fits.fitted.source}",
-        "accounting": pairing.engine.constant_sources.get("*", pairing.engine.source),
-        "terms": pairing.device.accelerator.source,
+        "layout": "the search",
+        "rates": fitted,
+        "accounting": engine.constant_sources.get("*", engine.source),
+        "terms": fitted,
+        "chunk": "the search",
+        "memory": "the request" if stated else facts.source_of("reported_memory"),
+        "share": claimable_share(facts, engine, device.memory or 0)[1],
+        "cell_bytes": f"{row.option.cell_bits:g} bits per value in a {row.option.cached.dtype} cache",
+        **{name: source for name, source in (peaks | constants).items() if source},
     }
 
 
@@ -285,7 +300,7 @@ def _traced(terms: object, part: str, sources: dict[str, str]) -> object:
         made[name] = (
             _traced(value, name, sources)
             if is_dataclass(value)
-            else Num(value, unit_of(name), name=name, source=sources[part])
+            else Num(value, unit_of(name), name=name, source=sources.get(name) or sources[part])
         )
     return cast(Any, type(terms))(**made)
 

@@ -217,6 +217,6 @@ def tie_line(row: Row, objectives: Objectives) -> Tie:
         slo_met_at_bad_end=bool(swept.slo_at_bad_end[row.index]),
         loss_pct=round(option.loss.value, 3),
         published=option.pairing.artifact is not None,
-        headroom=round(row.at(swept.headroom), 3),
+        headroom=round(row.at(swept.headroom), 1),
         devices=int(row.at(swept.devices)),
     )

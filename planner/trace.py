@@ -21,40 +21,47 @@ Unit = Mapping[str, Fraction | int]
 """{"byte": 1, "s": -1}; a plain count is {}."""
 ONE: Unit = {}
 Array = NDArray[np.float64]
+SUM, PRODUCT, POWER, ATOM = 1, 2, 3, 9
+"""How tightly an expression binds."""
 
 
 class Num:
     """A value, its unit, and the expression that made it."""
 
-    __slots__ = ("formula", "inputs", "name", "rank", "source", "unit", "value", "why")
+    __slots__ = ("form", "inputs", "name", "rank", "ranks", "source", "unit", "value", "why")
 
     def __init__(self, value: float, unit: Unit = ONE, *, name: str = "", source: str | None = None) -> None:
         self.value, self.unit, self.name, self.source = float(value), unit, name, source
-        self.formula, self.rank = "", 9
+        self.form, self.rank, self.ranks = "", ATOM, (ATOM, ATOM)
         self.why: str | None = None
         self.inputs: tuple[Num, ...] = ()
 
     @classmethod
-    def made(cls, value: float, unit: Unit, formula: str, rank: int, inputs: tuple[Num, ...]) -> Num:
+    def made(cls, value: float, unit: Unit, form: str, inputs: tuple[Num, ...], rank: int = ATOM) -> Num:
+        """The result of an operation: `form` has a {} for each input; `rank` is how tightly it binds."""
         num = cls(value, unit)
-        num.formula, num.rank, num.inputs = formula, rank, inputs
+        num.form, num.inputs, num.rank = form, inputs, rank
+        num.ranks = (rank, rank + 1) if rank in (SUM, PRODUCT) and form[3] in "-÷" else (rank, rank)
+        num.ranks = (0, 0) if rank == ATOM else num.ranks
         return num
 
     def __mul__(self, other: Num | float) -> Num:
         other = lift(other)
-        return self._with(other, "×", 2, self.value * other.value, _times(self.unit, other.unit, 1))
+        unit = _times(self.unit, other.unit, 1)
+        return Num.made(self.value * other.value, unit, "{} × {}", (self, other), PRODUCT)
 
     def __truediv__(self, other: Num | float) -> Num:
         other = lift(other)
-        return self._with(other, "÷", 2, self.value / other.value, _times(self.unit, other.unit, -1))
+        unit = _times(self.unit, other.unit, -1)
+        return Num.made(self.value / other.value, unit, "{} ÷ {}", (self, other), PRODUCT)
 
     def __add__(self, other: Num | float) -> Num:
         other = _alike(self, lift(other))
-        return self._with(other, "+", 1, self.value + other.value, self.unit)
+        return Num.made(self.value + other.value, self.unit or other.unit, "{} + {}", (self, other), SUM)
 
     def __sub__(self, other: Num | float) -> Num:
         other = _alike(self, lift(other))
-        return self._with(other, "-", 1, self.value - other.value, self.unit)
+        return Num.made(self.value - other.value, self.unit or other.unit, "{} - {}", (self, other), SUM)
 
     def __rmul__(self, other: float) -> Num:
         return lift(other) * self
@@ -72,14 +79,19 @@ class Num:
         return self.value
 
     def __str__(self) -> str:
-        return self.name or self.formula
+        return self.name or self.formula({})
 
-    def _with(self, other: Num, sign: str, rank: int, value: float, unit: Unit) -> Num:
-        right = rank + 1 if sign in "-÷" else rank
-        return Num.made(value, unit, f"{self._in(rank)} {sign} {other._in(right)}", rank, (self, other))
+    def formula(self, labels: Mapping[int, str]) -> str:
+        """The expression in the names of its inputs; `labels` renames named numbers by identity."""
+        parts = (part.said(labels, rank) for part, rank in zip(self.inputs, self.ranks, strict=False))
+        return self.form.format(*parts)
 
-    def _in(self, rank: int) -> str:
-        return str(self) if self.name or self.rank >= rank else f"({self})"
+    def said(self, labels: Mapping[int, str], rank: int) -> str:
+        """The name, or the expression in brackets where the surroundings bind tighter than `rank`."""
+        if self.name:
+            return labels.get(id(self), self.name)
+        text = self.formula(labels)
+        return text if self.rank >= rank else f"({text})"
 
 
 N = TypeVar("N", float, Array, Num)
@@ -97,8 +109,11 @@ def step(formula: Callable[P, R]) -> Callable[P, R]:
         if not isinstance(made, Num):
             return made
         whole = Num(made.value, made.unit, name=name)
-        whole.formula, whole.why = str(made), why
-        whole.inputs = (made,) if made.name else made.inputs
+        whole.why = why
+        if made.name:
+            whole.form, whole.inputs = "{}", (made,)
+        else:
+            whole.form, whole.inputs, whole.ranks = made.form, made.inputs, made.ranks
         return cast(R, whole)
 
     return named
@@ -117,7 +132,7 @@ def smallest(first: N, second: N) -> N:
 def positive(x: N) -> N:
     """`x`, or zero where it is negative."""
     if isinstance(x, Num):
-        return Num.made(max(x.value, 0.0), x.unit, f"max({x}, 0)", 9, (x,))
+        return Num.made(max(x.value, 0.0), x.unit, "max({}, 0)", (x,))
     return cast(N, np.maximum(x, 0.0)) if isinstance(x, np.ndarray) else max(x, 0.0)
 
 
@@ -125,7 +140,7 @@ def root(x: N) -> N:
     """The square root; units are halved."""
     if isinstance(x, Num):
         unit = {name: Fraction(power) / 2 for name, power in x.unit.items()}
-        return Num.made(math.sqrt(x.value), unit, f"√({x})", 9, (x,))
+        return Num.made(math.sqrt(x.value), unit, "√({})", (x,))
     return cast(N, np.sqrt(x)) if isinstance(x, np.ndarray) else math.sqrt(x)
 
 
@@ -152,34 +167,53 @@ def doublings(x: N) -> N:
 def ceiling(x: N) -> N:
     """The next whole number; the unit stays."""
     if isinstance(x, Num):
-        return Num.made(math.ceil(x.value), x.unit, f"ceil({x})", 9, (x,))
+        return Num.made(math.ceil(x.value), x.unit, "ceil({})", (x,))
     return cast(N, np.ceil(x)) if isinstance(x, np.ndarray) else float(math.ceil(x))
 
 
 def whole(x: N) -> N:
     """The whole number below; the unit stays."""
     if isinstance(x, Num):
-        return Num.made(math.floor(x.value), x.unit, f"floor({x})", 9, (x,))
+        return Num.made(math.floor(x.value), x.unit, "floor({})", (x,))
     return cast(N, np.floor(x)) if isinstance(x, np.ndarray) else float(math.floor(x))
 
 
 def derivation(results: Iterable[Num]) -> list[Step]:
-    """Every named number under `results`, each name once, causes before effects."""
+    """Every named number under `results`, causes before effects.
+
+    A formula that was used twice with different numbers appears twice, the second time with a prime: weight_s′.
+    """
+    labels: dict[int, str] = {}
     steps: dict[str, Step] = {}
     seen: set[int] = set()
     for result in results:
         for num in _causes_first(result, seen):
-            if num.name and num.name not in steps:
-                made = Step(
-                    name=num.name, value=num.value, unit=unit_text(num.unit), formula=num.formula or None, why=num.why,
+            if not num.name:
+                continue
+            labels[id(num)] = label = _label(num, steps)
+            if label not in steps:
+                formula = num.formula(labels) or None
+                steps[label] = Step(
+                    name=label,
+                    value=num.value,
+                    unit=unit_text(num.unit),
+                    formula=formula,
+                    why=num.why,
                     source=num.source,
-                )  # fmt: skip
-                steps[num.name] = made
+                )
     return list(steps.values())
 
 
+def _label(num: Num, steps: Mapping[str, Step]) -> str:
+    """The number's name, with as many primes as it takes to tell it from others of that name and another value."""
+    label = num.name
+    while label in steps and steps[label].value != num.value:
+        label += "′"
+    return label
+
+
 def lift(x: Num | float) -> Num:
-    return x if isinstance(x, Num) else Num.made(x, ONE, f"{x:g}", 9, ())
+    return x if isinstance(x, Num) else Num.made(x, ONE, f"{x:g}", ())
 
 
 def unit_text(unit: Unit) -> str:
@@ -198,9 +232,7 @@ def _pick(
     if isinstance(first, Num) or isinstance(second, Num):
         one, other = lift(cast(Num | float, first)), lift(cast(Num | float, second))
         _alike(one, other)
-        return Num.made(
-            scalar(one.value, other.value), one.unit or other.unit, f"{word}({one}, {other})", 9, (one, other)
-        )
+        return Num.made(scalar(one.value, other.value), one.unit or other.unit, word + "({}, {})", (one, other))
     if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
         return cast(N, vector(first, second))
     return scalar(float(first), float(second))
@@ -208,13 +240,13 @@ def _pick(
 
 def _plain1(word: str, x: N, scalar: Callable[[float], float], vector: np.ufunc) -> N:
     if isinstance(x, Num):
-        return Num.made(scalar(_count(x)), ONE, f"{word}({x})", 9, (x,))
+        return Num.made(scalar(_count(x)), ONE, word + "({})", (x,))
     return cast(N, vector(x)) if isinstance(x, np.ndarray) else scalar(x)
 
 
 def _plain2(form: str, x: N, y: N, scalar: Callable[[float, float], float], vector: np.ufunc) -> N:
     if isinstance(x, Num) and isinstance(y, Num):
-        return Num.made(scalar(_count(x), _count(y)), ONE, form.format(x._in(9), y._in(9)), 3, (x, y))
+        return Num.made(scalar(_count(x), _count(y)), ONE, form, (x, y), POWER)
     if isinstance(x, np.ndarray) or isinstance(y, np.ndarray):
         return cast(N, vector(x, y))
     return scalar(float(x), float(y))
