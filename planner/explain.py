@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from catalog.artifact import Artifact
-from planner import cost
+from planner import cost, speed
 from planner.fits import Fits
 from planner.memory import claimable_share
 from planner.plan import (
@@ -15,6 +15,7 @@ from planner.plan import (
     Basis,
     Candidate,
     Estimate,
+    Finding,
     Make,
     Pool,
     Settings,
@@ -23,7 +24,9 @@ from planner.plan import (
 from planner.quality import Loss
 from planner.rank import Row
 from planner.rows import terms_of
-from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
+from planner.rules import RUNNING
+from planner.rules.rule import Running
+from planner.serving import Latency, Pace, Room, Terms, Z, device_work, latency, pace, percentile, room
 from planner.trace import Num, Unit, derivation
 
 BYTE: Unit = {"byte": 1}
@@ -58,9 +61,21 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         pools=(_pool(row),),
         estimates=estimates(row, plain, fits),
         quality={name: _loss(loss) for name, loss in sorted(option.cached.losses.items())},
-        findings=option.findings,
+        findings=(*option.findings, *_running(row, plain)),
         offer=_offer(row),
     )
+
+
+def _running(row: Row, terms: Terms[float]) -> tuple[Finding, ...]:
+    """What the rules say of the candidate at its planned load."""
+    batch, done = float(row.swept.batch[row.index]), device_work(terms, row.swept.rows.books)
+    case = Running(
+        pairing=row.option.pairing,
+        batch=batch,
+        weight_s=speed.weight_s(done, terms.rates, batch),
+        matrix_s=speed.matrix_s(done, terms.rates, batch),
+    )
+    return tuple(said for rule in RUNNING if (said := rule(case)) is not None)
 
 
 def _terms(row: Row, fits: Fits) -> Terms[float]:

@@ -78,14 +78,14 @@ def activation_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N], s
 
 
 @step
-def graph_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) -> N:
+def cuda_graphs_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) -> N:
     """CUDA graphs of the decode step, which vLLM subtracts from the cache since 0.21."""
     heads = fixed.graph_head_bytes * model.heads_width / layout.tensor
     return fixed.graph_bytes + fixed.graph_layer_bytes * model.layers / layout.pipeline + heads
 
 
 @step
-def outside_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) -> N:
+def non_torch_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) -> N:
     """What libraries hold outside the tensor allocator: more as soon as devices exchange data."""
     group = fixed.group_bytes + fixed.group_hidden_bytes * model.hidden * power(
         layout.tensor / 2, 0.9 + 0 * layout.tensor

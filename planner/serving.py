@@ -120,8 +120,8 @@ def room(terms: Terms[N], batch: N, books: Books) -> Room[N]:
     each = sequence_bytes(per_token, fixed, held_tokens(demand) - demand.prefix)
     if books == "vllm":
         active = memory.activation_bytes(terms.shape, terms.layout, terms.accounting, slots, terms.rates.chunk)
-        graphs = memory.graph_bytes(terms.shape, terms.layout, terms.accounting)
-        outside = memory.outside_bytes(terms.shape, terms.layout, terms.accounting)
+        graphs = memory.cuda_graphs_bytes(terms.shape, terms.layout, terms.accounting)
+        outside = memory.non_torch_bytes(terms.shape, terms.layout, terms.accounting)
         left = memory.vllm_cache_bytes(claimed, held, active, graphs, outside)
     else:
         each, common = sequence_bytes(per_token, fixed, demand.context), 0 * common

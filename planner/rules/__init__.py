@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.rules import cost, hardware, latency, quality
-from planner.rules.rule import Cached, Measured, Pairing, Placed, Rule
+from planner.rules.rule import Cached, Measured, Pairing, Placed, Rule, Running
 
 PAIRING: tuple[Rule[Pairing], ...] = (
     quality.nf4_is_for_fine_tuning,
@@ -52,7 +52,10 @@ MEASURED: tuple[Rule[Measured], ...] = (
 )
 """With the numbers of the whole candidate; the array pass asks the same questions of thousands at once."""
 
-RULES: tuple[Rule[Any], ...] = (*PAIRING, *CACHED, *PLACED, *MEASURED)
+RUNNING: tuple[Rule[Running], ...] = (latency.fewer_bits_no_longer_help,)
+"""Of what is shown, at its planned load."""
+
+RULES: tuple[Rule[Any], ...] = (*PAIRING, *CACHED, *PLACED, *MEASURED, *RUNNING)
 BY_CODE = {rule.code: rule for rule in RULES}
 
-__all__ = ["BY_CODE", "CACHED", "MEASURED", "PAIRING", "PLACED", "RULES", "Rule"]
+__all__ = ["BY_CODE", "CACHED", "MEASURED", "PAIRING", "PLACED", "RULES", "RUNNING", "Rule"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.rules.rule import Measured, Pairing, Says, rule
+from planner.rules.rule import Measured, Pairing, Running, Says, rule
 
 FEW_USERS = 4
 """llama-server's default number of slots."""
@@ -38,6 +38,25 @@ def too_few_devices(case: Measured) -> Says | None:
     return Says(
         because=f"{asked} need {case.devices:.0f} devices ({case.rate:.3g} requests/s per replica), {most} are available",
         facts={"devices": case.devices, "available": most, "rate_per_replica": round(case.rate, 6)},
+    )
+
+
+@rule("L201", "warn")
+def fewer_bits_no_longer_help(case: Running) -> Says | None:
+    """Warns where a weight-only lane runs at a batch at which arithmetic, not reading weights, takes the time.
+
+    Why: weight-only kernels compute in 16 bits and unpack first, so beyond the crossover batch they are slower than the
+    unquantized model: unthrottled on an A100-80, BF16 made 10338 tokens/s, AWQ 9612, GPTQ-INT4 8147, GPTQ-INT8 7120.
+    Source: GPUStack performance lab, Qwen3-8B on vLLM 0.9.2 (speed.csv GSQ rows).
+    """
+    kernel = case.pairing.kernel
+    if kernel is None or not kernel.path.endswith("weight-only") or case.matrix_s <= case.weight_s:
+        return None
+    crossover = case.weight_s / case.matrix_s * case.batch
+    return Says(
+        because=f"{case.pairing.lane.id} computes in {kernel.math}: beyond {crossover:.0f} running sequences arithmetic bounds a step, and {case.batch:.0f} are planned",
+        facts={"crossover_sequences": round(crossover, 1), "running_sequences": round(case.batch, 1)},
+        source="speed.csv: GSQ rows",
     )
 
 

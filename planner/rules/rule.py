@@ -104,6 +104,18 @@ class Measured(Struct, frozen=True, kw_only=True):
     usd_per_month: float | None
 
 
+class Running(Struct, frozen=True, kw_only=True):
+    """A candidate that is shown, at its planned load: what bounds a step. Seconds on one device."""
+
+    pairing: Pairing
+    batch: float
+    """Running sequences per replica."""
+    weight_s: float
+    """Reading the weights once."""
+    matrix_s: float
+    """Multiplying the batch with them."""
+
+
 Case = TypeVar("Case")
 
 

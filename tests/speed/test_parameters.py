@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog import parameters
+from catalog.engine import Kernel
 from catalog.errors import BadInput
 from catalog.load import load
 from catalog.parameters import NAMES, SCALES, Setup, from_scale, generation_of, to_scale
@@ -115,3 +116,15 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     broken.write_text('source = "x"\nrows = "many"\n')
     with pytest.raises(BadInput, match=r"parameters\.toml"):
         parameters.load(broken)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "older"),
+    [("h100-sxm5-80", True), ("b200-sxm", True), ("a100-sxm4-80", False), ("rtx4090", False), ("rtx5090", False)],
+)
+def test_marlin_runs_older_instructions_only_where_the_full_rate_needs_newer_ones(
+    accelerator: str, older: bool
+) -> None:
+    marlin = Kernel(lanes=("w4a16",), name="marlin weight-only", path="int4-weight-only", source="test")
+    found = parameters.classes(SERVING, marlin, load().accelerator(accelerator))
+    assert ("instructions=ampere on newer" in found) == older
