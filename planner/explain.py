@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from catalog.artifact import Artifact
-from planner import cost, speed
+from planner import cost, pairing
 from planner.fits import Fits
 from planner.memory import claimable_share
 from planner.plan import (
@@ -26,7 +26,7 @@ from planner.rank import Row
 from planner.rows import terms_of
 from planner.rules import RUNNING
 from planner.rules.rule import Running
-from planner.serving import Latency, Pace, Room, Terms, Z, device_work, latency, pace, percentile, room
+from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
 from planner.trace import Num, Unit, derivation
 
 BYTE: Unit = {"byte": 1}
@@ -47,41 +47,43 @@ Z80 = Z["p90"]
 
 def candidate(row: Row, fits: Fits) -> Candidate:
     """Everything the plan says of one row."""
-    option, pairing = row.option, row.option.pairing
+    option, paired = row.option, row.option.pairing
     plain = _terms(row, fits)
     return Candidate(
-        lane=pairing.lane.id,
-        recipe=pairing.method.recipe,
-        kernel=pairing.kernel.name if pairing.kernel else "",
-        artifact=_artifact(pairing.artifact, pairing.model.id),
+        lane=paired.lane.id,
+        recipe=paired.method.recipe,
+        kernel=paired.kernel.name if paired.kernel else "",
+        artifact=_artifact(paired.artifact, paired.model.id),
         make=_make(row),
-        engine=pairing.engine.id,
-        engine_version=pairing.engine.version,
+        engine=paired.engine.id,
+        engine_version=paired.engine.version,
         kv_cache_dtype=option.cached.dtype,
         pools=(_pool(row),),
         estimates=estimates(row, plain, fits),
         quality={name: _loss(loss) for name, loss in sorted(option.cached.losses.items())},
-        findings=(*option.findings, *_running(row, plain)),
+        findings=(*option.findings, *_running(row, plain, fits)),
         offer=_offer(row),
     )
 
 
-def _running(row: Row, terms: Terms[float]) -> tuple[Finding, ...]:
+def _running(row: Row, terms: Terms[float], fits: Fits) -> tuple[Finding, ...]:
     """What the rules say of the candidate at its planned load."""
-    batch, done = float(row.swept.batch[row.index]), device_work(terms, row.swept.rows.books)
-    case = Running(
-        pairing=row.option.pairing,
-        batch=batch,
-        weight_s=speed.weight_s(done, terms.rates, batch),
-        matrix_s=speed.matrix_s(done, terms.rates, batch),
-    )
+    books, batch = row.swept.rows.books, float(row.swept.batch[row.index])
+    plain = pairing.unquantized(row.option)
+    if plain is None:
+        return ()
+    beside = terms_of(plain, _layout(row), _chunk(row), fits)
+    rates = pace(terms, batch, books).rate, pace(beside, batch, books).rate
+    case = Running(pairing=row.option.pairing, batch=batch, rate=rates[0], plain_rate=rates[1])
     return tuple(said for rule in RUNNING if (said := rule(case)) is not None)
 
 
 def _terms(row: Row, fits: Fits) -> Terms[float]:
-    rows, index = row.swept.rows, row.index
-    layout = (int(rows.tensor[index]), int(rows.pipeline[index]))
-    return terms_of(row.option, layout, _chunk(row), fits)
+    return terms_of(row.option, _layout(row), _chunk(row), fits)
+
+
+def _layout(row: Row) -> tuple[int, int]:
+    return int(row.swept.rows.tensor[row.index]), int(row.swept.rows.pipeline[row.index])
 
 
 def _chunk(row: Row) -> float:

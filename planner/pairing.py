@@ -6,7 +6,9 @@ What a rule refuses here leaves with its finding; what stays goes on to layouts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from msgspec import structs
 
 from catalog import tensors
 from catalog.artifact import Artifact
@@ -227,6 +229,17 @@ def default_published(lane: Lane) -> Method:
     """The method of a checkpoint whose recipe its source does not name: the first made after training, in advance."""
     made = (method for method in lane.methods if method.recipe.training == "ptq" and not method.recipe.online)
     return next(made, lane.methods[0])
+
+
+def unquantized(option: Option) -> Option | None:
+    """The same option with 16-bit weights; None where the engine has no 16-bit kernel or the lane is one."""
+    pairing = option.pairing
+    for lane in (BY_ID["bf16"], BY_ID["fp16"]):
+        kernel = pairing.engine.kernel(lane.id, lane.id, pairing.device.accelerator)
+        if kernel is not None and kernel.refuse is None and pairing.lane.family != "16-bit":
+            plain = structs.replace(pairing, lane=lane, method=lane.methods[0], kernel=kernel)
+            return replace(option, cached=structs.replace(option.cached, pairing=plain))
+    return None
 
 
 def original(model: Model) -> Artifact:

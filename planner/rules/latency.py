@@ -43,19 +43,20 @@ def too_few_devices(case: Measured) -> Says | None:
 
 @rule("L201", "warn")
 def fewer_bits_no_longer_help(case: Running) -> Says | None:
-    """Warns where a weight-only lane runs at a batch at which arithmetic, not reading weights, takes the time.
+    """Warns where a weight-only lane serves fewer requests than 16-bit weights would at the planned load.
 
-    Why: weight-only kernels compute in 16 bits and unpack first, so beyond the crossover batch they are slower than the
-    unquantized model: unthrottled on an A100-80, BF16 made 10338 tokens/s, AWQ 9612, GPTQ-INT4 8147, GPTQ-INT8 7120.
+    Why: weight-only kernels unpack and then multiply in 16 bits, so prompts and large batches get slower while only the
+    reading of weights gets faster: unthrottled on an A100-80, BF16 made 10338 tokens/s, AWQ 9612, GPTQ-INT4 8147,
+    GPTQ-INT8 7120.
     Source: GPUStack performance lab, Qwen3-8B on vLLM 0.9.2 (speed.csv GSQ rows).
     """
     kernel = case.pairing.kernel
-    if kernel is None or not kernel.path.endswith("weight-only") or case.matrix_s <= case.weight_s:
+    if kernel is None or not kernel.path.endswith("weight-only") or case.rate >= case.plain_rate:
         return None
-    crossover = case.weight_s / case.matrix_s * case.batch
+    slower = 1 - case.rate / case.plain_rate
     return Says(
-        because=f"{case.pairing.lane.id} computes in {kernel.math}: beyond {crossover:.0f} running sequences arithmetic bounds a step, and {case.batch:.0f} are planned",
-        facts={"crossover_sequences": round(crossover, 1), "running_sequences": round(case.batch, 1)},
+        because=f"at {case.batch:.0f} running sequences {case.pairing.lane.id} serves {slower:.0%} fewer requests than 16 bits would: it computes in {kernel.math}",
+        facts={"running_sequences": round(case.batch, 1), "slower": round(slower, 3)},
         source="speed.csv: GSQ rows",
     )
 

@@ -105,15 +105,15 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 class Running(Struct, frozen=True, kw_only=True):
-    """A candidate that is shown, at its planned load: what bounds a step. Seconds on one device."""
+    """A candidate that is shown, at its planned load, beside 16-bit weights on the same layout at the same batch."""
 
     pairing: Pairing
     batch: float
     """Running sequences per replica."""
-    weight_s: float
-    """Reading the weights once."""
-    matrix_s: float
-    """Multiplying the batch with them."""
+    rate: float
+    """Requests/s of one replica at that batch."""
+    plain_rate: float
+    """The same in 16 bits, whether or not those fit."""
 
 
 Case = TypeVar("Case")
