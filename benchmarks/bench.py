@@ -22,11 +22,11 @@ from planner.settings import Settings
 
 COLD_RUNS, WARM_RUNS = 5, 7
 EXAMPLE = Path(__file__).parent.parent / "examples" / "support-chat.toml"
-MODEL, MOST = "meta-llama/Llama-3.1-70B-Instruct", 64
+MODEL, MOST = "meta-llama/Llama-3.1-70B-Instruct", 12
 
 
 def wide(catalog: Catalog) -> request.Request:
-    """Every lane, engine, layout and cache format on up to 64 of every accelerator whose memory is known."""
+    """Every lane, engine, layout and cache format on up to MOST of every accelerator whose memory is known."""
     devices = [{"id": device.id, "count": MOST} for device in catalog.accelerators.values() if device.memory]
     asked = {"model": MODEL, "workload": {"qps": 4}, "hardware": {"accelerators": devices}}
     return request.decode(msgspec.json.encode(asked), "json")

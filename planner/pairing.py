@@ -22,7 +22,7 @@ from planner.plan import Finding
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES
 from planner.rules import CACHED, PAIRING
-from planner.rules.rule import Cached, Device, Pairing
+from planner.rules.rule import Cached, Device, Pairing, ask
 from planner.settle import Settled
 
 CACHES = {"vllm": ("auto", "fp8"), "llama.cpp": ("f16", "q8_0")}
@@ -99,8 +99,7 @@ def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog
     """Ask the pairing and cache rules of every lane, engine and device."""
     found, losses = Options(), Losses(catalog, model, settled)
     for pairing in pairings(settled, model, devices, catalog, losses):
-        findings = [said for rule in PAIRING if (said := rule(pairing)) is not None]
-        refusal = next((said for said in findings if said.effect == "refuse"), None)
+        findings, refusal = ask(PAIRING, pairing)
         if refusal is not None:
             found.tried += 1
             found.refused.append((pairing, refusal))
@@ -112,8 +111,7 @@ def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog
 
 
 def _ask(cached: Cached, findings: tuple[Finding, ...], found: Options) -> None:
-    said = [finding for rule in CACHED if (finding := rule(cached)) is not None]
-    refusal = next((finding for finding in said if finding.effect == "refuse"), None)
+    said, refusal = ask(CACHED, cached)
     row = cached.pairing.engine.cache(cached.dtype, cached.pairing.device.accelerator)
     if refusal is not None or row is None:
         found.refused += [(cached.pairing, refusal)] if refusal else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from statistics import median
 
 from msgspec import Struct
@@ -140,7 +141,8 @@ def _loss(pools: Pools, lane: str, size: int | None, family: str) -> Loss:
     )
 
 
-def pools(evidence: Iterable[Evidence]) -> Pools:
+@lru_cache(maxsize=4)
+def pools(evidence: tuple[Evidence, ...]) -> Pools:
     """Every level's medians per source: lane; lane and size; lane, size and family."""
     rows: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in evidence:

@@ -79,6 +79,10 @@ class Ranking:
             return np.where(self.loss <= best + EQUAL_QUALITY, self.cost, np.inf)
         return {"latency": self.latency, "energy": self.energy, "cost": self.cost}[self.objectives.objective]
 
+    @cached_property
+    def _order(self) -> NDArray[np.intp]:
+        return np.lexsort((self.loss, self.latency, self.objective))
+
     def row(self, position: int) -> Row:
         """The row at a position of the columns."""
         for block, index in self.rows:
@@ -110,15 +114,17 @@ class Ranking:
         self, shown: list[Row], name: Callable[[Option], Name], among: NDArray[np.bool_], most: int
     ) -> list[Row]:
         """The choice and `most` others: add the best undominated row of every name that is not shown yet."""
+        if len(shown) > most:
+            return shown
         codes, names = self._codes(name)
-        order = np.lexsort((self.loss, self.latency, self.objective))
-        order = order[among[order]]
+        order = self._order[among[self._order]]
         taken = {names[name(row.option)] for row in shown}
         found = list(shown)
-        for code in dict.fromkeys(codes[order].tolist()):
+        ordered = codes[order]
+        for code in dict.fromkeys(ordered.tolist()):
             if code in taken or len(found) > most:
                 continue
-            row = self._undominated(order[codes[order] == code])
+            row = self._undominated(order[ordered == code])
             found += [row] if row is not None else []
         return found
 

@@ -59,12 +59,15 @@ def _served(block: Swept) -> Iterable[Option]:
 
 def _measured(block: Swept, settled: Settled) -> Iterable[tuple[Pairing, int, Finding]]:
     """Per option without a feasible row: how many rows it had, and the finding of the one that came furthest."""
-    stage = block.starts * 1 + block.holds + block.served + block.feasible + (block.feasible & block.affordable)
+    stays = block.feasible & block.affordable
+    stage = block.starts * 1 + block.holds + block.served + block.feasible + stays
     closeness = np.where(block.starts, -block.devices, block.room.cache_bytes / block.room.claimed_bytes)
     order = np.lexsort((closeness, stage))
     furthest = dict(zip(block.rows.option[order].tolist(), order.tolist(), strict=True))
     sizes = np.bincount(block.rows.option, minlength=len(block.rows.options))
     for option, index in sorted(furthest.items()):
+        if stays[index]:
+            continue
         case = measured(block, index, settled)
         finding = next((said for rule in MEASURED if (said := rule(case)) is not None), None)
         if finding is not None:

@@ -6,7 +6,7 @@ Terms are computed once per option as plain numbers and stacked; layouts are ask
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -123,26 +123,39 @@ def _rows(books: Books, options: list[Option], placements: Placements, fits: Fit
     index, laid = np.repeat(index, budgets), np.repeat(laid, budgets, axis=0)
     chunk = np.tile(np.array(CHUNKS[books]), len(index) // budgets)
     tensor, pipeline, expert = laid[:, 0], laid[:, 1], laid[:, 2]
-    plain = _plain(options, CHUNKS[books][0], fits)
-    columns = cast(Terms[Array], stack(plain, index))
-    devices = [option.pairing.device for option in options]
+    paired, pair = _paired(options)
+    row = pair[index]
+    columns = cast(Terms[Array], stack(_plain(paired, CHUNKS[books][0], fits), row))
+    cells = np.array([option.cell_bits / 8 for option in options])[index]
+    devices = [option.pairing.device for option in paired]
     return Rows(
         books=books,
         options=options,
-        terms=_with_layout(columns, tensor.astype(float), pipeline.astype(float), chunk),
+        terms=_with_choices(
+            columns, Layout(tensor=tensor.astype(float), pipeline=pipeline.astype(float)), chunk, cells
+        ),
         option=index,
         tensor=tensor,
         pipeline=pipeline,
         expert=expert.astype(bool),
-        price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[index],
-        per_instance=np.array([float(d.per_instance) for d in devices])[index],
-        most=np.array([float(d.most) for d in devices])[index],
-        tdp=np.array([float(d.accelerator.tdp or np.nan) for d in devices])[index],
+        price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[row],
+        per_instance=np.array([float(d.per_instance) for d in devices])[row],
+        most=np.array([float(d.most) for d in devices])[row],
+        tdp=np.array([float(d.accelerator.tdp or np.nan) for d in devices])[row],
         bands={
-            name: np.array([fits.band(option.pairing, name)[1] for option in options])[index]
+            name: np.array([fits.band(option.pairing, name)[1] for option in paired])[row]
             for name in ("ttft", "tpot", "e2e")
         },
     )
+
+
+def _paired(options: list[Option]) -> tuple[list[Option], NDArray[np.intp]]:
+    """One option of each pairing, and for every option which: options of a pairing differ in the cache alone."""
+    first: dict[int, Option] = {}
+    for option in options:
+        first.setdefault(id(option.pairing), option)
+    place = {pairing: number for number, pairing in enumerate(first)}
+    return list(first.values()), np.array([place[id(option.pairing)] for option in options], dtype=np.intp)
 
 
 def _plain(options: list[Option], chunk: float, fits: Fits) -> list[Terms[float]]:
@@ -205,16 +218,14 @@ def stack(items: Sequence[object], index: NDArray[np.intp]) -> object:
     for field in fields(cast(Terms[float], first)):
         values = [getattr(item, field.name) for item in items]
         if is_dataclass(values[0]):
-            made[field.name] = stack(values, index)
+            shared = all(value is values[0] for value in values)
+            made[field.name] = stack(values[:1] if shared else values, index)
         else:
             column = np.array(values, dtype=float)
             made[field.name] = column[index] if (column != column[0]).any() else np.asarray(column[0])
     return cast(type, type(first))(**made)
 
 
-def _with_layout(columns: Terms[Array], tensor: Array, pipeline: Array, chunk: Array) -> Terms[Array]:
-    rates = {field.name: getattr(columns.rates, field.name) for field in fields(columns.rates)}
-    made = {field.name: getattr(columns, field.name) for field in fields(columns)}
-    made["layout"] = Layout(tensor=tensor, pipeline=pipeline)
-    made["rates"] = speed.Rates(**{**rates, "chunk": chunk})
-    return Terms(**made)
+def _with_choices(columns: Terms[Array], layout: Layout[Array], chunk: Array, cells: Array) -> Terms[Array]:
+    """The columns with what varies within a pairing: layout, token budget and cache format."""
+    return replace(columns, layout=layout, rates=replace(columns.rates, chunk=chunk), cell_bytes=cells)

@@ -6,6 +6,7 @@ numbers that are shown, and their derivation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal
 
@@ -153,11 +154,20 @@ def device_work(terms: Terms[N], books: Books) -> Work[N]:
 
 def pace(terms: Terms[N], batch: N, books: Books) -> Pace[N]:
     """How fast tokens and prompts go with `batch` sequences running."""
+    return pacing(terms, books)(batch)
+
+
+def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
+    """The pace as a function of the running sequences; what does not depend on them is computed once."""
     demand, done = terms.demand, device_work(terms, books)
-    step = speed.decode_step_s(done, terms.rates, batch, held_tokens(demand))
-    new = demand.prompt - demand.prefix
+    held, new = held_tokens(demand), demand.prompt - demand.prefix
     riding = new * speed.prompt_token_s(done, terms.rates, demand.prefix + new / 2) + terms.request_s
-    return Pace(step_s=step, prompt_s=riding, rate=queueing.rate_at_batch(batch, demand.output, step, riding))
+
+    def at(batch: N) -> Pace[N]:
+        step = speed.decode_step_s(done, terms.rates, batch, held)
+        return Pace(step_s=step, prompt_s=riding, rate=queueing.rate_at_batch(batch, demand.output, step, riding))
+
+    return at
 
 
 def latency(terms: Terms[N], batch: N, at: Pace[N], books: Books) -> Latency[N]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from planner import cost
 from planner.rows import Mask, Rows
-from planner.serving import Books, Room, Z, latency, pace, percentile, room
+from planner.serving import Books, Room, Z, latency, pace, pacing, percentile, room
 from planner.settle import Settled
 from planner.trace import Array
 
@@ -179,10 +179,10 @@ def _running(rows: Rows, settled: Settled, replicas: Array, most: Array) -> Arra
     """Sequences that run on each replica at the planned load: where the rate at that batch is the replica's share."""
     if settled.load.users is not None:
         return np.asarray(settled.load.users / replicas)
-    wanted = (settled.load.rate or 0.0) / replicas
+    wanted, at = (settled.load.rate or 0.0) / replicas, pacing(rows.terms, rows.books)
     low, high = np.full(most.shape, np.log(LEAST / 20)), np.log(most)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        below = pace(rows.terms, np.exp(middle), rows.books).rate < wanted
+        below = at(np.exp(middle)).rate < wanted
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return np.asarray(np.exp(high))

@@ -6,7 +6,7 @@ nothing, and answers the same every time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -137,8 +137,10 @@ class Rule(Generic[Case]):
 
     def __call__(self, case: Case) -> Finding | None:
         said = self.says(case)
-        if said is None:
-            return None
+        return None if said is None else self.finding(said)
+
+    def finding(self, said: Says) -> Finding:
+        """What is said, under the rule's code and effect."""
         return Finding(rule=self.code, effect=self.effect, because=said.because, facts=said.facts, source=said.source)
 
     @property
@@ -150,6 +152,20 @@ class Rule(Generic[Case]):
     def page(self) -> str:
         """The docstring: what it does, why, and its source."""
         return self.says.__doc__ or ""
+
+
+def ask(rules: Iterable[Rule[Case]], case: Case) -> tuple[list[Finding], Finding | None]:
+    """What the rules say of a case in their order, up to the first refusal, and that refusal."""
+    found: list[Finding] = []
+    for each in rules:
+        said = each.says(case)
+        if said is None:
+            continue
+        finding = each.finding(said)
+        if each.effect == "refuse":
+            return found, finding
+        found.append(finding)
+    return found, None
 
 
 def rule(code: str, effect: Effect) -> Callable[[Callable[[Case], Says | None]], Rule[Case]]:

@@ -38,8 +38,8 @@ def test_a_coarser_gguf_type_never_loses_less() -> None:
 def test_grade_c_counts_for_nothing() -> None:
     worse = [msgspec.structs.replace(row, quantized=row.quantized * 0.5, recovery=50.0) for row in catalog().evidence if row.grade == "C"]  # fmt: skip  # noqa: E501
     assert worse
-    assert quality.pools([*(row for row in catalog().evidence if row.grade != "C"), *worse]).keys() == POOLS.keys()
-    assert quality.weight_loss(quality.pools([*catalog().evidence, *worse]), BY_ID["fp8"], 8e9, "chat") == loss("fp8", 8e9)  # fmt: skip  # noqa: E501
+    assert quality.pools((*(row for row in catalog().evidence if row.grade != "C"), *worse)).keys() == POOLS.keys()
+    assert quality.weight_loss(quality.pools((*catalog().evidence, *worse)), BY_ID["fp8"], 8e9, "chat") == loss("fp8", 8e9)  # fmt: skip  # noqa: E501
 
 
 def test_a_family_without_rows_names_its_proxy() -> None:
