@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from catalog import load as catalogue
 from catalog.errors import BadInput
-from catalog.parameters import FILE, Basis, Excluded, Family, Interval, Parameter, Parameters, Seen, from_scale, text
+from catalog.parameters import Basis, Excluded, Family, Interval, Parameter, Parameters, Seen, from_scale
 from planner import truth
-from planner.accuracy import page, weighted
+from planner.accuracy import weighted
 from planner.predict import Described, describe
 from planner.regression import NOISE, Measured, Prior, Solution, solve
 from planner.trace import Array
@@ -186,21 +186,6 @@ def refit(path: Path) -> Refit:
         seen=tuple(Seen(family=family, architectures=architectures(table, family)) for family in PRIORS),
     )
     return Refit(table, found, predicted(table, whole), out)
-
-
-def fit(path: Path) -> str:
-    """The text of the parameter file fitted to `path`; the same file gives the same text."""
-    return text(refit(path).parameters)
-
-
-def run(path: Path, out: Path = FILE, board: Path | None = None) -> None:
-    """Fit to `path`, write the parameter file to `out` and, where asked for, the accuracy page to `board`."""
-    found = refit(path)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text(found.parameters))
-    if board is not None:
-        board.parent.mkdir(parents=True, exist_ok=True)
-        board.write_text(page(found))
 
 
 def solutions(table: Table) -> dict[Family, Solution]:

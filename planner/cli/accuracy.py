@@ -11,7 +11,7 @@ KINDS = ("speed", "memory")
 
 
 def add_to(commands: Commands) -> None:
-    """Declare `predict` and `accuracy`."""
+    """Declare `predict`, `accuracy` and `fit-speed`."""
     predict = commands.add_parser(
         "predict",
         help="predict the rows of a measurement file without looking at the measured values",
@@ -36,6 +36,7 @@ def add_to(commands: Commands) -> None:
     )
     fit.add_argument("truth", type=Path, metavar="TRUTH.csv", help="measurements to fit to")
     fit.add_argument("--out", type=Path, metavar="FILE", help="parameter file to write (default: stdout)")
+    fit.add_argument("--page", type=Path, metavar="FILE", help="accuracy page in Markdown to write")
     fit.set_defaults(run=run_fit)
 
 
@@ -56,10 +57,14 @@ def run_accuracy(arguments: argparse.Namespace) -> int:
 
 
 def run_fit(arguments: argparse.Namespace) -> int:
-    """Write the parameter file."""
-    from planner import fit
+    """Write the parameter file, and the accuracy page where asked for."""
+    from catalog import parameters
+    from planner import accuracy_page, fit
 
-    fitted = fit.fit(arguments.truth).encode()
+    found = fit.refit(arguments.truth)
+    fitted = parameters.text(found.parameters).encode()
+    if arguments.page is not None:
+        arguments.page.write_text(accuracy_page.page(found), encoding="utf-8")
     if arguments.out is None:
         write_document(fitted)
     else:

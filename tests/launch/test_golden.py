@@ -1,4 +1,4 @@
-"""Every representative candidate's launch files, byte for byte. LANEWISE_UPDATE_GOLDEN=1 rewrites them."""
+"""Every representative candidate's launch files, byte for byte. `make golden` rewrites them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "launch"
 def test_launch_files_are_the_golden_ones(name: str) -> None:
     case = CASES[name]
     rendered = files(case.candidate, facts(case.candidate), case.options, REASONS)
-    if os.environ.get("LANEWISE_UPDATE_GOLDEN"):
+    if os.environ.get("LANEWISE_GOLDEN") == "write":
         write(GOLDEN / name, rendered)
     for file, content in rendered:
         assert content.decode() == (GOLDEN / name / file.target / file.name).read_text(), file.name

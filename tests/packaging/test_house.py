@@ -13,6 +13,7 @@ SHELL = frozenset(
         *(
             "__main__",
             "accuracy",
+            "accuracy_page",
             "api",
             "archive",
             "browse",
