@@ -42,15 +42,7 @@ def ways_out(found: Found, search: Search) -> tuple[WayOut, ...]:
     """The cheapest first. Of each kind of change the smallest that helps; changes that only help together are not
     offered."""
     made = []
-    for kind in (
-        _more_devices,
-        _other_hardware,
-        _looser_quality,
-        _shorter_context,
-        _no_objectives,
-        _more_budget,
-        _lanes,
-    ):
+    for kind in KINDS:
         for change, asked in kind(found):
             answer = search(asked).choice
             if answer is not None:
@@ -139,3 +131,4 @@ KINDS: tuple[Callable[[Found], Iterator[Change]], ...] = (
     _more_budget,
     _lanes,
 )
+"""Adding a way out: a function that yields changes, the smallest first, and its name here."""
