@@ -64,9 +64,6 @@ class Kernel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: str
     confidence: Confidence = "A"
 
-    def speaks_of(self, lane: str, recipe: str) -> bool:
-        return (lane in self.lanes or "*" in self.lanes) and (not self.recipes or recipe in self.recipes)
-
 
 class CacheFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A KV-cache number format and where it works."""

@@ -171,15 +171,6 @@ def chunk_s(bench: Bench) -> Array:
     return bench.rates.chunk * prompt_token_s(bench.work, bench.rates, bench.load.prompt / 2)
 
 
-def alone_total_rate(bench: Bench) -> Array:
-    """llama-bench pg, and one user: prompt, then answer; tokens in and out per second."""
-    load = bench.load
-    step = decode_step_s(bench.work, bench.rates, np.ones(1), load.prompt + load.output / 2)
-    return (load.prompt + load.output) / (
-        prefill_s(bench.work, bench.rates, load.prompt, np.zeros(1)) + load.output * step
-    )
-
-
 ONE_AT_A_TIME: dict[str, Callable[[Bench], Array]] = {"decode_tok_s": decode_rate, "prefill_tok_s": prefill_rate}
 CLOSED: dict[str, Callable[[Bench], Array]] = {
     "ttft_ms": lambda bench: 1e3 * closed_ttft(bench, closed(bench)),

@@ -28,7 +28,7 @@ def price_usd_per_month(hourly: N, hours_per_month: N) -> N:
 
 @step
 def usd_per_token(hourly: N, seconds_per_hour: N, tokens_per_s: N) -> N:
-    """The price of an hour over the answers' tokens made in it at the planned load."""
+    """The price of an hour over the answers' tokens made in it on average: idle hours are paid too."""
     return hourly / (seconds_per_hour * tokens_per_s)
 
 

@@ -134,7 +134,7 @@ def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
     made |= _latencies(row, latency(terms, batch, at, books), fits)
     made |= _rates(row, at, fits)
     made["loss_pct"] = _loss(row.option.loss)
-    return made | _prices(row)
+    return made | _prices(row, at)
 
 
 def _memory(held: Room[float]) -> dict[str, Estimate]:
@@ -181,7 +181,7 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
     }
 
 
-def _prices(row: Row) -> dict[str, Estimate]:
+def _prices(row: Row, at: Pace[float]) -> dict[str, Estimate]:
     """Absent where no price is known; an interval of nothing, because a price is what is asked."""
     pairing, devices = row.option.pairing, float(row.swept.devices[row.index])
     price = pairing.device.usd_per_hour
@@ -189,8 +189,8 @@ def _prices(row: Row) -> dict[str, Estimate]:
         return {}
     hourly = cost.price_usd_per_hour(cost.paid_devices(devices, float(pairing.device.per_instance)), price)
     monthly = cost.price_usd_per_month(hourly, cost.HOURS_PER_MONTH)
-    load, served = pairing.settled.load, float(row.swept.replicas[row.index])
-    rate = load.rate if load.rate is not None else float(row.swept.rate[row.index]) * served
+    load = pairing.settled.load
+    rate = load.mean_rate if load.mean_rate is not None else at.rate * float(row.swept.replicas[row.index])
     million = 1e6 * cost.usd_per_token(hourly, 3600.0, rate * load.output.mean)
     return {
         "price_usd_per_hour": _between(hourly, hourly, hourly, "published", "USD/h"),

@@ -63,11 +63,10 @@ class Option:
 
 @dataclass
 class Options:
-    """What stays, and what left with which finding; `tried` counts both."""
+    """What stays, and what left with which finding."""
 
     kept: list[Option] = field(default_factory=list)
     refused: list[tuple[Pairing, Finding]] = field(default_factory=list)
-    tried: int = 0
 
 
 def engines(settled: Settled, catalog: Catalog) -> tuple[Engine, ...]:
@@ -101,11 +100,9 @@ def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog
     for pairing in pairings(settled, model, devices, catalog, losses):
         findings, refusal = ask(PAIRING, pairing)
         if refusal is not None:
-            found.tried += 1
             found.refused.append((pairing, refusal))
             continue
         for cached in caches(pairing, losses):
-            found.tried += 1
             _ask(cached, tuple(findings), found)
     return found
 

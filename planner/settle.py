@@ -28,8 +28,8 @@ class Load(Struct, frozen=True, kw_only=True):
     shared_prefix: int
     burstiness: float
     mix: dict[str, float]
-    idle_share: float
-    """Share of the peak rate that is idle on average; prices use the peak, this is reported."""
+    mean_rate: float | None
+    """Requests per second over the whole day: what the price of a token is spread over. None where `rate` is."""
 
 
 class Objectives(Struct, frozen=True, kw_only=True):
@@ -104,7 +104,7 @@ def _settle_load(work: Workload, max_position: int, default: Any) -> Load:
         shared_prefix=default("workload.shared_prefix_tokens", work.shared_prefix_tokens, 0, "no common prefix"),
         burstiness=default("workload.burstiness", work.burstiness, 1.0, "Poisson arrivals"),
         mix=default("workload.mix", work.mix, {"chat": 1.0}, "plain chat"),
-        idle_share=0.0 if work.qps_mean is None or not work.qps else 1 - work.qps_mean / work.qps,
+        mean_rate=default("workload.qps_mean", work.qps_mean, work.qps, "always at its peak") if work.qps else rate,
     )
 
 

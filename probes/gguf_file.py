@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +236,6 @@ def vocabulary(values: Values, tensors: tuple[Stored, ...], where: str) -> objec
     if rows is None:
         raise BadInput("neither an embedding nor a token list: the vocabulary is unknown", where)
     return rows
-
-
-Adapt = Callable[[dict[str, object], Values, tuple[Stored, ...]], None]
 
 
 def routed_llama(config: dict[str, object], _values: Values, _tensors: tuple[Stored, ...]) -> None:

@@ -147,3 +147,23 @@ def test_confidence_high_never_accepts_more_than_typical() -> None:
 def test_dropping_an_empty_objective_changes_nothing() -> None:
     with_empty = msgspec.structs.replace(ask(), slo=Slo())
     assert planned(with_empty).choice == planned(ask()).choice
+
+
+def test_idle_hours_make_each_token_dearer_and_nothing_else() -> None:
+    def choice(**rate: float) -> Candidate:
+        plan = planned(ask("Qwen/Qwen3-8B", device("l4", 2, usd_per_hour=1.0), workload={"qps": 1.0, **rate}))
+        assert plan.choice is not None
+        return plan.choice
+
+    busy, idle = choice(), choice(qps_mean=0.25)
+    token = "usd_per_million_output_tokens"
+    assert idle.estimates[token].value == pytest.approx(4 * busy.estimates[token].value, rel=1e-5)
+    assert {**idle.estimates, token: None} == {**busy.estimates, token: None}
+
+
+def test_few_users_pay_for_the_tokens_they_get() -> None:
+    plan = planned(ask("Qwen/Qwen3-8B", device("l4", 1, usd_per_hour=1.0), workload={"users": 1, "output_tokens": {"mean": 256}}))  # fmt: skip  # noqa: E501
+    assert plan.choice is not None
+    made = plan.choice.estimates
+    tokens = 3600 * made["requests_per_s"].value * 256
+    assert made["usd_per_million_output_tokens"].value == pytest.approx(1e6 / tokens, rel=1e-5)
