@@ -59,7 +59,7 @@ class Found:
 def search(request: Request, catalog: Catalog) -> Found:
     """Enumerate every lane, engine, device and layout; refuse, estimate and rank them."""
     model = catalog.model(request.model)
-    settled = settle(request, model.max_position)
+    settled = settle(request, model.max_position, catalog.as_of)
     devices = hardware.devices(request, catalog)
     options = pairing.options(settled, model, devices, catalog)
     fits = Fits(catalog.speed)

@@ -53,11 +53,16 @@ class Settled(Struct, frozen=True, kw_only=True):
     objectives: Objectives
     engines: tuple[str, ...]
     lanes: tuple[str, ...] | None
+    as_of: str
+    """ISO date: the only "now" there is; "" when the catalogue has no date either."""
     assumptions: tuple[Assumption, ...]
 
 
-def settle(request: Request, max_position: int) -> Settled:
-    """Fill what was left out and say so. `max_position` is the longest context the model was made for."""
+def settle(request: Request, max_position: int, newest: str) -> Settled:
+    """Fill what was left out and say so.
+
+    `max_position` is the longest context the model was made for, `newest` the newest date in the catalogue (ISO).
+    """
     used: list[Assumption] = []
 
     def default(path: str, given: Any, value: Any, because: str) -> Any:
@@ -75,6 +80,7 @@ def settle(request: Request, max_position: int) -> Settled:
         objectives=_settle_objectives(request, default),
         engines=default("engines", request.engines, PLANNED_ENGINES, "the engines that Lanewise launches"),
         lanes=request.lanes,
+        as_of=default("as_of", request.as_of, newest, "the newest date in the catalogue"),
         assumptions=tuple(used),
     )
 

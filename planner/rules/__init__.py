@@ -24,7 +24,7 @@ PAIRING: tuple[Rule[Pairing], ...] = (
     latency.llama_cpp_under_load,
     cost.no_price,
     cost.unconfirmed_price,
-    cost.undated_price,
+    cost.stale_price,
 )
 """A lane on an engine on a device."""
 CACHED: tuple[Rule[Cached], ...] = (

@@ -36,18 +36,19 @@ def unconfirmed_price(case: Pairing) -> Says | None:
 
 
 @rule("C103", "note")
-def undated_price(case: Pairing) -> Says | None:
-    """Notes a price whose source carries no date.
+def stale_price(case: Pairing) -> Says | None:
+    """Notes a price whose source carries no date, or an old one at the request's `as_of`.
 
     Why: cloud prices move within weeks; an undated one may be old.
     Source: the catalogue's offers.
     """
-    offer = case.device.offer
-    if offer is None or offer.as_of:
+    offer, now = case.device.offer, case.settled.as_of
+    if offer is None or not offer.stale(now):
         return None
+    age = offer.age_days(now)
     return Says(
-        because=f"the price of {offer.instance} at {offer.provider} is undated",
-        facts={"usd_per_hour": offer.usd_per_hour},
+        because=f"the price of {offer.name} is {'undated' if age is None else f'{age} days old at {now}'}",
+        facts={"usd_per_hour": offer.usd_per_hour, "as_of": offer.as_of},
         source=offer.source,
     )
 

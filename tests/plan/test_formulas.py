@@ -22,7 +22,7 @@ FITS = Fits(catalog().speed)
 def options(model: str, name: str, **more: float) -> list[pairing.Option]:
     request = ask(model, device(name, 8, **more))
     found = catalog().model(model)
-    settled = settle.settle(request, found.max_position)
+    settled = settle.settle(request, found.max_position, catalog().as_of)
     return pairing.options(settled, found, hardware.devices(request, catalog()), catalog()).kept
 
 

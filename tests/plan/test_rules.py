@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,16 @@ def test_an_unconfirmed_device_carries_no_choice() -> None:
     plan = planned(ask("Qwen/Qwen3-8B", device("b100", 2, usd_per_hour=3.0)))
     assert not plan.feasible
     assert "H104" in {entry.finding.rule for entry in plan.refused}
+
+
+def test_prices_age_with_the_date_of_the_request() -> None:
+    def aged(**asked: Any) -> bool:
+        plan = planned(ask("Qwen/Qwen3-8B", device("a10g", 4), **asked))
+        assert plan.choice is not None
+        return any("days old" in said.because for said in plan.choice.findings if said.rule == "C103")
+
+    assert aged(as_of="2030-01-01")
+    assert not aged()
 
 
 def test_a_weight_only_lane_is_warned_of_where_sixteen_bits_would_serve_more() -> None:
