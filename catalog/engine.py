@@ -61,6 +61,8 @@ class Kernel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     int4-weight-only, fp4, fp4-weight-only, gguf."""
     refuse: str | None = None
     note: str | None = None
+    experts: str | None = None
+    """What the experts of a mixture run on, where that differs."""
     source: str
     confidence: Confidence = "A"
 

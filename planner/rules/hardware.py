@@ -157,10 +157,15 @@ def kernel_note(case: Pairing) -> Says | None:
     Source: the kernel rows of the engine's data file.
     """
     kernel = case.kernel
-    if kernel is None or kernel.refuse or not (kernel.note or kernel.path.endswith("weight-only")):
+    if kernel is None or kernel.refuse:
         return None
-    note = kernel.note or f"{kernel.name} reads {case.lane.id} weights and multiplies in {kernel.math}"
-    return Says(because=note, facts={"kernel": kernel.name, "math": kernel.math}, source=kernel.source)
+    plain = f"{kernel.name} reads {case.lane.id} weights and multiplies in {kernel.math}"
+    notes = [kernel.note or (plain if kernel.path.endswith("weight-only") else None)]
+    notes += [kernel.experts] if case.model.moe is not None else []
+    said = [note for note in notes if note]
+    if not said:
+        return None
+    return Says(because="; ".join(said), facts={"kernel": kernel.name, "math": kernel.math}, source=kernel.source)
 
 
 @rule("H120", "refuse")
