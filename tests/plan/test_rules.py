@@ -6,9 +6,95 @@ import re
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from planner.rules import RULES, Rule
-from tests.plan.asking import ask, device, planned
+from planner.plan import Candidate
+from planner.request import Request
+from planner.rules import RULES, Rule, cost, hardware
+from planner.rules.rule import Pairing, Placed
+from planner.search import search
+from tests.plan.asking import ask, catalog, device, planned
+
+TWINS: dict[str, tuple[Request, Request]] = {
+    "H107": (
+        ask("Qwen/Qwen3-8B", device("apple-m5", memory_gib=24)),
+        ask("Qwen/Qwen3-8B", device("apple-m3", memory_gib=24)),
+    ),
+    "H120": (ask("Qwen/Qwen3-8B", device("t4")), ask("Qwen/Qwen3-8B", device("l4"))),
+    "H302": (
+        ask("Qwen/Qwen2.5-72B-Instruct", device("h100-sxm5-80", 8), lanes=["awq-int4"]),
+        ask("Qwen/Qwen2.5-72B-Instruct", device("h100-sxm5-80", 8), lanes=["fp8"]),
+    ),
+    "H303": (
+        ask("Qwen/Qwen3-32B", device("a100-sxm4-80", 8, per_node=2)),
+        ask("Qwen/Qwen3-32B", device("a100-sxm4-80", 8, per_node=8)),
+    ),
+    "Q303": (
+        ask("openai/gpt-oss-20b", device("rtx4090"), engines=["llama.cpp"]),
+        ask("Qwen/Qwen3-8B", device("rtx4090"), engines=["llama.cpp"]),
+    ),
+}
+"""Per rule that refuses before anything is estimated: a request in which it does, and its twin in which it does not."""
+
+
+@pytest.mark.parametrize("code", TWINS)
+def test_a_rule_refuses_one_of_the_twins(code: str) -> None:
+    fires, silent = (search(request, catalog()) for request in TWINS[code])
+    assert code in {said.rule for _, said in (*fires.options.refused, *fires.unplaced)}
+    assert code not in {said.rule for _, said in (*silent.options.refused, *silent.unplaced)}
+
+
+def one(model: str, *asked: dict[str, Any]) -> Pairing:
+    """A pairing that rules can be asked about."""
+    return search(ask(model, *asked), catalog()).options.kept[0].pairing
+
+
+def test_stages_without_layers_are_refused() -> None:
+    pairing = one("meta-llama/Llama-3.2-1B-Instruct", device("l4"))
+    assert pairing.model.layers == 16
+    assert hardware.too_few_layers(Placed(pairing=pairing, tensor=1, pipeline=17, expert=False)) is not None
+    assert hardware.too_few_layers(Placed(pairing=pairing, tensor=1, pipeline=16, expert=False)) is None
+
+
+def test_an_unconfirmed_price_is_shown_where_there_is_no_other() -> None:
+    pairing = one("Qwen/Qwen3-8B", device("l4"))
+    doubtful = replace(pairing, device=replace(pairing.device, doubtful_usd_per_hour=3.0))
+    assert cost.unconfirmed_price(pairing) is None
+    said = cost.unconfirmed_price(doubtful)
+    assert said is not None
+    assert said.facts == {"usd_per_hour": 3.0}
+
+
+def chosen(*asked: dict[str, Any], **fields: Any) -> Candidate:
+    plan = planned(ask("meta-llama/Llama-3.1-8B-Instruct", *asked, quality={"max_loss_pct": 20.0}, **fields))
+    assert plan.choice is not None
+    return plan.choice
+
+
+def codes(candidate: Candidate) -> set[str]:
+    return {finding.rule for finding in candidate.findings}
+
+
+def test_a_missing_price_is_said_and_stays_missing() -> None:
+    unpriced, priced = chosen(device("mi325x")), chosen(device("mi325x", usd_per_hour=2.0))
+    assert "C101" in codes(unpriced)
+    assert "price_usd_per_month" not in unpriced.estimates
+    assert "C101" not in codes(priced)
+
+
+def test_fp8_on_ampere_says_that_it_saves_memory_alone() -> None:
+    ampere, hopper = (chosen(device(name), lanes=["fp8"]) for name in ("a100-sxm4-80", "h100-sxm5-80"))
+    notes = [[said.because for said in each.findings if said.rule == "H112"] for each in (ampere, hopper)]
+    assert "no FP8 units" in notes[0][0]
+    assert not any("no FP8 units" in note for note in notes[1])
+
+
+def test_thin_evidence_and_stand_ins_are_said() -> None:
+    def said(family: str) -> set[str]:
+        return codes(chosen(device("h100-sxm5-80"), lanes=["w4a16"], workload={"qps": 1, "mix": {family: 1.0}}))
+
+    assert {"Q501", "Q502"} <= said("rag")
+    assert {"Q501", "Q502"}.isdisjoint(said("code"))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
