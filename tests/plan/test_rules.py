@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from planner.plan import Candidate
 from planner.request import Request
-from planner.rules import RULES, Rule, cost, hardware
+from planner.rules import RULES, Rule, cost, hardware, latency, quality
 from planner.rules.rule import Pairing, Placed
 from planner.search import search
 from tests.plan.asking import ask, catalog, device, planned
@@ -103,6 +103,11 @@ def test_a_rule_has_a_page_with_reason_and_source(rule: Rule[object]) -> None:
     assert rule.effect in ("refuse", "warn", "prefer", "note")
     assert "Why:" in rule.page
     assert "Source:" in rule.page
+
+
+def test_every_rule_that_is_written_is_asked() -> None:
+    written = {rule for module in (cost, hardware, latency, quality) for rule in vars(module).values() if isinstance(rule, Rule)}  # fmt: skip  # noqa: E501
+    assert {rule.code for rule in RULES} == {rule.code for rule in written}
 
 
 def test_codes_are_unique() -> None:
