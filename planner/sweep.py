@@ -26,6 +26,8 @@ PEAK_SHARE = 0.85
 """Of the sustainable rate, where no latency objective says how full a server may run (assumed)."""
 HALVINGS = 18
 """Of the logarithm of the batch between LEAST and the seats: leaves less than 0.01 %."""
+BRACKETS = 11
+"""The same before a straight line through what is left, which is off by less than 0.001 %."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,10 @@ def _running(rows: Rows, settled: Settled, replicas: Array, most: Array) -> Arra
         return np.asarray(settled.load.users / replicas)
     wanted, at = (settled.load.rate or 0.0) / replicas, pacing(rows.terms, rows.books)
     low, high = np.full(most.shape, np.log(LEAST / 20)), np.log(most)
-    for _ in range(HALVINGS):
+    for _ in range(BRACKETS):
         middle = (low + high) / 2
         below = at(np.exp(middle)).rate < wanted
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return np.asarray(np.exp(high))
+    slow, fast = at(np.exp(low)).rate, at(np.exp(high)).rate
+    share = np.clip((wanted - slow) / (fast - slow), 0, 1)
+    return np.asarray(np.exp(low + share * (high - low)))
