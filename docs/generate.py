@@ -163,7 +163,11 @@ def _field(path: str, kind: str, meanings: dict[str, str]) -> str:
 def rules_page() -> str:
     """A section per rule: its code, its effect, its docstring."""
     ordered = sorted(rules.RULES, key=lambda rule: rule.code)
-    sections = [f"## {rule.code}\n\nEffect: {rule.effect}. {inspect.cleandoc(rule.page)}\n" for rule in ordered]
+    waivable = {rule.code: ", may be waived" if rule.code in rules.WAIVABLE else "" for rule in ordered}
+    sections = [
+        f"## {rule.code}\n\nEffect: {rule.effect}{waivable[rule.code]}. {inspect.cleandoc(rule.page)}\n"
+        for rule in ordered
+    ]
     return "\n".join([GENERATED, RULES_HEAD, *sections]).rstrip() + "\n"
 
 

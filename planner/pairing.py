@@ -21,7 +21,7 @@ from planner.lanes import BY_ID, SEARCHED, Lane, Method
 from planner.plan import Finding
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES
-from planner.rules import CACHED, PAIRING
+from planner.rules import CACHED, PAIRING, waived
 from planner.rules.rule import Cached, Device, Pairing, ask
 from planner.settle import Settled
 
@@ -96,19 +96,19 @@ def _version(name: str, settled: Settled, catalog: Catalog) -> Engine:
 
 def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog: Catalog) -> Options:
     """Ask the pairing and cache rules of every lane, engine and device."""
-    found, losses = Options(), Losses(catalog, model, settled)
+    found, losses, over = Options(), Losses(catalog, model, settled), waived(settled.request)
     for pairing in pairings(settled, model, devices, catalog, losses):
-        findings, refusal = ask(PAIRING, pairing)
+        findings, refusal = ask(PAIRING, pairing, over)
         if refusal is not None:
             found.refused.append((pairing, refusal))
             continue
         for cached in caches(pairing, losses):
-            _ask(cached, tuple(findings), found)
+            _ask(cached, tuple(findings), found, over)
     return found
 
 
-def _ask(cached: Cached, findings: tuple[Finding, ...], found: Options) -> None:
-    said, refusal = ask(CACHED, cached)
+def _ask(cached: Cached, findings: tuple[Finding, ...], found: Options, over: frozenset[str]) -> None:
+    said, refusal = ask(CACHED, cached, over)
     row = cached.pairing.engine.cache(cached.dtype, cached.pairing.device.accelerator)
     if refusal is not None or row is None:
         found.refused += [(cached.pairing, refusal)] if refusal else []

@@ -124,6 +124,13 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     watts: float | None = None
 
 
+class Overrides(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where the user knows better: codes of rules whose advice is not followed."""
+
+    waive: tuple[str, ...] = ()
+    estimates: dict[str, Any] | None = None
+
+
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /plan. A field left out is None until `settle` names its default."""
 
@@ -139,7 +146,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     engines: tuple[str, ...] | None = None
     engine_versions: dict[str, str] | None = None
     lanes: tuple[str, ...] | None = None
-    overrides: dict[str, Any] | None = None
+    overrides: Overrides | None = None
     air_gapped: bool | None = None
     simulate: bool | None = None
     as_of: str | None = None
@@ -159,6 +166,7 @@ NOT_PLANNED = {
     "hardware.probe": "probing this machine is not planned yet: name its accelerators",
     "hardware.inventory": "inventories are not planned yet: name the accelerators",
     "hardware.reserved": "reserved memory is not planned yet: lower memory_gib of the accelerator",
+    "overrides.estimates": "overriding estimates is not planned yet",
     "budget.watts": "a power budget is not planned yet",
     "availability": "spare replicas are not planned yet",
     "current": "comparing with an existing deployment is not planned yet",
@@ -198,8 +206,6 @@ def check(request: Request) -> None:
         raise Unsupported(f"`{path}`: {reason}", f"$.{path}")
     if request.workload.lora:
         raise Unsupported("`workload.lora`: LoRA adapters are not planned yet: merge them first", "$.workload.lora")
-    if request.overrides:
-        raise Unsupported("`overrides`: overriding estimates is not planned yet", "$.overrides")
     if request.simulate:
         raise Unsupported("`simulate`: the event simulation is not planned yet", "$.simulate")
     if request.task not in (None, "generate"):

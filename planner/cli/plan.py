@@ -67,6 +67,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--objective", choices=("cost", "latency", "quality", "energy"), help="what to minimise")
     group.add_argument("--lanes", metavar="LANE,…", help="only these lanes, for example fp8,awq-int4,gguf:Q4_K_M")
     group.add_argument("--engines", metavar="ENGINE,…", help="only these engines, for example vllm")
+    group.add_argument("--waive", metavar="RULE,…", help="rules whose judgement is yours, for example Q301")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -159,6 +160,7 @@ def from_flags(arguments: argparse.Namespace) -> dict[str, Any]:
         "objective": arguments.objective,
         "lanes": _list(arguments.lanes),
         "engines": _list(arguments.engines),
+        "overrides": _given({"waive": _list(arguments.waive)}),
     }
     return _given(flags)
 

@@ -27,5 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     found = rules.BY_CODE.get(arguments.code.upper())
     if found is None:
         raise NotFound(f"no rule has the code {arguments.code!r}; `lanewise rule` lists them")
-    print(f"{found.code} ({found.effect})\n\n{inspect.cleandoc(found.page)}")
+    waivable = ", may be waived" if found.code in rules.WAIVABLE else ""
+    print(f"{found.code} ({found.effect}{waivable})\n\n{inspect.cleandoc(found.page)}")
     return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from catalog.errors import BadInput
+from planner.request import Request
 from planner.rules import cost, hardware, latency, quality
 from planner.rules.rule import Cached, Measured, Pairing, Placed, Rule, Running
 
@@ -55,7 +57,27 @@ MEASURED: tuple[Rule[Measured], ...] = (
 RUNNING: tuple[Rule[Running], ...] = (latency.fewer_bits_no_longer_help,)
 """Of what is shown, at its planned load."""
 
-RULES: tuple[Rule[Any], ...] = (*PAIRING, *CACHED, *PLACED, *MEASURED, *RUNNING)
+EARLY: tuple[Rule[Any], ...] = (*PAIRING, *CACHED)
+"""Asked before anything is estimated."""
+RULES: tuple[Rule[Any], ...] = (*EARLY, *PLACED, *MEASURED, *RUNNING)
 BY_CODE = {rule.code: rule for rule in RULES}
+WAIVABLE = frozenset(
+    rule.code
+    for rule in EARLY
+    if rule.code[0] in "QL" and rule.effect in ("refuse", "prefer") and rule is not quality.nf4_is_for_fine_tuning
+)
+"""Judgements of quality and preference. What an engine, a device or an objective rules out stays ruled out."""
 
-__all__ = ["BY_CODE", "CACHED", "MEASURED", "PAIRING", "PLACED", "RULES", "RUNNING", "Rule"]
+
+def waived(request: Request) -> frozenset[str]:
+    """The rules that the request waives. Raises BadInput for one that does not exist or is no judgement."""
+    codes = request.overrides.waive if request.overrides else ()
+    for index, code in enumerate(codes):
+        if code not in WAIVABLE:
+            why = "states a fact, not a judgement" if code in BY_CODE else "does not exist"
+            choices = ", ".join(sorted(WAIVABLE))
+            raise BadInput(f"rule {code!r} {why}; rules to waive are {choices}", f"$.overrides.waive[{index}]")
+    return frozenset(codes)
+
+
+__all__ = ["BY_CODE", "CACHED", "MEASURED", "PAIRING", "PLACED", "RULES", "RUNNING", "WAIVABLE", "Rule", "waived"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
@@ -154,18 +154,32 @@ class Rule(Generic[Case]):
         return self.says.__doc__ or ""
 
 
-def ask(rules: Iterable[Rule[Case]], case: Case) -> tuple[list[Finding], Finding | None]:
-    """What the rules say of a case in their order, up to the first refusal, and that refusal."""
+def ask(
+    rules: Iterable[Rule[Case]], case: Case, waived: frozenset[str] = frozenset()
+) -> tuple[list[Finding], Finding | None]:
+    """What the rules say of a case in their order, up to the first refusal, and that refusal.
+
+    A `waived` rule still speaks, and decides nothing.
+    """
     found: list[Finding] = []
     for each in rules:
         said = each.says(case)
         if said is None:
             continue
         finding = each.finding(said)
+        if each.code in waived:
+            found.append(overridden(finding))
+            continue
         if each.effect == "refuse":
             return found, finding
         found.append(finding)
     return found, None
+
+
+def overridden(finding: Finding) -> Finding:
+    """The finding of a rule that the request waives: a warning which says what it would have done."""
+    facts = {**finding.facts, "overridden": finding.effect}
+    return structs.replace(finding, effect="warn", because=f"overridden: {finding.because}", facts=facts)
 
 
 def rule(code: str, effect: Effect) -> Callable[[Callable[[Case], Says | None]], Rule[Case]]:

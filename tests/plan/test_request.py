@@ -49,7 +49,7 @@ LATER: dict[str, dict[str, Any]] = {
     "$.current": {"current": {"launch": "vllm serve"}},
     "$.classes": {"classes": [{"name": "a"}]},
     "$.allow_models": {"allow_models": ["a"]},
-    "$.overrides": {"overrides": {"tpot": 1}},
+    "$.overrides.estimates": {"overrides": {"estimates": {"tpot_p95_s": 1}}},
     "$.simulate": {"simulate": True},
     "$.task": {"task": "embed"},
 }

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from catalog.errors import BadInput
 from planner.plan import Candidate
 from planner.request import Request
-from planner.rules import RULES, Rule, cost, hardware, latency, quality
+from planner.rules import RULES, WAIVABLE, Rule, cost, hardware, latency, quality
 from planner.rules.rule import Pairing, Placed
 from planner.search import search
 from tests.plan.asking import ask, catalog, device, planned
@@ -157,3 +158,36 @@ def test_a_weight_only_lane_is_warned_of_where_sixteen_bits_would_serve_more() -
 
     assert warned(128)
     assert not warned(1)
+
+
+LONG_QA: dict[str, Any] = {
+    "workload": {"qps": 0.3, "context_tokens_max": 24576, "prompt_tokens": {"mean": 4000}},
+    "lanes": ["w4a16"],
+}  # fmt: skip
+
+
+def test_a_waived_rule_still_speaks_and_decides_nothing() -> None:
+    h100s = device("h100-sxm5-80", 4)
+    obeyed = planned(ask("meta-llama/Llama-3.1-70B-Instruct", h100s, **LONG_QA))
+    over = planned(ask("meta-llama/Llama-3.1-70B-Instruct", h100s, **LONG_QA, overrides={"waive": ["Q301", "Q101"]}))
+    assert not obeyed.feasible
+    assert "Q301" in {entry.finding.rule for entry in obeyed.refused}
+    assert over.choice is not None
+    spoken = {said.rule: said for said in over.choice.findings}
+    assert spoken["Q301"].effect == "warn"
+    assert spoken["Q301"].because.startswith("overridden: ")
+    assert spoken["Q301"].facts["overridden"] == "refuse"
+    assert over.id != obeyed.id
+    assert over.request["overrides"] == {"waive": ["Q301", "Q101"]}
+
+
+def test_a_waiver_of_nothing_changes_nothing() -> None:
+    plain, empty = ask("Qwen/Qwen3-8B", device("l4")), ask("Qwen/Qwen3-8B", device("l4"), overrides={})
+    assert planned(plain) == planned(empty)
+
+
+@pytest.mark.parametrize("code", [*sorted({rule.code for rule in RULES} - WAIVABLE), "Q999"])
+def test_what_is_a_fact_cannot_be_waived(code: str) -> None:
+    with pytest.raises(BadInput, match=code) as fault:
+        planned(ask("Qwen/Qwen3-8B", device("l4"), overrides={"waive": [code]}))
+    assert fault.value.path == "$.overrides.waive[0]"
