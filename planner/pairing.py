@@ -109,11 +109,10 @@ def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog
 
 def _ask(cached: Cached, findings: tuple[Finding, ...], found: Options, over: frozenset[str]) -> None:
     said, refusal = ask(CACHED, cached, over)
-    row = cached.pairing.engine.cache(cached.dtype, cached.pairing.device.accelerator)
-    if refusal is not None or row is None:
-        found.refused += [(cached.pairing, refusal)] if refusal else []
-        return
-    found.kept.append(Option(cached=cached, cell_bits=row.bits, findings=(*findings, *said)))
+    if refusal is not None:
+        found.refused.append((cached.pairing, refusal))
+    elif cached.format is not None:
+        found.kept.append(Option(cached=cached, cell_bits=cached.format.bits, findings=(*findings, *said)))
 
 
 class Losses:
@@ -160,7 +159,8 @@ def is_original(model: Model, lane: Lane) -> bool:
 def caches(pairing: Pairing, losses: Losses) -> Iterator[Cached]:
     """The pairing with each cache format that its engine offers."""
     for dtype in CACHES.get(pairing.engine.id, ("auto",)):
-        yield Cached(pairing=pairing, dtype=dtype, losses=losses.with_cache(pairing.lane, dtype))
+        row = pairing.engine.cache(dtype, pairing.device.accelerator)
+        yield Cached(pairing=pairing, dtype=dtype, format=row, losses=losses.with_cache(pairing.lane, dtype))
 
 
 def pairings(

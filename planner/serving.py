@@ -108,36 +108,48 @@ class Latency(Generic[N]):
 
 
 def room(terms: Terms[N], batch: N, books: Books) -> Room[N]:
-    """Where the memory goes with slots for `batch` running sequences.
+    """Where the memory goes with slots for `batch` running sequences."""
+    return rooms(terms, books)(batch)
+
+
+def rooms(terms: Terms[N], books: Books) -> Callable[[N], Room[N]]:
+    """The room as a function of the running sequences; what does not depend on them is computed once.
 
     vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each.
     """
     held, demand = device_weight_bytes(terms.weights, terms.shape, terms.layout), terms.demand
-    slots = memory.slots_for(batch)
     claimed = memory.claimed_bytes(terms.memory, terms.share)
     per_token = cache_bytes_per_token(terms.shape, terms.cell_bytes, terms.layout)
     fixed = cache_bytes_fixed(terms.shape, terms.cell_bytes, terms.layout, demand.context)
-    common = per_token * demand.prefix
-    each = sequence_bytes(per_token, fixed, held_tokens(demand) - demand.prefix)
+    longest = sequence_bytes(per_token, fixed, demand.context)
     if books == "vllm":
-        active = memory.activation_bytes(terms.shape, terms.layout, terms.accounting, slots, terms.rates.chunk)
+        common = per_token * demand.prefix
+        each = sequence_bytes(per_token, fixed, held_tokens(demand) - demand.prefix)
         graphs = memory.cuda_graphs_bytes(terms.shape, terms.layout, terms.accounting)
         outside = memory.non_torch_bytes(terms.shape, terms.layout, terms.accounting)
-        left = memory.vllm_cache_bytes(claimed, held, active, graphs, outside)
-    else:
-        each, common = sequence_bytes(per_token, fixed, demand.context), 0 * common
-        context = demand.context * slots
-        active = memory.llamacpp_graph_bytes(terms.shape, terms.accounting, context, terms.rates.chunk)
-        left = memory.llamacpp_cache_bytes(claimed, held, active, terms.accounting.margin_bytes)
-    return Room(
-        weight_bytes=held,
-        claimed_bytes=claimed,
-        activation_bytes=active,
-        cache_bytes=left,
-        longest_bytes=sequence_bytes(per_token, fixed, demand.context),
-        running_bytes=slots * each + common,
-        slots=slots,
-    )
+
+    def at(batch: N) -> Room[N]:
+        slots = memory.slots_for(batch)
+        if books == "vllm":
+            active = memory.activation_bytes(terms.shape, terms.layout, terms.accounting, slots, terms.rates.chunk)
+            left = memory.vllm_cache_bytes(claimed, held, active, graphs, outside)
+            running = slots * each + common
+        else:
+            context = demand.context * slots
+            active = memory.llamacpp_graph_bytes(terms.shape, terms.accounting, context, terms.rates.chunk)
+            left = memory.llamacpp_cache_bytes(claimed, held, active, terms.accounting.margin_bytes)
+            running = slots * longest
+        return Room(
+            weight_bytes=held,
+            claimed_bytes=claimed,
+            activation_bytes=active,
+            cache_bytes=left,
+            longest_bytes=longest,
+            running_bytes=running,
+            slots=slots,
+        )
+
+    return at
 
 
 def held_tokens(demand: Demand[N]) -> N:

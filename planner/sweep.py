@@ -13,7 +13,7 @@ import numpy as np
 
 from planner import cost
 from planner.rows import Mask, Rows
-from planner.serving import Books, Room, Z, latency, pace, pacing, percentile, room
+from planner.serving import Books, Room, Z, latency, pace, pacing, percentile, room, rooms
 from planner.settle import Settled
 from planner.trace import Array
 
@@ -75,7 +75,8 @@ def sweep(rows: Rows, settled: Settled) -> Swept:
     holds = empty.cache_bytes >= np.maximum(empty.longest_bytes, empty.running_bytes)
     ok = _objectives(rows, settled)
     served = starts & holds & ok(least)
-    most = _largest(lambda batch: ok(batch) & _fits(rows, batch), served, seats(rows.books, settled))
+    fits = _fits(rows)
+    most = _largest(lambda batch: ok(batch) & fits(batch), served, seats(rows.books, settled))
     rate = pace(rows.terms, most, rows.books).rate
     replicas = _replicas(settled, rate * usable_share(settled), most)
     batch = _running(rows, settled, replicas, most)
@@ -154,9 +155,14 @@ def _misses(rows: Rows, settled: Settled, least: Array) -> dict[str, Array]:
     return made
 
 
-def _fits(rows: Rows, batch: Array) -> Mask:
-    at = room(rows.terms, batch, rows.books)
-    return at.cache_bytes >= np.maximum(at.longest_bytes, at.running_bytes)
+def _fits(rows: Rows) -> Callable[[Array], Mask]:
+    at = rooms(rows.terms, rows.books)
+
+    def holds(batch: Array) -> Mask:
+        held = at(batch)
+        return held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)
+
+    return holds
 
 
 def _largest(ok: Callable[[Array], Mask], possible: Mask, seats: float) -> Array:

@@ -175,11 +175,10 @@ def no_such_cache(case: Cached) -> Says | None:
     Why: the engine would refuse to start, or silently keep 16 bits.
     Source: the cache rows of the engine's data file.
     """
-    pairing = case.pairing
-    row = pairing.engine.cache(case.dtype, pairing.device.accelerator)
+    row = case.format
     if row is not None and row.refuse is None:
         return None
-    because = row.refuse if row and row.refuse else f"{pairing.engine.id} has no {case.dtype} cache on this device"
+    because = row.refuse if row and row.refuse else f"{case.pairing.engine.id} has no {case.dtype} cache on this device"
     return Says(because=because, facts={"kv_cache_dtype": case.dtype}, source=row.source if row else "")
 
 

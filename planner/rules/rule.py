@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
-from catalog.engine import Engine, Kernel
+from catalog.engine import CacheFormat, Engine, Kernel
 from catalog.model import Model
 from catalog.price import Offer
 from planner.lanes import Lane, Method
@@ -77,6 +77,8 @@ class Cached(Struct, frozen=True, kw_only=True):
 
     pairing: Pairing
     dtype: str
+    format: CacheFormat | None
+    """What the engine's facts say of this format on this device; None when they say nothing."""
     losses: dict[str, Loss]
     """Weights and cache together."""
 
