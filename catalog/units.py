@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 
+GIB = 2**30
+"""Bytes."""
+
 
 class Quantity(float):
     """A number in the SI base unit of its class; `units` maps every accepted spelling to its factor."""
@@ -32,7 +35,7 @@ class Bytes(Quantity):
         "TB": 1e12,
         "KiB": 2**10,
         "MiB": 2**20,
-        "GiB": 2**30,
+        "GiB": GIB,
         "TiB": 2**40,
     }
 

@@ -25,7 +25,7 @@ from the fit but scored here, for reasons listed in the parameter file.
 |---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|
 {table}
 
-What these formulas do not explain, seen in the residuals:
+What these formulas do not explain, seen in the residuals of the shipped measurements (written by hand):
 
 - vLLM 0.12.0 rows of FP8 models with prompts of 1000 tokens and more and 16 to 144 users (AIC-02625 and following): time
   per token 2 to 3 times shorter than predicted, shorter than the prompts of the other users leave room for; reused
@@ -36,7 +36,7 @@ What these formulas do not explain, seen in the residuals:
 - Qwen3-8B on one A100 under vLLM 0.9.2 (GSQ-00016..00036) is 20 to 40 % faster than predicted in every lane.
 - llama.cpp on AMD: backend, build and BLAS library matter more than the device; left out, nothing predicts them.
 
-Repeats of one measurement differ by 1.08x (median) and 1.49x (90th percentile): no prediction keyed on these columns
+In the shipped measurements, repeats of one differ by 1.08x (median) and 1.49x (90th percentile): no prediction keyed on these columns
 can be better than that.
 """  # noqa: E501
 

@@ -14,13 +14,19 @@ from catalog.errors import Unsupported
 from catalog.load import Catalog
 from catalog.model import Model
 from catalog.parameters import Family, Setup
+from catalog.units import GIB
 from planner.lanes import BY_ID
 from planner.lanes.lane import Lane, Method
 from planner.speed import Work, peaks
 from planner.truth import Row
 from planner.work import Layout, Shape, Weights, device_weight_bytes, shape, weights, work
 
-GIB = float(2**30)
+LARGE = 70 * GIB
+"""Memory from which vLLM's defaults are larger (arg_utils.py: devices of 70 GiB, except the A100)."""
+CLAIMED = 0.91
+"""Share of the memory that vLLM takes: its default was 0.90 and is 0.92."""
+BESIDE = {8192.0: 4.0 * GIB, 2048.0: 1.5 * GIB}
+"""Activations by token budget, bytes: about 4 and 1.5 GiB in vLLM's start-up logs; TensorRT-LLM's assumed alike."""
 TENSOR_PARALLEL = (1, 2, 4, 8)
 """Layouts tried where the row does not say."""
 
@@ -220,16 +226,13 @@ def use(found: Described, layout: Layout[float], replicas: int, ranks: int) -> U
 
 
 def pool_bytes(found: Described, layout: Layout[float], ranks: int) -> float:
-    """Cache memory of one device: the engine's share less weights and activations.
-
-    Activations from start-up logs: about 4 GiB with a token budget of 8192, 1.5 GiB with 2048.
-    """
+    """Cache memory of one device: the engine's share less weights and activations."""
     memory = found.device.usable_memory or math.inf
     sharded = replace(found.weights, expert_bytes=found.weights.expert_bytes / ranks)
     held = device_weight_bytes(sharded, found.shape, layout)
     if found.row.engine == "tensorrt-llm":
-        return memory - held - 1.5 * GIB
-    return 0.91 * memory - held - (4.0 if memory > 70 * GIB else 1.5) * GIB
+        return memory - held - BESIDE[2048.0]
+    return CLAIMED * memory - held - BESIDE[8192.0 if memory > LARGE else 2048.0]
 
 
 def least_pool(device: Accelerator) -> float:
@@ -243,7 +246,7 @@ def limits(row: Row, device: Accelerator) -> tuple[float, float]:
     vLLM: 8192 and 1024 on devices of 70 GiB except the A100, 2048 and 256 below (arg_utils.py since 0.8.0); before,
     256 sequences. The 0.9 rows show a thousand running sequences by Little's law: a raised limit.
     """
-    large = (device.usable_memory or 0) > 70 * GIB and device.chip != "GA100" and not device.id.startswith("a100")
+    large = (device.usable_memory or 0) > LARGE and device.chip != "GA100" and not device.id.startswith("a100")
     generation = parameters.generation_of(row.engine, row.engine_version)
     if row.engine == "llama.cpp":
         return 512.0, 1.0

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from catalog.artifact import Artifact
+from catalog.units import GIB
 from planner import cost, pairing
 from planner.fits import Fits
 from planner.memory import claimable_share
@@ -39,7 +40,7 @@ UNITS: dict[str, Unit] = {
     "memory": BYTE, "cell_bytes": BYTE,
 }  # fmt: skip
 """Units by field name; `…_bytes` are bytes, `…_s` seconds, everything else is a plain count."""
-WEIGHT_ERROR, ACTIVATION_ERROR, FIXED_ERROR = 0.01, 0.15, 0.25 * 2**30
+WEIGHT_ERROR, ACTIVATION_ERROR, FIXED_ERROR = 0.01, 0.15, 0.25 * GIB
 """Of the memory terms, one standard deviation: 0.3 % on unseen models for weights, 12-20 % for activations of
 mixtures and latent attention, a quarter GiB for what no log prints (memory research, §5)."""
 Z80 = Z["p90"]

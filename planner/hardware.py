@@ -8,10 +8,10 @@ from catalog.accelerator import Accelerator
 from catalog.errors import BadInput
 from catalog.load import Catalog
 from catalog.price import Offer
+from catalog.units import GIB
 from planner.request import AcceleratorAsk, AnyHardware, Request
 from planner.rules.rule import Device
 
-GIB = 2**30
 ANY = AnyHardware()
 
 

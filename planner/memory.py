@@ -12,10 +12,9 @@ from typing import Generic
 
 from catalog.accelerator import Accelerator
 from catalog.engine import Engine
+from catalog.units import GIB
 from planner.trace import N, ceiling, largest, power, root, smallest, step
 from planner.work import Layout, Shape
-
-GIB = float(2**30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,9 @@ class Accounting(Generic[N]):
     group_bytes: N
     """More of the same as soon as devices talk to each other."""
     group_hidden_bytes: N
-    """And per hidden unit."""
+    """And per hidden unit …"""
+    group_power: N
+    """… times half the group size to this power."""
     margin_bytes: N
     """Left free on purpose (llama.cpp `--fit-target`)."""
     graph_context_bytes: N
@@ -87,10 +88,9 @@ def cuda_graphs_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) 
 @step
 def non_torch_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) -> N:
     """What libraries hold outside the tensor allocator: more as soon as devices exchange data."""
-    group = fixed.group_bytes + fixed.group_hidden_bytes * model.hidden * power(
-        layout.tensor / 2, 0.9 + 0 * layout.tensor
-    )
-    return fixed.outside_bytes + group * smallest(layout.tensor - 1, 1 + 0 * layout.tensor)
+    grown = power(layout.tensor / 2, fixed.group_power)
+    group = fixed.group_bytes + fixed.group_hidden_bytes * model.hidden * grown
+    return fixed.outside_bytes + group * smallest(layout.tensor - 1, 1.0)
 
 
 @step

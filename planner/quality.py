@@ -29,7 +29,7 @@ PROXIES = {
 }  # fmt: skip
 """Families without rows of their own, and whose rows stand in for them."""
 SIZES = (1.0e9, 4.5e9, 15e9, 50e9, 120e9)
-"""Bounds of the size buckets, parameters."""
+"""Bounds of the size buckets, parameters (assumed)."""
 UNMEASURED = 95.0
 """Recovery in percent of a lane without any row (assumed)."""
 WIDEST = 4.0
@@ -40,7 +40,7 @@ GGUF_ORDER = (
 )  # fmt: skip
 """File types from fine to coarse, by llama.cpp's own perplexity table."""
 FULL_BASELINE = 10.0
-"""Percent: ratios of scores below it are noise."""
+"""Percent: ratios of scores below it are noise (assumed)."""
 
 
 class Loss(Struct, frozen=True, kw_only=True):

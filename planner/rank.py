@@ -22,7 +22,7 @@ EQUAL_QUALITY = 0.2
 ALTERNATIVES = 5
 ENOUGH = 3
 SENSIBLE = 4.0
-"""Times the choice's cost: what costs more is shown only where nothing else differs."""
+"""Times the choice's cost (assumed): what costs more is shown only where nothing else differs."""
 Name = tuple[str, str, str]
 Blocks = list[tuple[Swept, NDArray[np.intp]]]
 

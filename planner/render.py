@@ -16,12 +16,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from msgspec import Struct
 
 from catalog.engine import Engine
+from catalog.units import GIB
 from planner import engines, resources
 from planner.engines import llamacpp, vllm
 from planner.launch import Launch, LaunchOptions, serving_pool, target_of
 from planner.plan import ArtifactRef, Candidate, Estimate, Finding, LaunchFile, Plan, Tie
 
-GIB = 1024**3
 FETCHED = "llama-server reads the hub's cache, and fetches a missing file itself."
 BROUGHT = "llama-server reads the hub's cache; bring that cache along, for nothing is fetched on this machine."
 AT_HAND = "The weights are already on the serving machine."

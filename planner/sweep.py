@@ -13,13 +13,14 @@ import numpy as np
 
 from planner import cost
 from planner.rows import Mask, Rows
+from planner.rules.latency import FEW_USERS
 from planner.serving import Books, Room, Z, latency, pace, pacing, percentile, room, rooms
 from planner.settle import Settled
 from planner.trace import Array
 
 LEAST = 0.02
 """Running sequences at hardly any load: what a layout can do at best."""
-SLOTS = {"vllm": 1024, "llama.cpp": 4}
+SLOTS = {"vllm": 1024, "llama.cpp": FEW_USERS}
 """Most sequences that a search plans for at once: vLLM's largest default, llama-server's default. No measurement of
 llama.cpp with more users is trusted."""
 PEAK_SHARE = 0.85

@@ -124,7 +124,7 @@ def largest(first: N, second: N) -> N:
     return _pick("max", first, second, max, np.maximum)
 
 
-def smallest(first: N, second: N) -> N:
+def smallest(first: N, second: N | float) -> N:
     """The lower of two limits; the derivation shows both."""
     return _pick("min", first, second, min, np.minimum)
 
@@ -227,10 +227,10 @@ def unit_text(unit: Unit) -> str:
 
 
 def _pick(
-    word: str, first: N, second: N, scalar: Callable[[float, float], float], vector: np.ufunc
+    word: str, first: N, second: N | float, scalar: Callable[[float, float], float], vector: np.ufunc
 ) -> N:  # `max` and `min` differ in nothing else
     if isinstance(first, Num) or isinstance(second, Num):
-        one, other = lift(cast(Num | float, first)), lift(cast(Num | float, second))
+        one, other = lift(cast(Num | float, first)), lift(second)
         _alike(one, other)
         return Num.made(scalar(one.value, other.value), one.unit or other.unit, word + "({}, {})", (one, other))
     if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):

@@ -6,6 +6,7 @@ from planner.lanes.lane import Lane, Method, blocks, made
 from planner.plan import Recipe
 
 GROUP = 128
+"""Weights per scale, as in the W4A16 preset of compressed-tensors."""
 
 
 def _awq(rows: int, columns: int) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from catalog.units import GIB
 from planner.rules.rule import Cached, Measured, Pairing, Placed, Says, rule
 
-GIB = 2**30
 GROUPED = ("4-bit integer", "8-bit integer", "8-bit float", "4-bit float")
 
 
