@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from catalog.load import Catalog
-from planner import request, search, service
+from planner import decode, request, search, service
 from planner.settings import Settings
 
 COLD_RUNS, WARM_RUNS = 5, 7
@@ -29,7 +29,7 @@ def wide(catalog: Catalog) -> request.Request:
     """Every lane, engine, layout and cache format on up to MOST of every accelerator whose memory is known."""
     devices = [{"id": device.id, "count": MOST} for device in catalog.accelerators.values() if device.memory]
     asked = {"model": MODEL, "workload": {"qps": 4}, "hardware": {"accelerators": devices}}
-    return request.decode(msgspec.json.encode(asked), "json")
+    return decode.decode(msgspec.json.encode(asked), "json")
 
 
 def seconds(work: Callable[[], object], runs: int) -> float:

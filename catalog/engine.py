@@ -5,6 +5,7 @@ The engine's own priority order is kept: the first row that matches decides.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from msgspec import Struct
@@ -16,7 +17,7 @@ from catalog.source import Confidence
 
 def release(version: str) -> tuple[int, ...]:
     """A version as numbers that compare: "0.33" < "0.33.1" < "0.34"."""
-    return tuple(int(part) for part in version.split("."))
+    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +46,23 @@ class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
 
-class Kernel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Dated(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A row that holds for some versions of the engine."""
+
+    since: str | None = None
+    """First version known to have it; None: every version we know."""
+    until: str | None = None
+    """First version known to lack it; None: still there. Kept so that a flag is refused by name."""
+
+    def exists(self, version: str) -> bool:
+        """Whether `version` has it."""
+        if self.since is None and self.until is None:
+            return True
+        now = release(version)
+        return (self.since is None or release(self.since) <= now) and (self.until is None or now < release(self.until))
+
+
+class Kernel(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The kernel that a lane's linear layers get, or why they get none (`refuse`)."""
 
     lanes: tuple[str, ...]
@@ -67,7 +84,7 @@ class Kernel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     confidence: Confidence = "A"
 
 
-class CacheFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CacheFormat(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A KV-cache number format and where it works."""
 
     dtype: str
@@ -80,16 +97,43 @@ class CacheFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     source: str
 
 
-class Flag(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A command-line flag that launch files may write, and since/until when it exists."""
+class Flag(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A command-line flag that launch files may write."""
 
     name: str
-    since: str | None = None
-    """First version known to have it; None: every version we know."""
-    until: str | None = None
-    """First version known to lack it; None: still there. Kept so that the flag is refused by name."""
     negation: str | None = None
     source: str
+
+
+class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A published image of one engine version: what it was compiled for, and what it needs to start."""
+
+    image: str
+    on: Match = Match()
+    """Devices it is made for."""
+    capabilities: tuple[str, ...] = ()
+    """Compute capabilities it has code for; empty where nobody looked."""
+    cuda: str | None = None
+    min_driver: str | None = None
+    """Oldest NVIDIA driver that can run it on these devices."""
+    note: str | None = None
+    source: str
+    confidence: Confidence = "A"
+
+    def made_for(self, device: Accelerator) -> bool:
+        """Whether it has code for the device: of its own capability, or of a lower one of the same generation."""
+        capability = device.cuda_capability
+        if not self.on.fits(device):
+            return False
+        if not self.capabilities or capability is None:
+            return True
+        return any(int(float(own)) == int(capability) and float(own) <= capability for own in self.capabilities)
+
+    def starts_with(self, driver: str | None) -> bool:
+        """Whether this NVIDIA driver is new enough; an unknown one is taken to be."""
+        if self.min_driver is None or driver is None:
+            return True
+        return release(driver) >= release(self.min_driver)
 
 
 class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +144,10 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: str
     planned: bool
     """May be a choice, with launch files; otherwise estimated only."""
-    image: str | None = None
+    builds: tuple[Build, ...] = ()
+    """Published images, the preferred one first."""
+    online: dict[str, str] = {}
+    """Recipe -> value of the flag that quantizes weights while they load."""
     memory_share: float = 0.92
     """Default share of device memory the engine claims (gpu_memory_utilization)."""
     block_tokens: int = 16
@@ -119,23 +166,28 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 (name in row.lanes or "*" in row.lanes)
                 and (not row.recipes or recipe in row.recipes)
                 and row.on.fits(device)
+                and row.exists(self.version)
             ):
                 return row
         return None
 
+    def made_for(self, device: Accelerator) -> tuple[Build, ...]:
+        """The images with code for this device."""
+        return tuple(build for build in self.builds if build.made_for(device))
+
+    def image(self, device: Accelerator, driver: str | None = None) -> Build | None:
+        """The first image with code for this device that starts with this NVIDIA driver."""
+        return next((build for build in self.made_for(device) if build.starts_with(driver)), None)
+
     def cache(self, dtype: str, device: Accelerator) -> CacheFormat | None:
         """The first row for this cache format on this device; None when no row speaks of it."""
-        return next((row for row in self.caches if row.dtype == dtype and row.on.fits(device)), None)
+        rows = (row for row in self.caches if row.dtype == dtype and row.exists(self.version))
+        return next((row for row in rows if row.on.fits(device)), None)
 
     def flag(self, name: str) -> Flag:
         """The row of a flag this version has; Unsupported when it has none, or has it no longer or not yet."""
         for row in self.flags:
-            if row.name == name and _exists(row, self.version):
+            if row.name == name and row.exists(self.version):
                 return row
         fate = next((f"; gone since {row.until}" for row in self.flags if row.name == name and row.until), "")
         raise Unsupported(f"{self.id} {self.version} has no flag {name}{fate}", f"engines/{self.id}-{self.version}")
-
-
-def _exists(flag: Flag, version: str) -> bool:
-    now = release(version)
-    return (flag.since is None or release(flag.since) <= now) and (flag.until is None or now < release(flag.until))

@@ -24,8 +24,8 @@ from msgspec import Struct
 from catalog import parameters
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
-from catalog.engine import Engine
-from catalog.errors import BadInput, UnknownModel
+from catalog.engine import Engine, release
+from catalog.errors import BadInput, UnknownModel, Unsupported
 from catalog.evidence import Evidence
 from catalog.lane import Spelling, is_lane
 from catalog.model import Model
@@ -91,6 +91,15 @@ class Catalog:
             raise UnknownModel(f"no model {key!r} in the catalogue{_nearest(key, self.models)}")
         return self.models[key]
 
+    def engine(self, key: str, version: str = "") -> Engine:
+        """Facts of an engine version ("0.33" finds 0.33.0), the newest without one. Raises Unsupported for others."""
+        known = [engine for engine in self.engines if engine.id == key]
+        for engine in reversed(known):
+            if not version or engine.version == version or engine.version.startswith(version + "."):
+                return engine
+        versions = ", ".join(engine.version for engine in known)
+        raise Unsupported(f"unsupported version {version} of {key}: facts exist for {versions or 'none'}")
+
     def with_model(self, model: Model) -> Catalog:
         """The same facts and one more model, read from elsewhere; it takes part in the digest."""
         encoded = msgspec.json.encode(model, enc_hook=float, order="deterministic")
@@ -134,13 +143,13 @@ def load(data: Path | None = None, overlay: Path | None = None) -> Catalog:
     artifacts = _merge(layers, _csv("artifacts.csv", Artifact, formats), lambda row: row.repo)
     evidence = _merge(layers, _csv("evidence.csv", Evidence, methods), lambda row: row.id)
     offers = _merge(layers, _csv("prices.csv", Offer), lambda offer: offer.name)
-    engines = _merge(layers, _whole("engines", Engine), lambda engine: (engine.id, engine.version))
+    engines = _merge(layers, _versions("engines", Engine), lambda engine: (engine.id, engine.version))
     return Catalog(
         accelerators=MappingProxyType(_merge(layers, _listed("accelerator", Accelerator), lambda entry: entry.id)),
         models=MappingProxyType(_merge(layers, _listed("model", Model), lambda entry: entry.id)),
         artifacts=tuple(artifacts.values()),
         offers=tuple(offers.values()),
-        engines=tuple(engines.values()),
+        engines=tuple(sorted(engines.values(), key=lambda engine: (engine.id, release(engine.version)))),
         evidence=tuple(evidence.values()),
         spellings=MappingProxyType(spellings),
         speed=_speed(layers),
@@ -225,14 +234,29 @@ def _listed(table: str, kind: type[Fact]) -> Reader[Fact]:
     return read
 
 
-def _whole(folder: str, kind: type[Fact]) -> Reader[Fact]:
-    """One fact per file of `folder/`."""
+def _versions(folder: str, kind: type[Fact]) -> Reader[Fact]:
+    """One fact per file of `folder/`, or per entry of its `[[versions]]`, laid over what the file says of all."""
 
     def read(layer: Layer) -> Iterator[tuple[str, Fact]]:
         for name, document in _documents(layer, f"{folder}/"):
-            yield name, _convert(document, kind, name)
+            versions = document.pop("versions", None)
+            if not isinstance(versions, list):
+                yield name, _convert(document, kind, name)
+                continue
+            for own in versions:
+                place = f"{name}: {own.get('version', '?')}"
+                yield place, _convert(_laid_over(document, own), kind, place)
 
     return read
+
+
+def _laid_over(common: Row, own: Row) -> Row:
+    """Tables are laid over key by key, everything else replaces."""
+    merged = dict(common)
+    for key, value in own.items():
+        under = merged.get(key)
+        merged[key] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _documents(layer: Layer, folder: str) -> Iterator[tuple[str, Row]]:

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import msgspec
 
-from planner import cli, request, rules
+from catalog.inventory import Inventory
+from planner import cli, decode, request, rules
 
 ROOT = Path(__file__).parent.parent
 WITH_OUTPUT = ("README.md", "docs/tutorial.md")
@@ -130,7 +131,7 @@ def fields(struct: type, prefix: str = "") -> Iterator[tuple[str, str]]:
     for field in msgspec.structs.fields(struct):
         path, (kind, nested) = prefix + field.encode_name, _kind(field.type)
         yield path, kind
-        if nested is not None:
+        if nested is not None and nested is not Inventory:
             yield from fields(nested, f"{path}[]." if kind.startswith("list") else f"{path}.")
 
 
@@ -156,7 +157,7 @@ def _kind(annotation: object) -> tuple[str, type | None]:
 
 
 def _field(path: str, kind: str, meanings: dict[str, str]) -> str:
-    refused = request.NOT_PLANNED.get(path)
+    refused = decode.NOT_PLANNED.get(path)
     return f"| `{path}` | {kind} | {f'refused: {refused}' if refused else meanings[path]} |"
 
 

@@ -104,11 +104,10 @@ def describe(row: Row, catalog: Catalog) -> Described:
     model, device = catalog.model(row.model), catalog.accelerator(row.accelerator)
     if model.unplanned:
         raise Unsupported(f"{model.id}: {model.unplanned}", "$.model")
-    engine = next((engine for engine in catalog.engines if engine.id == row.engine), None)
     lane = BY_ID.get(row.lane)
-    if engine is None or lane is None:
+    if lane is None or not any(engine.id == row.engine for engine in catalog.engines):
         raise Unsupported(f"no facts for engine {row.engine!r} with lane {row.lane!r}", "$.lane")
-    recipe = model.native_recipe if model.native == lane.id else ""
+    engine, recipe = catalog.engine(row.engine), model.native_recipe if model.native == lane.id else ""
     method = lane.method(recipe) or lane.methods[min(1, len(lane.methods) - 1)]
     kernel = engine.kernel(lane.id, method.recipe.name, device)
     if kernel is None or kernel.refuse:

@@ -26,7 +26,7 @@ from planner.quality import Loss
 from planner.rank import Row
 from planner.rows import terms_of
 from planner.rules import RUNNING
-from planner.rules.rule import Running
+from planner.rules.rule import Pairing, Running
 from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
 from planner.trace import Num, Unit, derivation
 
@@ -58,6 +58,7 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         make=_make(row),
         engine=paired.engine.id,
         engine_version=paired.engine.version,
+        image=_image(paired),
         kv_cache_dtype=option.cached.dtype,
         pools=(_pool(row),),
         estimates=estimates(row, plain, fits),
@@ -65,6 +66,12 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         findings=(*option.findings, *_running(row, plain, fits)),
         offer=_offer(row),
     )
+
+
+def _image(pairing: Pairing) -> str:
+    """The published image that runs here; "" where none is known."""
+    build = pairing.engine.image(pairing.device.accelerator, pairing.device.driver)
+    return build.image if build else ""
 
 
 def _running(row: Row, terms: Terms[float], fits: Fits) -> tuple[Finding, ...]:
@@ -95,7 +102,8 @@ def _pool(row: Row) -> Pool:
     swept, rows, index = row.swept, row.swept.rows, row.index
     pairing = row.option.pairing
     limit = room(_at(row), float(swept.most[index]), rows.books)
-    share = claimable_share(pairing.device.accelerator, pairing.engine, pairing.device.memory or 0)[0]
+    own = pairing.device
+    share = claimable_share(own.accelerator, pairing.engine, own.memory or 0, own.free)[0]
     return Pool(
         role="serve",
         accelerator=pairing.device.accelerator.id,
@@ -131,19 +139,21 @@ def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
     swept, books = row.swept, row.swept.rows.books
     batch, most = float(swept.batch[row.index]), float(swept.most[row.index])
     at = pace(terms, batch, books)
-    made = _memory(room(terms, most, books))
+    made = _memory(room(terms, most, books), row.option.pairing)
     made |= _latencies(row, latency(terms, batch, at, books), fits)
     made |= _rates(row, at, fits)
     made["loss_pct"] = _loss(row.option.loss)
     return made | _prices(row, at)
 
 
-def _memory(held: Room[float]) -> dict[str, Estimate]:
+def _memory(held: Room[float], pairing: Pairing) -> dict[str, Estimate]:
     """Bytes of one device; the pool's error is that of everything that was subtracted."""
     weight, active = WEIGHT_ERROR * held.weight_bytes, ACTIVATION_ERROR * held.activation_bytes
+    stated = pairing.own is not None and pairing.own.weight_bytes is not None
+    weight = 0.0 if stated else weight
     pool = math.hypot(weight, active, FIXED_ERROR)
     return {
-        "weight_bytes": _around(held.weight_bytes, weight, "fitted", "B"),
+        "weight_bytes": _around(held.weight_bytes, weight, "overridden" if stated else "fitted", "B"),
         "activation_bytes": _around(held.activation_bytes, active, "fitted", "B"),
         "kv_pool_bytes": _around(held.cache_bytes, pool, "fitted", "B"),
         "kv_needed_bytes": _around(max(held.running_bytes, held.longest_bytes), 0.0, "published", "B"),
@@ -166,12 +176,12 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
     low, high = fits.band(pairing, "tpot")
     basis: Basis = fits.of(pairing).basis
     replicas, most = float(swept.replicas[index]), float(swept.rate[index])
-    served = at.rate * replicas
+    served, stated = at.rate * replicas, not math.isnan(float(swept.rows.own_rate[index]))
+    worst, best = (1.0, 1.0) if stated else (1 / max(high, 1.0), 1 / min(low, 1.0))
+    top = most * replicas
     return {
         "requests_per_s": _between(served, served, served, "published", "1/s"),
-        "requests_per_s_max": _between(
-            most * replicas / max(high, 1.0), most * replicas, most * replicas / min(low, 1.0), basis, "1/s"
-        ),
+        "requests_per_s_max": _between(top * worst, top, top * best, "overridden" if stated else basis, "1/s"),
         "running_sequences": _between(
             float(swept.batch[index]) * min(low, 1.0),
             float(swept.batch[index]),
@@ -216,7 +226,8 @@ def _short(value: float) -> float:
 
 
 def _loss(loss: Loss) -> Estimate:
-    return _between(loss.low, loss.value, loss.high, "published" if loss.sources else "assumed", "%")
+    basis: Basis = "overridden" if loss.own else "published" if loss.sources else "assumed"
+    return _between(loss.low, loss.value, loss.high, basis, "%")
 
 
 def _artifact(artifact: Artifact | None, model: str) -> ArtifactRef | None:
@@ -305,7 +316,7 @@ def _sources(row: Row, fits: Fits) -> dict[str, str]:
         "terms": fitted,
         "chunk": "the search",
         "memory": "the request" if stated else facts.source_of("reported_memory"),
-        "share": claimable_share(facts, engine, device.memory or 0)[1],
+        "share": claimable_share(facts, engine, device.memory or 0, device.free)[1],
         "cell_bytes": f"{row.option.cell_bits:g} bits per value in a {row.option.cached.dtype} cache",
         **{name: source for name, source in (peaks | constants).items() if source},
     }

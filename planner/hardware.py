@@ -9,19 +9,32 @@ from catalog.errors import BadInput
 from catalog.load import Catalog
 from catalog.price import Offer
 from catalog.units import GIB
-from planner.request import AcceleratorAsk, AnyHardware, Request
+from planner import machine
+from planner.request import AcceleratorAsk, AnyHardware, Hardware, Request
 from planner.rules.rule import Device
 
 ANY = AnyHardware()
 
 
 def devices(request: Request, catalog: Catalog) -> tuple[Device, ...]:
-    """The named accelerators, or every one that the catalogue can price when any will do."""
-    hardware = request.hardware
-    if hardware is not None and hardware.accelerators is not None:
-        return tuple(_named(ask, index, catalog) for index, ask in enumerate(hardware.accelerators))
-    asked = hardware.any if hardware is not None and hardware.any is not None else ANY
-    return tuple(device for each in catalog.accelerators.values() for device in _rented(each, asked, catalog))
+    """The probed ones, the named ones, or every one that the catalogue can price when any will do."""
+    hardware = request.hardware or Hardware()
+    if hardware.inventory is not None:
+        found = machine.devices(hardware.inventory, catalog)
+    elif hardware.accelerators is not None:
+        found = tuple(_named(ask, index, catalog) for index, ask in enumerate(hardware.accelerators))
+    else:
+        asked = hardware.any or ANY
+        found = tuple(device for each in catalog.accelerators.values() for device in _rented(each, asked, catalog))
+    kept = hardware.reserved.memory_gib * GIB if hardware.reserved else 0.0
+    return tuple(_without(device, kept) for device in found) if kept else found
+
+
+def _without(device: Device, kept: float) -> Device:
+    """The device without `kept` bytes, which something else keeps."""
+    if device.memory is None:
+        return device
+    return replace(device, free=max(0.0, (device.memory if device.free is None else device.free) - kept))
 
 
 def _named(ask: AcceleratorAsk, index: int, catalog: Catalog) -> Device:

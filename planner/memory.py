@@ -7,6 +7,7 @@ data (`constants` in catalog/data/engines). Bytes throughout; every formula take
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Generic
 
@@ -122,8 +123,24 @@ def claimed_bytes(memory: N, share: N) -> N:
     return memory * share
 
 
-def claimable_share(device: Accelerator, engine: Engine, memory: float) -> tuple[float, str]:
-    """The share of `memory` bytes that the engine may use on this device, and where that comes from."""
+CONTEXT_BYTES = 0.6 * GIB
+"""What the driver keeps for a process before it can claim anything (assumed: 0.3 to 0.6 GiB in start-up logs)."""
+
+
+def claimable_share(device: Accelerator, engine: Engine, memory: float, free: float | None = None) -> tuple[float, str]:
+    """The share of `memory` bytes that the engine may use on this device, and where that comes from.
+
+    Of `free` bytes, where somebody looked: an engine that asks for more than is free does not start.
+    """
+    share, source = _usual_share(device, engine, memory)
+    if free is None or not memory:
+        return share, source
+    context = CONTEXT_BYTES if device.kind == "gpu" else 0.0
+    most = math.floor(100 * max(0.0, free - context) / memory) / 100
+    return (share, source) if most >= share else (most, "free memory when the machine was probed, or not reserved")
+
+
+def _usual_share(device: Accelerator, engine: Engine, memory: float) -> tuple[float, str]:
     if engine.id != "llama.cpp":
         return engine.memory_share, f"{engine.id} {engine.version} default"
     if device.vendor == "apple":

@@ -20,7 +20,7 @@ from planner import quality
 from planner.lanes import BY_ID, SEARCHED, Lane, Method
 from planner.plan import Finding
 from planner.quality import Loss
-from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES
+from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
 from planner.rules import CACHED, PAIRING, waived
 from planner.rules.rule import Cached, Device, Pairing, ask
 from planner.settle import Settled
@@ -81,17 +81,10 @@ def engines(settled: Settled, catalog: Catalog) -> tuple[Engine, ...]:
 
 
 def _version(name: str, settled: Settled, catalog: Catalog) -> Engine:
-    pinned = (settled.request.engine_versions or {}).get(name)
-    known = [engine for engine in catalog.engines if engine.id == name]
-    if pinned is None:
-        return known[-1]
-    for engine in known:
-        if engine.version == pinned or engine.version.startswith(pinned + "."):
-            return engine
-    versions = ", ".join(engine.version for engine in known)
-    raise Unsupported(
-        f"unsupported version {pinned} of {name}: facts exist for {versions}", f"$.engine_versions.{name}"
-    )
+    try:
+        return catalog.engine(name, (settled.request.engine_versions or {}).get(name, ""))
+    except Unsupported as fault:
+        raise Unsupported(fault.message, f"$.engine_versions.{name}") from None
 
 
 def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog: Catalog) -> Options:
@@ -120,7 +113,7 @@ class Losses:
 
     def __init__(self, catalog: Catalog, model: Model, settled: Settled) -> None:
         self.pools, self.model, self.params = quality.pools(catalog.evidence), model, tensors.size(model)
-        self.families = quality.families(settled.load.mix, settled.load.context)
+        self.families = quality.families(settled.load.mix, settled.load.context, settled.load.foreign)
         self.known: dict[str, dict[str, Loss]] = {}
 
     def of(self, lane: Lane) -> dict[str, Loss]:
@@ -134,15 +127,20 @@ class Losses:
             return quality.native(self.model.source)
         return quality.weight_loss(self.pools, lane, self.params, family)
 
-    def with_cache(self, lane: Lane, dtype: str) -> dict[str, Loss]:
+    def with_cache(self, pairing: Pairing, dtype: str) -> dict[str, Loss]:
         """Weights and cache together."""
-        name = f"{lane.id} {dtype}"
+        if pairing.own is not None:
+            return self._with_cache(pairing.losses, dtype)
+        name = f"{pairing.lane.id} {dtype}"
         if name not in self.known:
-            self.known[name] = {
-                family: quality.together(loss, quality.cache_loss(self.pools, dtype, family))
-                for family, loss in self.of(lane).items()
-            }
+            self.known[name] = self._with_cache(pairing.losses, dtype)
         return self.known[name]
+
+    def _with_cache(self, losses: dict[str, Loss], dtype: str) -> dict[str, Loss]:
+        return {
+            family: quality.together(loss, quality.cache_loss(self.pools, dtype, family))
+            for family, loss in losses.items()
+        }
 
 
 def is_original(model: Model, lane: Lane) -> bool:
@@ -160,7 +158,7 @@ def caches(pairing: Pairing, losses: Losses) -> Iterator[Cached]:
     """The pairing with each cache format that its engine offers."""
     for dtype in CACHES.get(pairing.engine.id, ("auto",)):
         row = pairing.engine.cache(dtype, pairing.device.accelerator)
-        yield Cached(pairing=pairing, dtype=dtype, format=row, losses=losses.with_cache(pairing.lane, dtype))
+        yield Cached(pairing=pairing, dtype=dtype, format=row, losses=losses.with_cache(pairing, dtype))
 
 
 def pairings(
@@ -168,7 +166,8 @@ def pairings(
 ) -> Iterator[Pairing]:
     """Each lane once per engine and device, made the best way."""
     lanes = [BY_ID[name] for name in settled.lanes] if settled.lanes else lanes_for(model)
-    published = artifacts(model, catalog)
+    merged = settled.load.lora is not None and settled.load.lora.merged
+    published = {} if merged else artifacts(model, catalog)
     for engine in engines(settled, catalog):
         for lane in lanes:
             if (lane.family == "gguf") != (engine.id == "llama.cpp") and lane.id != "nf4":
@@ -178,6 +177,7 @@ def pairings(
                 kernels = [engine.kernel(lane.id, method.recipe.name, device.accelerator) for method, _ in ways]
                 best = max(range(len(ways)), key=lambda index: _merit(kernels[index], ways[index], -index))
                 method, artifact = ways[best]
+                own = own_estimate(settled, lane, engine, device)
                 yield Pairing(
                     settled=settled,
                     model=model,
@@ -188,8 +188,36 @@ def pairings(
                     engine=engine,
                     device=device,
                     kernel=kernels[best],
-                    losses=losses.of(lane),
+                    losses=stated(losses.of(lane), own),
+                    own=own,
                 )
+
+
+def own_estimate(settled: Settled, lane: Lane, engine: Engine, device: Device) -> OwnEstimate | None:
+    """What the request knows better about this candidate; where several entries speak, the last one does."""
+    overrides = settled.request.overrides
+    about = [
+        own
+        for own in (overrides.estimates if overrides else ())
+        if own.about(lane.id, engine.id, device.accelerator.id)
+    ]
+    if not about:
+        return None
+    return OwnEstimate(
+        loss_pct={family: loss for own in about for family, loss in own.loss_pct.items()},
+        weight_bytes=next((own.weight_bytes for own in reversed(about) if own.weight_bytes), None),
+        requests_per_s=next((own.requests_per_s for own in reversed(about) if own.requests_per_s), None),
+    )
+
+
+def stated(losses: dict[str, Loss], own: OwnEstimate | None) -> dict[str, Loss]:
+    """The losses, with those that the user measured in their place."""
+    if own is None or not own.loss_pct:
+        return losses
+    return {
+        family: quality.stated(own.loss_pct[family]) if family in own.loss_pct else loss
+        for family, loss in losses.items()
+    }
 
 
 def lanes_for(model: Model) -> list[Lane]:

@@ -116,6 +116,8 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     make: Make | None = None
     engine: str
     engine_version: str
+    image: str = ""
+    """Published image of this version that has code for the device and starts with the probed driver."""
     kv_cache_dtype: str
     pools: tuple[Pool, ...]
     estimates: dict[str, Estimate]
@@ -183,5 +185,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...]
     launch: tuple[LaunchFile, ...]
     tie: tuple[Tie, ...]
+    probed_at: str | None = None
+    """When the machine was probed whose free memory was planned on; None without a probe."""
     catalog_digest: str
     versions: dict[str, str]

@@ -52,6 +52,8 @@ class Loss(Struct, frozen=True, kw_only=True):
     sources: int
     """Sources that speak of exactly this lane, size and family."""
     citations: tuple[str, ...]
+    own: bool = False
+    """Stated by the request."""
     proxy: str | None = None
 
     @property
@@ -84,9 +86,16 @@ def group(lane: Lane | str) -> str:
     return "int4" if name in ("awq-int4", "gptq-int4", "w4a16") else name
 
 
-def families(mix: Mapping[str, float], context: int) -> tuple[str, ...]:
-    """The families a plan is judged on: those of the mix, and long documents where the context reaches them."""
+FOREIGN = 0.05
+"""Share of other languages from which a plan is judged on them too (assumed)."""
+
+
+def families(mix: Mapping[str, float], context: int, foreign: float = 0.0) -> tuple[str, ...]:
+    """The families a plan is judged on: those of the mix, other languages where they are asked, and long documents
+    where the context reaches them."""
     named = [name for name, share in mix.items() if share > 0]
+    if foreign >= FOREIGN and "multilingual" not in named:
+        named.append("multilingual")
     if context > LONG_CONTEXT and "long_context" not in named:
         named.append("long_context")
     return tuple(named)
@@ -201,7 +210,13 @@ def together(weights: Loss, cache: Loss) -> Loss:
         sources=min(weights.sources, cache.sources),
         citations=weights.citations + cache.citations[:1],
         proxy=weights.proxy,
+        own=weights.own,
     )
+
+
+def stated(loss_pct: float) -> Loss:
+    """A loss that the user measured."""
+    return Loss(value=loss_pct, low=loss_pct, high=loss_pct, sources=2, citations=("the request",), own=True)
 
 
 def worst(losses: Iterable[Loss]) -> Loss:

@@ -21,7 +21,7 @@ from planner.rules.rule import Pairing, Placed
 from planner.serving import Books, Demand, Terms
 from planner.settle import Settled
 from planner.trace import Array
-from planner.work import Layout, Shape, Weights, shape, weights
+from planner.work import Layout, Shape, Weights, adapter_bytes, replaced, shape, weights
 
 Mask = NDArray[np.bool_]
 CHUNKS = {"vllm": (2048.0, 8192.0), "llama.cpp": (512.0,)}
@@ -46,6 +46,8 @@ class Rows:
     expert: Mask
     price: Array
     """$/h of one device; NaN when unknown."""
+    own_rate: Array
+    """Requests/s of one replica as the user states it; NaN where nothing is stated."""
     per_instance: Array
     most: Array
     tdp: Array
@@ -57,7 +59,7 @@ class Rows:
 def terms_of(option: Option, layout: tuple[int, int], chunk: float, fits: Fits) -> Terms[float]:
     """One candidate's terms as plain numbers."""
     pairing = option.pairing
-    held = weights(pairing.model, pairing.method)
+    held = held_by(pairing)
     return _terms(option, (demand(pairing.settled), shape(pairing.model), held), layout, (chunk, fits))
 
 
@@ -79,11 +81,24 @@ def _terms(
         rates=speed.rates(pairing.device.accelerator, pairing.kernel, resolved, chunk),
         accounting=memory.accounting(pairing.engine),
         memory=usable,
-        share=memory.claimable_share(pairing.device.accelerator, pairing.engine, usable)[0],
+        share=memory.claimable_share(pairing.device.accelerator, pairing.engine, usable, pairing.device.free)[0],
+        adapter_bytes=adapters_of(pairing),
         cell_bytes=option.cell_bits / 8,
         request_s=resolved.request_s,
         arrival_s=resolved.arrival_s,
     )
+
+
+def held_by(pairing: Pairing) -> Weights[float]:
+    """The weights of the pairing's lane, of the size that the user states where one is stated."""
+    held, own = weights(pairing.model, pairing.method), pairing.own
+    return held if own is None or own.weight_bytes is None else replaced(held, own.weight_bytes)
+
+
+def adapters_of(pairing: Pairing) -> float:
+    """Bytes of the adapters that stay loaded; merged ones are part of the weights."""
+    lora = pairing.settled.load.lora
+    return 0.0 if lora is None or lora.merged else adapter_bytes(pairing.model, lora.adapters, lora.max_rank)
 
 
 def demand(settled: Settled) -> Demand[float]:
@@ -139,6 +154,7 @@ def _rows(books: Books, options: list[Option], placements: Placements, fits: Fit
         pipeline=pipeline,
         expert=expert.astype(bool),
         price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[row],
+        own_rate=np.array([_own_rate(option.pairing) for option in paired])[row],
         per_instance=np.array([float(d.per_instance) for d in devices])[row],
         most=np.array([float(d.most) for d in devices])[row],
         tdp=np.array([float(d.accelerator.tdp or np.nan) for d in devices])[row],
@@ -147,6 +163,11 @@ def _rows(books: Books, options: list[Option], placements: Placements, fits: Fit
             for name in ("ttft", "tpot", "e2e")
         },
     )
+
+
+def _own_rate(pairing: Pairing) -> float:
+    own = pairing.own
+    return np.nan if own is None or own.requests_per_s is None else own.requests_per_s
 
 
 def _paired(options: list[Option]) -> tuple[list[Option], NDArray[np.intp]]:
@@ -162,13 +183,13 @@ def _plain(options: list[Option], chunk: float, fits: Fits) -> list[Terms[float]
     """Terms of every option; what options share is computed once."""
     first = options[0].pairing
     load, dimensions = demand(first.settled), shape(first.model)
-    held: dict[tuple[str, str], Weights[float]] = {}
+    held: dict[tuple[object, ...], Weights[float]] = {}
     made = []
     for option in options:
-        method = option.pairing.method
-        key = (option.pairing.lane.id, method.recipe.name)
+        paired = option.pairing
+        key = (paired.lane.id, paired.method.recipe.name, paired.own.weight_bytes if paired.own else None)
         if key not in held:
-            held[key] = weights(first.model, method)
+            held[key] = held_by(paired)
         made.append(_terms(option, (load, dimensions, held[key]), (1, 1), (chunk, fits)))
     return made
 
@@ -187,6 +208,7 @@ class Placements:
             pairing.method.recipe.group_size,
             pairing.lane.family,
             pairing.device.per_node,
+            pairing.device.slice,
             pairing.device.most,
             books,
         )

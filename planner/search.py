@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from catalog.errors import Unsupported
+from catalog.inventory import Inventory
 from catalog.load import Catalog
 from catalog.model import Model
 from planner import explain, hardware, pairing, refusals, rows, waysout
@@ -51,6 +52,11 @@ class Found:
         return self.tied[0] if self.tied else None
 
     @property
+    def inventory(self) -> Inventory | None:
+        """The probed machine that the request brings."""
+        return self.request.hardware.inventory if self.request.hardware else None
+
+    @property
     def candidates(self) -> int:
         """Everything that was looked at: rows of the array pass, and pairings refused before it."""
         return sum(block.devices.size for block in self.swept) + len(self.options.refused)
@@ -69,7 +75,7 @@ def search(request: Request, catalog: Catalog) -> Found:
     return Found(request, model, settled, devices, fits, options, unplaced, swept, ranking, ranking.tied())
 
 
-def plan(request: Request, catalog: Catalog, inventory: None = None) -> Plan:
+def plan(request: Request, catalog: Catalog) -> Plan:
     """Plan a request. Raises BadInput and its children for what cannot be asked; infeasible is an answer."""
     found = search(request, catalog)
     choice, versions = found.choice, _versions(found, catalog)
@@ -88,6 +94,7 @@ def plan(request: Request, catalog: Catalog, inventory: None = None) -> Plan:
         sources=_sources(found, choice.option if choice else None),
         launch=_launch(choice),
         tie=tuple(tie_line(row, found.settled.objectives) for row in _distinct(found.tied)[:SHOWN_TIES]),
+        probed_at=probed.probed_at if (probed := found.inventory) else None,
         catalog_digest=catalog.digest,
         versions=versions,
     )

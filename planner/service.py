@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from catalog.engine import Engine
-from catalog.errors import BadInput, NotFound
+from catalog.errors import BadInput, NotFound, Unsupported
 from catalog.load import Catalog, load
 from catalog.model import Model
 from catalog.units import Quantity
@@ -73,10 +73,10 @@ def launch_files(plan: Plan, settings: Settings) -> Rendered:
 
 
 def _engine_of(choice: Candidate, settings: Settings) -> Engine:
-    for engine in catalogue(settings).engines:
-        if (engine.id, engine.version) == (choice.engine, choice.engine_version):
-            return engine
-    raise NotFound(f"the catalogue no longer has {choice.engine} {choice.engine_version}, for which this plan was made")
+    try:
+        return catalogue(settings).engine(choice.engine, choice.engine_version)
+    except Unsupported as fault:
+        raise NotFound(f"this plan was made for an engine version that is gone: {fault.message}") from None
 
 
 def encode(value: object) -> bytes:

@@ -62,6 +62,8 @@ class Terms(Generic[N]):
     """Part of it that the engine may claim."""
     cell_bytes: N
     """Bytes of one cached value."""
+    adapter_bytes: N
+    """LoRA adapters that stay loaded beside the weights, on all devices of a replica together."""
     request_s: N
     """Host time per request."""
     arrival_s: N
@@ -117,7 +119,8 @@ def rooms(terms: Terms[N], books: Books) -> Callable[[N], Room[N]]:
 
     vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each.
     """
-    held, demand = device_weight_bytes(terms.weights, terms.shape, terms.layout), terms.demand
+    demand, shared = terms.demand, terms.layout.tensor * terms.layout.pipeline
+    held = device_weight_bytes(terms.weights, terms.shape, terms.layout) + terms.adapter_bytes / shared
     claimed = memory.claimed_bytes(terms.memory, terms.share)
     per_token = cache_bytes_per_token(terms.shape, terms.cell_bytes, terms.layout)
     fixed = cache_bytes_fixed(terms.shape, terms.cell_bytes, terms.layout, demand.context)

@@ -9,11 +9,12 @@ import math
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from catalog.errors import BadInput
 from planner.cost import HOURS_PER_MONTH
 from planner.plan import Assumption
-from planner.request import PLANNED_ENGINES, Budget, Objective, Quality, Request, Slo, Spread, Workload
+from planner.request import PLANNED_ENGINES, Budget, Lora, Objective, Quality, Request, Slo, Spread, Workload
 
 
 class Load(Struct, frozen=True, kw_only=True):
@@ -28,8 +29,18 @@ class Load(Struct, frozen=True, kw_only=True):
     shared_prefix: int
     burstiness: float
     mix: dict[str, float]
+    languages: dict[str, float]
+    """Share of each language by its two-letter code."""
+    lora: Lora | None
+    spares: int
+    """Replicas beyond those that the load needs."""
     mean_rate: float | None
     """Requests per second over the whole day: what the price of a token is spread over. None where `rate` is."""
+
+    @property
+    def foreign(self) -> float:
+        """Share of the work in languages other than English."""
+        return 1.0 - self.languages.get("en", 0.0)
 
 
 class Objectives(Struct, frozen=True, kw_only=True):
@@ -72,6 +83,8 @@ def settle(request: Request, max_position: int, newest: str) -> Settled:
         return value
 
     load = _settle_load(request.workload, max_position, default)
+    if request.availability is not None:
+        load = replace(load, spares=request.availability.spares)
     if not (request.slo and (request.slo.ttft_ms or request.slo.tpot_ms or request.slo.e2e_ms)):
         default("slo", None, "at most 85 % of the sustainable rate", "no latency objective is given")
     return Settled(
@@ -110,8 +123,20 @@ def _settle_load(work: Workload, max_position: int, default: Any) -> Load:
         shared_prefix=default("workload.shared_prefix_tokens", work.shared_prefix_tokens, 0, "no common prefix"),
         burstiness=default("workload.burstiness", work.burstiness, 1.0, "Poisson arrivals"),
         mix=default("workload.mix", work.mix, {"chat": 1.0}, "plain chat"),
+        languages=default("workload.languages", work.languages, {"en": 1.0}, "English alone"),
+        lora=_settle_lora(work.lora, default),
+        spares=0,
         mean_rate=default("workload.qps_mean", work.qps_mean, work.qps, "always at its peak") if work.qps else rate,
     )
+
+
+def _settle_lora(asked: bool | Lora | None, default: Any) -> Lora | None:
+    if not asked:
+        return None
+    if isinstance(asked, Lora):
+        return asked
+    because = "one adapter of the usual rank, loaded while serving"
+    return Lora(max_rank=default("workload.lora.max_rank", None, 16, because))
 
 
 def _settle_spread(name: str, given: Spread | None, mean: float, default: Any) -> Spread:

@@ -78,8 +78,8 @@ def sweep(rows: Rows, settled: Settled) -> Swept:
     served = starts & holds & ok(least)
     fits = _fits(rows)
     most = _largest(lambda batch: ok(batch) & fits(batch), served, seats(rows.books, settled))
-    rate = pace(rows.terms, most, rows.books).rate
-    replicas = _replicas(settled, rate * usable_share(settled), most)
+    rate = np.where(np.isnan(rows.own_rate), pace(rows.terms, most, rows.books).rate, rows.own_rate)
+    replicas = _replicas(settled, rate * usable_share(settled), most) + settled.load.spares
     batch = _running(rows, settled, replicas, most)
     at = pace(rows.terms, batch, rows.books)
     late = latency(rows.terms, batch, at, rows.books)

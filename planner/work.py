@@ -7,7 +7,7 @@ of layouts, or a traced number.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Generic
 
 from catalog import tensors
@@ -146,6 +146,24 @@ def attention_width(model: Model) -> float:
         return model.heads * ((model.mla.nope or 128) + model.mla.rope + (model.mla.value or 128))
     key = model.global_head_dim or model.head_dim
     return model.heads * (key + (model.value_dim or key))
+
+
+def replaced(held: Weights[float], total_bytes: float) -> Weights[float]:
+    """The same weights scaled to the size that the user states for the whole model."""
+    ours = held.split_bytes + held.expert_bytes + held.key_value_bytes + held.replicated_bytes
+    factor = total_bytes / (ours + held.embedding_bytes + held.head_bytes)
+    names = [field.name for field in fields(held) if field.name.endswith("_bytes")]
+    return replace(held, **{name: getattr(held, name) * factor for name in names})
+
+
+ADAPTED = ("attention.", "mlp.", "shared.")
+"""Parts whose matrices an adapter changes; experts are left out."""
+
+
+def adapter_bytes(model: Model, adapters: int, rank: int) -> float:
+    """16-bit LoRA pairs of `rank` beside every attention and MLP matrix: rank x (inputs + outputs) values each."""
+    matrices = [each for each in tensors.inventory(model) if each.part.startswith(ADAPTED) and each.columns > 1]
+    return 2.0 * adapters * rank * sum(each.count * (each.rows + each.columns) for each in matrices)
 
 
 @step

@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, QueryParameter, RawBody
 
 from catalog.errors import NotFound
-from planner import archive, request, service
+from planner import archive, decode, service
 from planner.api import schema
 from planner.plan import Plan
 from planner.service import Rendered
@@ -24,7 +24,7 @@ Offset = Annotated[int, QueryParameter(ge=0, description="plans to skip")]
 @post("/plan", status_code=200, sync_to_thread=True, operation_class=schema.PlanOperation, tags=["plans"])
 def make(body: RawBody, state: State) -> Response[bytes]:
     """Plan one deployment and keep the answer; infeasible is an answer too."""
-    plan = service.make_plan(request.decode(body, "json"), state.settings)
+    plan = service.make_plan(decode.decode(body, "json"), state.settings)
     document = service.encode(plan)
     state.store.save(plan, document)
     return Response(document, media_type=DOCUMENT)

@@ -72,11 +72,11 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, answer, write the launch files; 3 when nothing is feasible."""
-    from planner import request, service, settings
+    from planner import decode, service, settings
 
     data, kind = _request(arguments)
     own = settings.from_environment()
-    plan = service.make_plan(request.decode(data, kind), own)
+    plan = service.make_plan(decode.decode(data, kind), own)
     written: tuple[Path, ...] = ()
     if arguments.out and plan.feasible:
         from planner import render

@@ -24,9 +24,6 @@ from planner.plan import Candidate, Pool
 PORT = 8000
 DTYPE = {"bf16": "bfloat16", "fp16": "float16"}
 """Lanes that fix the number format; the others follow the checkpoint (on Turing vLLM then takes float16)."""
-ONLINE = {"fp8-online": "fp8_per_channel", "fp8-dynamic": "fp8_per_channel", "fp8-static": "fp8_per_tensor",
-          "fp8-block": "fp8_per_block", "mxfp4": "mxfp4"}  # fmt: skip
-"""Recipe -> `--quantization`, for weights that vLLM quantizes while loading."""
 
 
 def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Launch:
@@ -38,7 +35,7 @@ def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Laun
     words = [f"--{flag}={value}" for flag, value in names.items() if value is not None]
     adapters = [_adapter(adapter.name, adapter.path) for adapter in options.adapters]
     words += ["--lora-modules", *adapters] if adapters else []
-    settings = _settings(candidate, pool) | _lora(options)
+    settings = _settings(candidate, pool, engine) | _lora(options)
     for flag in (*names, *settings, *(["lora-modules"] if adapters else []), "config", "port"):
         engine.flag(f"--{flag}")
     return Launch(
@@ -57,15 +54,15 @@ def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Laun
     )
 
 
-def quantization(candidate: Candidate) -> str | None:
+def quantization(candidate: Candidate, engine: Engine) -> str | None:
     """The `--quantization` of weights that are quantized while loading; None for everything already quantized."""
     if not candidate.recipe.online:
         return None
-    if candidate.make is not None and candidate.make.tool == "vllm":
-        return candidate.make.scheme
-    if candidate.recipe.name not in ONLINE:
-        raise Unsupported(f"vLLM quantizes {candidate.recipe.name} not while loading", "$.choice.recipe")
-    return ONLINE[candidate.recipe.name]
+    if candidate.recipe.name not in engine.online:
+        raise Unsupported(
+            f"vLLM {engine.version} quantizes {candidate.recipe.name} not while loading", "$.choice.recipe"
+        )
+    return engine.online[candidate.recipe.name]
 
 
 def made_folder(candidate: Candidate, options: LaunchOptions) -> str:
@@ -85,12 +82,12 @@ def _weights(candidate: Candidate, options: LaunchOptions) -> tuple[str, str | N
     return named(options.model, "$.model"), options.revision
 
 
-def _settings(candidate: Candidate, pool: Pool) -> dict[str, Value]:
+def _settings(candidate: Candidate, pool: Pool, engine: Engine) -> dict[str, Value]:
     """The plan's own numbers under vLLM's names; what equals the default of every version is left out."""
     chosen = pool.settings
     settings: dict[str, Value | None] = {
         "dtype": DTYPE.get(candidate.lane, "auto"),
-        "quantization": quantization(candidate),
+        "quantization": quantization(candidate, engine),
         "max-model-len": chosen.max_model_len,
         "max-num-seqs": chosen.max_num_seqs,
         "max-num-batched-tokens": chosen.max_num_batched_tokens,

@@ -15,12 +15,13 @@ from msgspec import Struct, structs
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
 from catalog.engine import CacheFormat, Engine, Kernel
+from catalog.inventory import Gpu, Inventory
 from catalog.model import Model
 from catalog.price import Offer
 from planner.lanes import Lane, Method
 from planner.plan import Effect, Finding
 from planner.quality import Loss
-from planner.request import AcceleratorAsk
+from planner.request import AcceleratorAsk, OwnEstimate
 from planner.settle import Settled
 
 
@@ -43,6 +44,19 @@ class Device(Struct, frozen=True, kw_only=True):
     doubtful_usd_per_hour: float | None = None
     """The cheapest unconfirmed price where no other is known: shown, never used."""
     ask: AcceleratorAsk | None = None
+    free: float | None = None
+    """Bytes of one device that nothing else holds; None: nobody looked, all of it."""
+    machine: Inventory | None = None
+    """The probed machine that it is part of."""
+    gpus: tuple[Gpu, ...] = ()
+    """The devices as their driver describes them."""
+    slice: str | None = None
+    """MIG profile, where the device is a slice of one."""
+
+    @property
+    def driver(self) -> str | None:
+        """NVIDIA driver of the probed machine."""
+        return self.machine.driver if self.machine is not None and self.accelerator.vendor == "nvidia" else None
 
 
 class Pairing(Struct, frozen=True, kw_only=True):
@@ -60,6 +74,8 @@ class Pairing(Struct, frozen=True, kw_only=True):
     kernel: Kernel | None
     losses: dict[str, Loss]
     """Expected loss of the weights per task family the plan is judged on."""
+    own: OwnEstimate | None = None
+    """What the user knows better about it."""
 
 
 class Placed(Struct, frozen=True, kw_only=True):

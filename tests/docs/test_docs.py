@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 from litestar.testing import TestClient
 
-from planner import cli, request, settings
+from planner import cli, decode, request, settings
 from planner.api import create_app
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_the_first_screen_shows_one_command_and_its_answer() -> None:
 def test_every_field_of_the_request_has_a_meaning_and_no_other(generate: ModuleType) -> None:
     import tomllib
 
-    fields = {path for path, _ in generate.fields(request.Request)} - request.NOT_PLANNED.keys()
+    fields = {path for path, _ in generate.fields(request.Request)} - decode.NOT_PLANNED.keys()
     assert tomllib.loads(read("docs/reference/request_fields.toml")).keys() == fields
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 import catalog.engine
 from catalog.engine import Engine
+from catalog.load import load
 from planner.launch import Adapter, LaunchOptions
 from planner.plan import ArtifactRef, Candidate, Estimate, Finding, Make, Pool, Recipe, Settings
 from planner.render import Reasons
@@ -36,8 +37,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 @cache
 def engine(name: str) -> Engine:
-    """The facts of one engine version, by file name."""
-    return msgspec.toml.decode((DATA / f"{name}.toml").read_bytes(), type=Engine)
+    """The facts of one engine version: `vllm-0.33`."""
+    return load().engine(*name.rsplit("-", 1))
 
 
 def facts(candidate: Candidate) -> Engine:
@@ -79,6 +80,7 @@ def vllm(lane: str, recipe: Recipe, kernel: str, pools: Pool, **more: object) ->
             kernel=kernel,
             engine="vllm",
             engine_version="0.33.0",
+            image="vllm/vllm-openai:v0.33.0",
             kv_cache_dtype="auto",
             pools=(pools,),
             estimates={

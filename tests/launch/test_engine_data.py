@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import pytest
 
 from catalog.accelerator import Accelerator
-from catalog.engine import Engine, Flag, release
+from catalog.engine import Flag, release
 from catalog.errors import Unsupported
 from catalog.lane import REFUSED_LANES, SAFETENSORS_LANES
 from catalog.load import Catalog, load
@@ -17,7 +15,7 @@ from planner.launch import TARGETS
 from tests.launch.candidates import CASES, DATA
 
 FILES = sorted(DATA.glob("*.toml"))
-ENGINES = {path.stem: msgspec.toml.decode(path.read_bytes(), type=Engine) for path in FILES}
+ENGINES = {f"{engine.id}-{engine.version}": engine for engine in load().engines}
 LANE_IDS = (*SAFETENSORS_LANES, *REFUSED_LANES, "gguf:Q4_K_M", "gguf:BF16")
 RECIPES = ("fp8-dynamic", "fp8-static", "fp8-block", "fp8-online", "awq", "gptq", "native", "")
 CUDA = tuple(round(tenth / 10, 1) for tenth in range(50, 131))
@@ -90,13 +88,18 @@ def test_small_number_formats_are_planned_only_where_the_device_has_them(name: s
 
 
 def test_no_row_is_dead(catalog: Catalog) -> None:
-    """Every row decides for some accelerator, lane and recipe; a row that never wins is a mistake or stale."""
+    """Every row decides for some version, accelerator, lane and recipe; a row that never wins is a mistake or stale."""
     old_amd = msgspec.structs.replace(catalog.accelerator("mi210"), compute_capability="gfx906")
     devices = [*catalog.accelerators.values(), *(nvidia(capability) for capability in CUDA), old_amd]
-    for name, engine in ENGINES.items():
-        won = {id(engine.kernel(lane, recipe, device)) for device in devices for lane in LANE_IDS for recipe in RECIPES}
-        dead = [row for row in engine.kernels if id(row) not in won]
-        assert dead == [], name
+    won = {
+        (engine.id, repr(engine.kernel(lane, recipe, device)))
+        for engine in ENGINES.values()
+        for device in devices
+        for lane in LANE_IDS
+        for recipe in RECIPES
+    }
+    rows = [(engine.id, repr(row)) for engine in ENGINES.values() for row in engine.kernels]
+    assert [row for row in rows if row not in won] == []
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -140,7 +143,7 @@ def test_planned_engines_are_the_ones_with_launch_files() -> None:
     ],
 )
 def test_kernels_of_vllm(lane: str, recipe: str, capability: float, kernel: str) -> None:
-    row = ENGINES["vllm-0.33"].kernel(lane, recipe, nvidia(capability))
+    row = ENGINES["vllm-0.33.0"].kernel(lane, recipe, nvidia(capability))
     assert row is not None
     assert (row.name, row.refuse) == (kernel, None)
 
@@ -160,7 +163,7 @@ def test_kernels_of_vllm(lane: str, recipe: str, capability: float, kernel: str)
     ],
 )
 def test_refusals_of_vllm(lane: str, device: str, because: str, catalog: Catalog) -> None:
-    row = ENGINES["vllm-0.33"].kernel(lane, "", catalog.accelerator(device))
+    row = ENGINES["vllm-0.33.0"].kernel(lane, "", catalog.accelerator(device))
     assert row is not None
     assert because in f"{row.refuse} {row.source}"
     assert row.refuse
@@ -184,13 +187,13 @@ def test_volta_is_served_by_llama_cpp(catalog: Catalog) -> None:
     ],
 )
 def test_fp8_cache_of_vllm(device: str, fp8: bool, catalog: Catalog) -> None:
-    row = ENGINES["vllm-0.33"].cache("fp8", catalog.accelerator(device))
+    row = ENGINES["vllm-0.33.0"].cache("fp8", catalog.accelerator(device))
     assert row is not None
     assert (row.refuse is None) == fp8
 
 
 def test_a_flag_that_is_gone_or_unknown_is_named() -> None:
-    engine = ENGINES["vllm-0.33"]
+    engine = ENGINES["vllm-0.33.0"]
     assert engine.flag("--max-model-len").until is None
     with pytest.raises(Unsupported, match=r"vllm 0\.33\.0 has no flag --swap-space; gone since 0\.33"):
         engine.flag("--swap-space")
@@ -202,7 +205,7 @@ def test_a_flag_lives_from_since_until_before_until() -> None:
     flag = Flag(name="--new", since="0.33", until="0.35", source="test")
     versions = {"0.32.9": False, "0.33": True, "0.33.0": True, "0.34.7": True, "0.35": False, "0.35.1": False}
     for version, lives in versions.items():
-        engine = msgspec.structs.replace(ENGINES["vllm-0.33"], version=version, flags=(flag,))
+        engine = msgspec.structs.replace(ENGINES["vllm-0.33.0"], version=version, flags=(flag,))
         if lives:
             assert engine.flag("--new") is flag
         else:
@@ -219,12 +222,10 @@ def test_every_flag_in_the_golden_launches_has_a_row_once() -> None:
         names = [row.name for row in engine.flags]
         assert len(names) == len(set(names))
     assert {case.candidate.engine_version for case in CASES.values()} == {
-        ENGINES["vllm-0.33"].version,
+        ENGINES["vllm-0.33.0"].version,
         ENGINES["llama.cpp-0.3.36"].version,
     }
 
 
 def test_engine_files_are_named_after_what_they_hold() -> None:
-    for path in FILES:
-        engine = ENGINES[path.stem]
-        assert path.stem == engine.id or Path(path.stem).name in f"{engine.id}-{engine.version}"
+    assert {path.stem for path in FILES} == {engine.id for engine in ENGINES.values()}

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from catalog.load import Catalog, load
-from planner import request as requests
-from planner import search
+from planner import decode, search
 from planner.plan import Plan
 from planner.request import Request
 
@@ -25,7 +24,7 @@ def ask(model: str = "meta-llama/Llama-3.1-8B-Instruct", *devices: dict[str, Any
     body: dict[str, Any] = {"model": model, "workload": fields.pop("workload", {"qps": 1.0}), **fields}
     if devices:
         body["hardware"] = {"accelerators": list(devices)}
-    return requests.decode(msgspec.json.encode(body))
+    return decode.decode(msgspec.json.encode(body))
 
 
 def device(name: str, count: int = 1, **more: Any) -> dict[str, Any]:

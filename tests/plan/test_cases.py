@@ -9,22 +9,23 @@ from typing import Any
 import msgspec
 import pytest
 
-from planner import request as requests
+from planner import decode
 from planner.plan import Plan
+from planner.request import Request
 from tests.plan.asking import ask, catalog, device, planned
 
 DOCUMENT = tomllib.loads((Path(__file__).parents[1] / "cases" / "cases.toml").read_text())
 CASES = {case["name"]: case for case in DOCUMENT["case"]}
 
 
-def request_of(case: dict[str, Any]) -> requests.Request:
+def request_of(case: dict[str, Any]) -> Request:
     workload = {**DOCUMENT["defaults"]["workload"], **case.get("workload", {})}
     if "users" in workload:
         workload.pop("qps")
     body = {"model": case["model"], "workload": workload, "hardware": {"accelerators": case["accelerators"]}}
     body |= {name: case[name] for name in ("slo", "quality", "budget") if name in case}
     body |= {"lanes": case["lanes_asked"]} if "lanes_asked" in case else {}
-    return requests.decode(msgspec.json.encode(body))
+    return decode.decode(msgspec.json.encode(body))
 
 
 def refusals(plan: Plan, lane: str) -> set[str]:

@@ -82,7 +82,7 @@ def test_vllm_weights_match_the_start_up_logs() -> None:
 
 
 def test_vllm_activation_matches_the_start_up_logs() -> None:
-    engine = next(each for each in catalog().engines if each.id == "vllm")
+    engine = catalog().engine("vllm", "0.19")
     fixed, errors = memory.accounting(engine), []
     for row in log("activation_peak_gib", "0.19.0"):
         if layout(row).pipeline > 1:

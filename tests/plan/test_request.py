@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from catalog.errors import BadInput, Unsupported
-from planner import request as requests
+from planner import decode
 from tests.plan.asking import ask, device, planned
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -28,6 +28,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "two kinds of hardware": ({"hardware": {"accelerators": [device("t4")], "any": {}}}, "$.hardware"),
     "no devices": ({"hardware": {"accelerators": [device("t4", 0)]}}, "$.hardware.accelerators[0].count"),
     "a mean rate without a peak": ({"workload": {"users": 2, "qps_mean": 1}}, "$.workload.qps_mean"),
+    "shares of languages": ({"workload": {"qps": 1, "languages": {"en": 0.5, "de": 0.6}}}, "$.workload.languages"),
+    "no adapters": ({"workload": {"qps": 1, "lora": {"adapters": 0}}}, "$.workload.lora.adapters"),
+    "too high a rank": ({"workload": {"qps": 1, "lora": {"max_rank": 1024}}}, "$.workload.lora.max_rank"),
+    "negative spares": ({"availability": {"spares": -1}}, "$.availability.spares"),
+    "a probe and names": ({"hardware": {"probe": True, "any": {}}}, "$.hardware"),
+    "half an inventory": ({"hardware": {"inventory": {}}}, "$.hardware.inventory"),
+    "negative memory": ({"hardware": {"any": {}, "reserved": {"memory_gib": -1}}}, "$.hardware.reserved.memory_gib"),
+    "an estimate of nothing": ({"overrides": {"estimates": [{"lane": "fp8"}]}}, "$.overrides.estimates[0]"),
+    "an estimate we do not know": ({"overrides": {"estimates": [{"tpot_p95_s": 1}]}}, "$.overrides.estimates[0]"),
+    "a loss of an unknown family": (
+        {"overrides": {"estimates": [{"loss_pct": {"poetry": 1}}]}}, "$.overrides.estimates[0].loss_pct.poetry"
+    ),
     "no date": ({"as_of": "yesterday"}, "$.as_of"),
     "another schema": ({"schema": 2}, "$.schema"),
     "an objective of zero": ({"slo": {"ttft_ms": {"p95": 0}}}, "$.slo.ttft_ms.p95"),
@@ -39,17 +51,10 @@ LATER: dict[str, dict[str, Any]] = {
     "$.workload.thinking_tokens": {"workload": {"qps": 1, "thinking_tokens": {"mean": 400}}},
     "$.workload.structured_share": {"workload": {"qps": 1, "structured_share": 0.5}},
     "$.workload.images": {"workload": {"qps": 1, "images": {"per_request": 1}}},
-    "$.workload.languages.de": {"workload": {"qps": 1, "languages": {"en": 0.5, "de": 0.5}}},
-    "$.workload.lora": {"workload": {"qps": 1, "lora": True}},
-    "$.hardware.probe": {"hardware": {"probe": True, "any": {}}},
-    "$.hardware.inventory": {"hardware": {"inventory": {}, "any": {}}},
-    "$.hardware.reserved": {"hardware": {"any": {}, "reserved": {"memory_gib": 2}}},
     "$.budget.watts": {"budget": {"watts": 900}},
-    "$.availability": {"availability": {"spares": 1}},
     "$.current": {"current": {"launch": "vllm serve"}},
     "$.classes": {"classes": [{"name": "a"}]},
     "$.allow_models": {"allow_models": ["a"]},
-    "$.overrides.estimates": {"overrides": {"estimates": {"tpot_p95_s": 1}}},
     "$.simulate": {"simulate": True},
     "$.task": {"task": "embed"},
 }
@@ -63,26 +68,26 @@ def body(**fields: Any) -> bytes:
 def test_a_fault_is_refused_with_its_place(name: str) -> None:
     fields, path = BAD[name]
     with pytest.raises(BadInput) as caught:
-        requests.decode(body(**fields))
+        decode.decode(body(**fields))
     assert caught.value.path.startswith(path)
 
 
 @pytest.mark.parametrize("path", LATER)
 def test_a_known_field_that_is_not_planned_is_refused_by_name(path: str) -> None:
     with pytest.raises(Unsupported, match="planned") as caught:
-        requests.decode(body(**LATER[path]))
+        decode.decode(body(**LATER[path]))
     assert caught.value.path == path
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"null"])
 def test_what_is_no_request_is_refused(data: bytes) -> None:
     with pytest.raises(BadInput):
-        requests.decode(data)
+        decode.decode(data)
 
 
 def test_toml_and_json_say_the_same() -> None:
     toml = b'model = "Qwen/Qwen3-8B"\n[workload]\nqps = 1\n'
-    assert requests.decode(toml, "toml") == requests.decode(body())
+    assert decode.decode(toml, "toml") == decode.decode(body())
 
 
 def test_every_default_is_an_assumption() -> None:

@@ -22,7 +22,7 @@ def of(lane: str, accelerator: str, setup: Setup = SERVING) -> parameters.Resolv
     """The parameters of a lane on an accelerator under today's vLLM."""
     catalog = load()
     device = catalog.accelerator(accelerator)
-    engine = next(engine for engine in catalog.engines if engine.id == setup.engine)
+    engine = catalog.engine(setup.engine)
     kernel = engine.kernel(lane, "", device)
     assert kernel is not None
     return FITTED.resolve(parameters.classes(setup, kernel, device), parameters.family_of(setup.engine))
