@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from catalog.artifact import Artifact
 from catalog.units import GIB
-from planner import cost, pairing
+from planner import cost, making
+from planner import pairing as pairings
 from planner.fits import Fits
 from planner.memory import claimable_share
 from planner.plan import (
@@ -25,8 +26,8 @@ from planner.plan import (
 from planner.quality import Loss
 from planner.rank import Row
 from planner.rows import terms_of
-from planner.rules import RUNNING
-from planner.rules.rule import Pairing, Running
+from planner.rules import SHOWN
+from planner.rules.rule import Pairing, Shown
 from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
 from planner.trace import Num, Unit, derivation
 
@@ -49,13 +50,13 @@ Z80 = Z["p90"]
 def candidate(row: Row, fits: Fits) -> Candidate:
     """Everything the plan says of one row."""
     option, paired = row.option, row.option.pairing
-    plain = _terms(row, fits)
+    plain, made = _terms(row, fits), making.make(paired)
     return Candidate(
         lane=paired.lane.id,
         recipe=paired.method.recipe,
         kernel=paired.kernel.name if paired.kernel else "",
         artifact=_artifact(paired.artifact, paired.model.id),
-        make=_make(row),
+        make=made,
         engine=paired.engine.id,
         engine_version=paired.engine.version,
         image=_image(paired),
@@ -63,7 +64,7 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         pools=(_pool(row),),
         estimates=estimates(row, plain, fits),
         quality={name: _loss(loss) for name, loss in sorted(option.cached.losses.items())},
-        findings=(*option.findings, *_running(row, plain, fits)),
+        findings=(*option.findings, *_shown(row, made, plain, fits)),
         offer=_offer(row),
     )
 
@@ -74,16 +75,31 @@ def _image(pairing: Pairing) -> str:
     return build.image if build else ""
 
 
-def _running(row: Row, terms: Terms[float], fits: Fits) -> tuple[Finding, ...]:
+def _shown(row: Row, made: Make | None, terms: Terms[float], fits: Fits) -> tuple[Finding, ...]:
     """What the rules say of the candidate at its planned load."""
-    books, batch = row.swept.rows.books, float(row.swept.batch[row.index])
-    plain = pairing.unquantized(row.option)
+    swept, index, pairing = row.swept, row.index, row.option.pairing
+    books, batch = swept.rows.books, float(swept.batch[index])
+    held = room(terms, float(swept.most[index]), books)
+    case = Shown(
+        pairing=pairing,
+        cache=row.option.cached.dtype,
+        make=made,
+        tensor=int(swept.rows.tensor[index]),
+        batch=batch,
+        rate=pace(terms, batch, books).rate,
+        plain_rate=_plain_rate(row, batch, fits),
+        cache_bytes=held.cache_bytes,
+        needed_bytes=max(room(terms, batch, books).running_bytes, held.longest_bytes),
+    )
+    return tuple(said for rule in SHOWN if (said := rule(case)) is not None)
+
+
+def _plain_rate(row: Row, batch: float, fits: Fits) -> float | None:
+    """Requests/s with 16-bit weights on the same layout at the same batch."""
+    plain = pairings.unquantized(row.option)
     if plain is None:
-        return ()
-    beside = terms_of(plain, _layout(row), _chunk(row), fits)
-    rates = pace(terms, batch, books).rate, pace(beside, batch, books).rate
-    case = Running(pairing=row.option.pairing, batch=batch, rate=rates[0], plain_rate=rates[1])
-    return tuple(said for rule in RUNNING if (said := rule(case)) is not None)
+        return None
+    return pace(terms_of(plain, _layout(row), _chunk(row), fits), batch, row.swept.rows.books).rate
 
 
 def _terms(row: Row, fits: Fits) -> Terms[float]:
@@ -243,15 +259,6 @@ def _artifact(artifact: Artifact | None, model: str) -> ArtifactRef | None:
         format=artifact.format,
         source=artifact.source,
     )
-
-
-def _make(row: Row) -> Make | None:
-    pairing = row.option.pairing
-    if pairing.artifact is not None:
-        return None
-    method = pairing.method
-    because = "quantized by the engine while it loads" if method.recipe.online else "no trusted checkpoint is published"
-    return Make(tool=method.tool, scheme=method.scheme, because=because)
 
 
 def _offer(row: Row) -> dict[str, Any]:

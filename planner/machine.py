@@ -46,13 +46,13 @@ def left_out(inventory: Inventory, catalog: Catalog) -> tuple[str, ...]:
 
 
 def _gpus(inventory: Inventory, catalog: Catalog) -> Iterator[Device]:
-    """Equal devices together; those in MIG mode serve by their slices alone."""
-    groups: dict[tuple[str, float], list[Gpu]] = {}
+    """Equal devices together, those that wait for a reset apart; those in MIG mode serve by their slices alone."""
+    groups: dict[tuple[str, float, bool], list[Gpu]] = {}
     for gpu in inventory.gpus:
         if gpu.accelerator and gpu.accelerator in catalog.accelerators and not gpu.mig:
             memory = gpu.memory_bytes or catalog.accelerators[gpu.accelerator].usable_memory or 0.0
-            groups.setdefault((gpu.accelerator, memory), []).append(gpu)
-    for (name, memory), gpus in groups.items():
+            groups.setdefault((gpu.accelerator, memory, bool(gpu.needs_reset)), []).append(gpu)
+    for (name, memory, _), gpus in groups.items():
         accelerator = _linked(catalog.accelerators[name], gpus)
         for free, having in levels(gpus, memory):
             yield _device(accelerator, memory, free, having, inventory, catalog)

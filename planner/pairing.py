@@ -22,13 +22,12 @@ from planner.plan import Finding
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
 from planner.rules import CACHED, PAIRING, waived
+from planner.rules.checkpoints import TRUSTED
 from planner.rules.rule import Cached, Device, Pairing, ask
 from planner.settle import Settled
 
 CACHES = {"vllm": ("auto", "fp8"), "llama.cpp": ("f16", "q8_0")}
 """Cache formats that a search tries, the unquantized one first; other engines keep theirs."""
-TRUSTED = ("RedHatAI", "neuralmagic", "nvidia", "Qwen", "amd", "google", "ggml-org", "unsloth", "bartowski")
-"""Publishers in the order in which their checkpoints are taken (most measured rows first)."""
 REFUSED_ENGINES = {
     "tgi": "Text Generation Inference is in maintenance mode; vLLM or llama.cpp serve the same lanes",
     "ollama": "Ollama runs llama.cpp: plan with llama.cpp",
@@ -189,6 +188,7 @@ def pairings(
                     device=device,
                     kernel=kernels[best],
                     losses=stated(losses.of(lane), own),
+                    known=catalog.engines,
                     own=own,
                 )
 

@@ -74,12 +74,36 @@ class ArtifactRef(Struct, frozen=True, kw_only=True):
     source: str
 
 
-class Make(Struct, frozen=True, kw_only=True):
+class Calibration(Struct, frozen=True, kw_only=True):
+    """Text that a recipe is calibrated on: of the workload's own kind, never what it is evaluated on."""
+
+    domains: dict[str, float]
+    """Share per task family."""
+    languages: dict[str, float]
+    chat_format: bool
+    """Through the model's chat template."""
+    samples: int
+    sequence_length: int
+    """Tokens."""
+    public: tuple[str, ...]
+    """Data sets to take where one has no text of one's own."""
+
+
+class Make(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What has to be done when nothing published fits."""
 
     tool: str
     scheme: str
     because: str
+    algorithm: str = ""
+    symmetric: bool | None = None
+    group_size: int | None = None
+    ignore: tuple[str, ...] = ()
+    """Layers that stay 16-bit, as llm-compressor names them."""
+    calibration: Calibration | None = None
+    imatrix: bool = False
+    host_ram_bytes: float = 0.0
+    """The 16-bit weights, which stay in host memory while layers are quantized one by one."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from catalog.units import GIB
 from planner import engines, resources
 from planner.engines import llamacpp, vllm
 from planner.launch import Launch, LaunchOptions, serving_pool, target_of
-from planner.plan import ArtifactRef, Candidate, Estimate, Finding, LaunchFile, Plan, Tie
+from planner.plan import ArtifactRef, Candidate, Estimate, Finding, LaunchFile, Make, Plan, Tie
 
 FETCHED = "llama-server reads the hub's cache, and fetches a missing file itself."
 BROUGHT = "llama-server reads the hub's cache; bring that cache along, for nothing is fetched on this machine."
@@ -73,6 +73,10 @@ def write(folder: Path, rendered: tuple[tuple[LaunchFile, bytes], ...]) -> tuple
     return tuple(paths)
 
 
+PRESET_GROUP = 128
+"""Of llm-compressor's W4A16 presets."""
+
+
 class Obtain(Struct, frozen=True, kw_only=True):
     """How the weights get onto the machine: commands for a shell, or a Python recipe, and one sentence."""
 
@@ -89,10 +93,10 @@ def obtaining(candidate: Candidate, launch: Launch, options: LaunchOptions) -> O
         return Obtain(because=AT_HAND)
     if candidate.artifact is not None:
         return _published(candidate, candidate.artifact, options.air_gapped)
-    if tool == "llama-quantize":
-        return _llama_quantize(candidate, launch, options)
-    if tool == "llm-compressor":
-        return _llm_compressor(candidate, options)
+    if candidate.make is not None and tool == "llama-quantize":
+        return _llama_quantize(candidate.make, candidate, launch, options)
+    if candidate.make is not None and tool == "llm-compressor":
+        return _llm_compressor(candidate.make, candidate, options)
     if options.model.startswith((".", "/", "~")) or options.model.endswith(".gguf"):
         return Obtain(because=AT_HAND)
     because = (
@@ -119,15 +123,16 @@ def _last_word(name: str) -> tuple[str, ...]:
     return ("--", name) if name.startswith("-") else (name,)
 
 
-def _llama_quantize(candidate: Candidate, launch: Launch, options: LaunchOptions) -> Obtain:
+def _llama_quantize(make: Make, candidate: Candidate, launch: Launch, options: LaunchOptions) -> Obtain:
     """Download, convert to 16 bits, measure importance where the type needs it, quantize: llama.cpp's own tools."""
     kind, original, matrix = llamacpp.file_type(candidate), "./original-f16.gguf", "./imatrix.gguf"
-    needs = kind in llamacpp.NEEDS_IMATRIX
-    measure = ("llama-imatrix", "-m", original, "-f", "./calibration.txt", "-o", matrix)
+    needs = make.imatrix or kind in llamacpp.NEEDS_IMATRIX
+    chunks = ("--chunks", str(make.calibration.samples)) if make.calibration else ()
+    measure = ("llama-imatrix", "-m", original, "-f", "./calibration.txt", "-o", matrix, *chunks)
     return Obtain(
-        because=candidate.make.because if candidate.make else "",
+        because=make.because,
         how="With the tools of a llama.cpp checkout"
-        + (", and text of your own kind in calibration.txt." if needs else "."),
+        + (f", and text in calibration.txt: {kind_of_text(make)}." if needs else "."),
         commands=(
             _download(options.model, options.revision, "--local-dir", "./original"),
             ("python", "convert_hf_to_gguf.py", "./original", "--outtype", "f16", "--outfile", original),
@@ -137,26 +142,48 @@ def _llama_quantize(candidate: Candidate, launch: Launch, options: LaunchOptions
     )
 
 
-def _llm_compressor(candidate: Candidate, options: LaunchOptions) -> Obtain:
+def kind_of_text(make: Make) -> str:
+    """What the calibration text should be like, in words."""
+    asked = make.calibration
+    if asked is None:
+        return "of your own kind"
+    shares = ", ".join(f"{share:.0%} {family}" for family, share in asked.domains.items())
+    tongues = "" if set(asked.languages) == {"en"} else f" in {', '.join(sorted(asked.languages))}"
+    form = " through the chat template" if asked.chat_format else ""
+    return f"of your own kind ({shares}{tongues}){form}, none of it from your evaluation"
+
+
+def _llm_compressor(make: Make, candidate: Candidate, options: LaunchOptions) -> Obtain:
     """A recipe for llm-compressor 0.14: AWQ is a transform before the quantizer; lm_head must be left out by name."""
-    scheme, algorithm = candidate.make.scheme if candidate.make else "", candidate.recipe.algorithm.lower()
-    quantizer = f"QuantizationModifier(targets='Linear', scheme={scheme!r}, ignore=['lm_head', 're:.*mlp.gate$'])"
-    steps = {"awq": f"[AWQModifier(), {quantizer}]", "gptq": f"[{quantizer.replace('Quantization', 'GPTQ', 1)}]"}
-    needs_text = algorithm in steps or scheme in ("FP8", "NVFP4")
-    sample = "dataset='open_platypus', num_calibration_samples=512, max_seq_length=2048, " if needs_text else ""
+    algorithm = make.algorithm.lower()
+    asked, data = make.calibration, ""
+    if asked is not None:
+        data = f"dataset={asked.public[0]!r}, splits='train', "
+        data += f"num_calibration_samples={asked.samples}, max_seq_length={asked.sequence_length}, "
     return Obtain(
-        because=candidate.make.because if candidate.make else "",
-        how="In an environment with llm-compressor 0.14, which cannot share vLLM's."
-        + (" Calibrate on text of your own kind if you can." if needs_text else ""),
+        because=make.because,
+        how="In an environment with llm-compressor 0.14, which cannot share vLLM's. Keep the 16-bit original."
+        + (f" Replace the dataset by text {kind_of_text(make)}." if asked is not None else ""),
         python=(
             "from llmcompressor import oneshot",
             "from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModifier",
             *(("from llmcompressor.modifiers.transform.awq import AWQModifier",) if algorithm == "awq" else ()),
-            f"recipe = {steps.get(algorithm, f'[{quantizer}]')}",
-            f"oneshot(model={options.model!r}, recipe=recipe, {sample}"
+            f"recipe = [{'AWQModifier(), ' if algorithm == 'awq' else ''}{_quantizer(make)}]",
+            f"oneshot(model={options.model!r}, recipe=recipe, {data}"
             f"output_dir={vllm.made_folder(candidate, options)!r})",
         ),
     )
+
+
+def _quantizer(make: Make) -> str:
+    """The modifier that writes the scheme; a group size of one's own needs the scheme spelled out."""
+    name = "GPTQModifier" if make.algorithm.lower() == "gptq" else "QuantizationModifier"
+    scheme = f"targets='Linear', scheme={make.scheme!r}"
+    if make.group_size not in (None, PRESET_GROUP):
+        weights = {"num_bits": 4, "type": "int", "symmetric": make.symmetric, "strategy": "group"}
+        weights["group_size"] = make.group_size
+        scheme = f"config_groups={{'group_0': {{'targets': ['Linear'], 'weights': {weights!r}}}}}"
+    return f"{name}({scheme}, ignore={list(make.ignore or ('lm_head',))!r})"
 
 
 @cache

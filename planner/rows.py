@@ -228,7 +228,8 @@ class Placements:
 def _places(pairing: Pairing, books: Books) -> list[tuple[int, int, bool]]:
     most = pairing.device.most
     widths = WIDTHS if books == "vllm" else (1,)
-    plain = [(t, p, False) for t in widths for p in DEPTHS if t * p <= most]
+    depths = [depth for depth in DEPTHS if depth <= pairing.model.layers]
+    plain = [(t, p, False) for t in widths for p in depths if t * p <= most]
     whole = [(t, p, True) for t, p, _ in plain if pairing.model.moe is not None and t > 1]
     return plain + whole
 

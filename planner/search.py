@@ -77,8 +77,12 @@ def search(request: Request, catalog: Catalog) -> Found:
 
 def plan(request: Request, catalog: Catalog) -> Plan:
     """Plan a request. Raises BadInput and its children for what cannot be asked; infeasible is an answer."""
-    found = search(request, catalog)
-    choice, versions = found.choice, _versions(found, catalog)
+    return answer(search(request, catalog), catalog)
+
+
+def answer(found: Found, catalog: Catalog) -> Plan:
+    """What was found, as people and tools read it."""
+    request, choice, versions = found.request, found.choice, _versions(found, catalog)
     return Plan(
         schema=SCHEMA,
         id=identity(request, catalog, versions),

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from catalog.errors import BadInput, Unsupported
+from catalog.errors import BadInput
+from planner.cli.assign import assigned
 from planner.cli.common import Commands, number, write_document
 
 EXAMPLES = """examples:
@@ -45,6 +46,7 @@ def _add_workload(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--prompt", type=number, metavar="TOKENS", help="mean prompt length")
     group.add_argument("--output", type=number, metavar="TOKENS", help="mean answer length")
     group.add_argument("--context", type=int, metavar="TOKENS", help="longest context to serve")
+    group.add_argument("--languages", metavar="CODE=SHARE,…", help="languages of the work, for example en=0.6,de=0.4")
     group.add_argument("--mix", metavar="FAMILY=SHARE,…", help="what is asked, for example code=0.4,chat=0.6")
 
 
@@ -56,7 +58,8 @@ def _add_hardware(group: argparse._ArgumentGroup) -> None:
         help="what you have (COUNT at most, default 1); repeat for alternatives",
     )
     group.add_argument("--any", action="store_true", help="whatever is cheapest among the catalogue's offers")
-    group.add_argument("--here", action="store_true", help="this machine (comes with `lanewise probe`, not yet there)")
+    group.add_argument("--here", action="store_true", help="this machine, with what is free on it now")
+    group.add_argument("--inventory", type=Path, metavar="FILE", help="a machine as `lanewise probe --json` printed it")
     group.add_argument("--usd-per-month", type=number, metavar="USD", help="budget")
 
 
@@ -66,7 +69,16 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-loss", type=number, metavar="PERCENT", help="tolerated quality loss")
     group.add_argument("--objective", choices=("cost", "latency", "quality", "energy"), help="what to minimise")
     group.add_argument("--lanes", metavar="LANE,…", help="only these lanes, for example fp8,awq-int4,gguf:Q4_K_M")
+    group.add_argument(
+        "--engine-version",
+        action="append",
+        metavar="ENGINE=VERSION",
+        help="plan for this version: vllm=0.19",
+    )
     group.add_argument("--engines", metavar="ENGINE,…", help="only these engines, for example vllm")
+    group.add_argument(
+        "--set", action="append", metavar="PATH=VALUE", help="any field of the request, for example workload.lora=true"
+    )
     group.add_argument("--waive", metavar="RULE,…", help="rules whose judgement is yours, for example Q301")
 
 
@@ -74,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan, answer, write the launch files; 3 when nothing is feasible."""
     from planner import decode, service, settings
 
-    data, kind = _request(arguments)
+    data, kind = document(arguments)
     own = settings.from_environment()
     plan = service.make_plan(decode.decode(data, kind), own)
     written: tuple[Path, ...] = ()
@@ -94,17 +106,18 @@ def run(arguments: argparse.Namespace) -> int:
 Kind = Literal["json", "toml"]
 
 
-def _request(arguments: argparse.Namespace) -> tuple[bytes, Kind]:
+def document(arguments: argparse.Namespace) -> tuple[bytes, Kind]:
     """The request as bytes: the file as it stands, or with the flags laid over it."""
     flags = from_flags(arguments)
+    own = arguments.set or []
     if arguments.request is None:
         if "model" not in flags:
             raise BadInput("give a request file or --model", "$.model")
-        return msgspec.json.encode(flags), "json"
+        return msgspec.json.encode(assigned(flags, own)), "json"
     data, kind = _read(arguments.request)
-    if not flags:
+    if not flags and not own:
         return data, kind
-    return msgspec.json.encode(_merged(_parsed(data, kind, arguments.request), flags)), "json"
+    return msgspec.json.encode(assigned(_merged(_parsed(data, kind, arguments.request), flags), own)), "json"
 
 
 def _read(source: str) -> tuple[bytes, Kind]:
@@ -127,11 +140,15 @@ def _parsed(data: bytes, kind: Kind, source: str) -> dict[str, Any]:
         raise BadInput(f"not {kind.upper()}: {error}", source) from error
 
 
+WHOLE = {"hardware", "mix", "languages"}
+"""Fields that are one thing: another value replaces the whole of it."""
+
+
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`over` wins, key by key; hardware and rate are alternatives, so a new one replaces the old one whole."""
     merged = dict(under)
     for key, value in over.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict) and key not in {"hardware", "mix"}
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict) and key not in WHOLE
         merged[key] = _merged(merged[key], value) if nested else value
     if "qps" in over or "users" in over:
         for rate in {"qps", "qps_mean", "users", "batch", "trace"} - over.keys():
@@ -147,7 +164,8 @@ def from_flags(arguments: argparse.Namespace) -> dict[str, Any]:
         "prompt_tokens": _mean(arguments.prompt),
         "output_tokens": _mean(arguments.output),
         "context_tokens_max": arguments.context,
-        "mix": _mix(arguments.mix) if arguments.mix else None,
+        "mix": _shares(arguments.mix, "--mix"),
+        "languages": _shares(arguments.languages, "--languages"),
     }
     slo = {f"{name}_ms": _p95(getattr(arguments, f"{name}_p95_ms")) for name in ("ttft", "tpot", "e2e")}
     flags = {
@@ -160,6 +178,7 @@ def from_flags(arguments: argparse.Namespace) -> dict[str, Any]:
         "objective": arguments.objective,
         "lanes": _list(arguments.lanes),
         "engines": _list(arguments.engines),
+        "engine_versions": _versions(arguments.engine_version),
         "overrides": _given({"waive": _list(arguments.waive)}),
     }
     return _given(flags)
@@ -181,22 +200,46 @@ def _list(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _mix(text: str) -> dict[str, float]:
+def _versions(pins: list[str] | None) -> dict[str, str] | None:
+    if pins is None:
+        return None
+    for pin in pins:
+        if not all(pin.partition("=")):
+            raise BadInput(f"expected ENGINE=VERSION, got {pin!r}", "--engine-version")
+    return dict(pin.split("=", 1) for pin in pins)
+
+
+def _shares(text: str | None, flag: str) -> dict[str, float] | None:
+    if text is None:
+        return None
     shares = dict(part.partition("=")[::2] for part in text.split(","))
     try:
-        return {family.strip(): float(share) for family, share in shares.items()}
+        return {name.strip(): float(share) for name, share in shares.items()}
     except ValueError as error:
-        raise BadInput(f"expected FAMILY=SHARE,… with numbers, got {text!r}", "--mix") from error
+        raise BadInput(f"expected NAME=SHARE,… with numbers, got {text!r}", flag) from error
 
 
 def _hardware(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    if arguments.here:
-        raise Unsupported("planning for this machine needs its probe, which comes with `lanewise probe`", "--here")
-    if arguments.on and arguments.any:
-        raise BadInput("name accelerators or ask for any, not both", "--any")
+    ways = {"--on": arguments.on, "--any": arguments.any, "--here": arguments.here, "--inventory": arguments.inventory}
+    given = [flag for flag, value in ways.items() if value]
+    if len(given) > 1:
+        raise BadInput(f"say once what there is, not with {' and '.join(given)}", given[-1])
     if arguments.any:
         return {"any": {}}
+    if arguments.here:
+        return {"probe": True}
+    if arguments.inventory:
+        return {"inventory": _inventory(arguments.inventory)}
     return {"accelerators": [_accelerator(text) for text in arguments.on]} if arguments.on else None
+
+
+def _inventory(path: Path) -> Any:
+    try:
+        return msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"cannot read the inventory: {error.strerror}", str(path)) from error
+    except msgspec.DecodeError as error:
+        raise BadInput(f"not JSON: {error}", str(path)) from error
 
 
 def _accelerator(text: str) -> dict[str, Any]:

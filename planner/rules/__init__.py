@@ -6,26 +6,35 @@ from typing import Any
 
 from catalog.errors import BadInput
 from planner.request import Request
-from planner.rules import cost, hardware, latency, quality
-from planner.rules.rule import Cached, Measured, Pairing, Placed, Rule, Running
+from planner.rules import checkpoints, cost, hardware, latency, layout, machine, quality, recipes
+from planner.rules.rule import Cached, Measured, Pairing, Placed, Rule, Shown
 
 PAIRING: tuple[Rule[Pairing], ...] = (
     quality.nf4_is_for_fine_tuning,
     hardware.unplanned_layout,
+    machine.waits_for_a_reset,
+    machine.not_compiled_for_the_device,
+    machine.driver_too_old,
     hardware.no_kernel,
     hardware.memory_unknown,
     hardware.no_compute_rate,
     hardware.beyond_the_models_context,
     hardware.no_sixteen_bit_original,
+    machine.disk_too_small,
     quality.tiny_models_stay_16_bit,
     quality.small_models_lose_at_four_bits,
     quality.hard_generation_needs_eight_bits,
+    quality.fp4_needs_a_large_model,
+    quality.under_three_bits,
+    recipes.adapters_over_fixed_ranges,
     hardware.nothing_to_quantize_from,
     hardware.unconfirmed_facts,
     hardware.kernel_note,
+    machine.another_image_for_the_driver,
+    quality.nvfp4_before_mxfp4,
     latency.llama_cpp_under_load,
+    latency.where_llama_cpp_is_the_engine,
     cost.no_price,
-    cost.unconfirmed_price,
     cost.stale_price,
 )
 """A lane on an engine on a device."""
@@ -36,13 +45,14 @@ CACHED: tuple[Rule[Cached], ...] = (
     quality.long_documents_need_proof,
     quality.few_sources,
     quality.proxy_families,
+    quality.cache_scales_are_one,
 )
 """With a cache format."""
 PLACED: tuple[Rule[Placed], ...] = (
-    hardware.heads_do_not_divide,
-    hardware.groups_do_not_divide,
-    hardware.tensor_parallel_leaves_the_node,
-    hardware.too_few_layers,
+    layout.slices_do_not_talk,
+    layout.heads_do_not_divide,
+    layout.groups_do_not_divide,
+    layout.tensor_parallel_leaves_the_node,
 )
 """On a layout of devices."""
 MEASURED: tuple[Rule[Measured], ...] = (
@@ -54,12 +64,47 @@ MEASURED: tuple[Rule[Measured], ...] = (
 )
 """With the numbers of the whole candidate; the array pass asks the same questions of thousands at once."""
 
-RUNNING: tuple[Rule[Running], ...] = (latency.fewer_bits_no_longer_help,)
+SHOWN: tuple[Rule[Shown], ...] = (
+    latency.fewer_bits_no_longer_help,
+    latency.gain_over_sixteen_bits,
+    latency.speculative_decoding,
+    latency.common_prefix_is_cached,
+    latency.quantized_at_every_start,
+    hardware.little_room,
+    layout.key_value_heads_are_repeated,
+    layout.tensor_parallel_over_pcie,
+    machine.memory_errors,
+    machine.power_is_capped,
+    machine.others_hold_memory,
+    machine.memory_is_shared_with_the_system,
+    machine.another_version_is_installed,
+    machine.host_memory_too_small_to_quantize,
+    checkpoints.never_opened,
+    checkpoints.licence_to_accept,
+    checkpoints.publisher_without_a_record,
+    checkpoints.must_be_brought_along,
+    checkpoints.revision_cannot_be_pinned,
+    quality.eight_bits_first,
+    quality.low_bits_need_an_importance_matrix,
+    quality.other_languages_are_pooled,
+    recipes.published_checkpoint_is_reused,
+    recipes.what_would_prove_it,
+    recipes.calibrate_on_your_own_text,
+    recipes.calibrated_in_another_language,
+    recipes.keep_the_original,
+    recipes.retune_the_temperature,
+    recipes.group_size,
+    recipes.adapters_need_their_own_proof,
+    recipes.merge_then_quantize,
+    cost.spot_may_be_taken_away,
+    cost.peak_is_paid_all_day,
+    cost.sixteen_bits_on_fp8_hardware,
+)
 """Of what is shown, at its planned load."""
 
 EARLY: tuple[Rule[Any], ...] = (*PAIRING, *CACHED)
 """Asked before anything is estimated."""
-RULES: tuple[Rule[Any], ...] = (*EARLY, *PLACED, *MEASURED, *RUNNING)
+RULES: tuple[Rule[Any], ...] = (*EARLY, *PLACED, *MEASURED, *SHOWN)
 BY_CODE = {rule.code: rule for rule in RULES}
 WAIVABLE = frozenset(
     rule.code
@@ -80,4 +125,4 @@ def waived(request: Request) -> frozenset[str]:
     return frozenset(codes)
 
 
-__all__ = ["BY_CODE", "CACHED", "MEASURED", "PAIRING", "PLACED", "RULES", "RUNNING", "WAIVABLE", "Rule", "waived"]
+__all__ = ["BY_CODE", "CACHED", "MEASURED", "PAIRING", "PLACED", "RULES", "SHOWN", "WAIVABLE", "Rule", "waived"]

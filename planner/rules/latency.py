@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from planner.rules.rule import Measured, Pairing, Running, Says, rule
+from planner.rules.rule import Measured, Pairing, Says, Shown, rule
 
 FEW_USERS = 4
 """llama-server's default number of slots."""
+FEW_RUNNING = 8
+"""Running sequences up to which a draft has idle arithmetic to use (assumed)."""
 
 
 @rule("L101", "refuse")
@@ -14,6 +16,8 @@ def misses_the_objective(case: Measured) -> Says | None:
 
     Why: more replicas do not make one token faster; more tensor parallel, fewer bits or another device do.
     Source: the step-time model (docs/accuracy/speed.md says how far to trust it).
+    Fires: --model meta-llama/Llama-3.1-8B-Instruct --on l4 --qps 0.1 --lanes fp8 --tpot-p95-ms 10
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on l4 --qps 0.1 --lanes fp8 --tpot-p95-ms 200
     """
     if case.served:
         return None
@@ -29,6 +33,8 @@ def too_few_devices(case: Measured) -> Says | None:
 
     Why: beyond its sustainable rate a server only queues.
     Source: the step-time model.
+    Fires: --model Qwen/Qwen3-8B --on l4 --qps 500
+    Silent: --model Qwen/Qwen3-8B --on l4 --qps 0.1
     """
     most = case.placed.pairing.device.most
     if not case.served or case.devices <= most:
@@ -42,22 +48,125 @@ def too_few_devices(case: Measured) -> Says | None:
 
 
 @rule("L201", "warn")
-def fewer_bits_no_longer_help(case: Running) -> Says | None:
+def fewer_bits_no_longer_help(case: Shown) -> Says | None:
     """Warns where a weight-only lane serves fewer requests than 16-bit weights would at the planned load.
 
     Why: weight-only kernels unpack and then multiply in 16 bits, so prompts and large batches get slower while only the
     reading of weights gets faster: unthrottled on an A100-80, BF16 made 10338 tokens/s, AWQ 9612, GPTQ-INT4 8147,
     GPTQ-INT8 7120.
     Source: GPUStack performance lab, Qwen3-8B on vLLM 0.9.2 (speed.csv GSQ rows).
+    Fires: --model Qwen/Qwen3-8B --on a100-sxm4-80 --users 256 --lanes awq-int4 --max-loss 20
+    Silent: --model Qwen/Qwen3-8B --on a100-sxm4-80 --users 1 --lanes awq-int4 --max-loss 20
     """
     kernel = case.pairing.kernel
-    if kernel is None or not kernel.path.endswith("weight-only") or case.rate >= case.plain_rate:
+    plain = case.plain_rate
+    if plain is None or kernel is None or not kernel.path.endswith("weight-only") or case.rate >= plain:
         return None
-    slower = 1 - case.rate / case.plain_rate
+    slower = 1 - case.rate / plain
     return Says(
         because=f"at {case.batch:.0f} running sequences {case.pairing.lane.id} serves {slower:.0%} fewer requests than 16 bits would: it computes in {kernel.math}",
         facts={"running_sequences": round(case.batch, 1), "slower": round(slower, 3)},
         source="speed.csv: GSQ rows",
+    )
+
+
+@rule("L202", "note")
+def gain_over_sixteen_bits(case: Shown) -> Says | None:
+    """Notes how many more requests the lane serves than 16-bit weights on the same layout at the planned load.
+
+    Why: a lane has no fixed factor: FP8 wins most where prompts and large batches are multiplied, weight-only lanes where
+    few sequences run and weights are read; measured at saturation FP8 made 1.2 to 1.6 times the tokens of BF16.
+    Source: the step-time model (docs/accuracy/speed.md); speed.csv.
+    Fires: --model Qwen/Qwen3-32B --on h100-sxm5-80 --qps 1 --lanes fp8
+    Silent: --model Qwen/Qwen3-32B --on h100-sxm5-80 --qps 1 --lanes bf16
+    """
+    if case.plain_rate is None or case.rate <= case.plain_rate:
+        return None
+    gain = case.rate / case.plain_rate
+    return Says(
+        because=f"serves {gain:.2f} times the requests of 16-bit weights with {case.batch:.0f} running sequences",
+        facts={"gain": round(gain, 3), "running_sequences": round(case.batch, 1)},
+        source="the step-time model, docs/accuracy/speed.md",
+    )
+
+
+@rule("L103", "note")
+def speculative_decoding(case: Shown) -> Says | None:
+    """Notes that speculative decoding may shorten the time per token where few sequences run.
+
+    Why: a draft uses arithmetic that a small batch leaves idle; a full batch has none to spare. How much it wins depends on
+    the acceptance rate, which has to be measured again after any change of the target: rotated targets need a new draft.
+    Source: no table of acceptance against precision was found; vllm-ascend issue 5974 (EAGLE3 over QuaRot).
+    Fires: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.05 --tpot-p95-ms 60
+    Silent: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.05
+    """
+    asked = any(name.startswith(("tpot", "e2e")) for name in case.pairing.settled.objectives.slo_s)
+    wanted = asked or case.pairing.settled.objectives.objective == "latency"
+    if not wanted or case.batch > FEW_RUNNING or case.pairing.engine.id != "vllm":
+        return None
+    return Says(
+        because=f"with {case.batch:.1f} running sequences a draft model or n-gram speculation may shorten TPOT: measure its acceptance",
+        facts={"running_sequences": round(case.batch, 2)},
+        source="unverified here: no acceptance measurement in the catalogue",
+    )
+
+
+@rule("L104", "note")
+def common_prefix_is_cached(case: Shown) -> Says | None:
+    """Notes that the tokens all prompts begin with are computed and kept once.
+
+    Why: vLLM's prefix cache is on by default; only the rest of each prompt is computed, and the cache holds one copy.
+    Source: vllm 0.33 enable_prefix_caching default; the estimates count it.
+    Fires: --model Qwen/Qwen3-8B --on l40s --qps 1 --prompt 2000 --set workload.shared_prefix_tokens=1500
+    Silent: --model Qwen/Qwen3-8B --on l40s --qps 1 --prompt 2000
+    """
+    load = case.pairing.settled.load
+    if not load.shared_prefix or case.pairing.engine.id != "vllm":
+        return None
+    share = min(1.0, load.shared_prefix / load.prompt.mean)
+    return Says(
+        because=f"{share:.0%} of the mean prompt is a common prefix: computed once, and cached once",
+        facts={"shared_prefix_tokens": load.shared_prefix},
+        source="vllm 0.33 config/cache.py enable_prefix_caching",
+    )
+
+
+@rule("L401", "note")
+def quantized_at_every_start(case: Shown) -> Says | None:
+    """Notes that weights which the engine quantizes while loading are read in 16 bits at every start.
+
+    Why: a published or saved FP8 checkpoint is half as much to download and to read; what is served is the same.
+    Source: vllm 0.33 model_loader: online quantization reads the original layer by layer.
+    Fires: --model mistralai/Mistral-7B-Instruct-v0.3 --on l40s --qps 1 --lanes fp8 --set workload.lora.merged=true
+    Silent: --model Qwen/Qwen3-8B --on l40s --qps 1 --lanes bf16
+    """
+    pairing = case.pairing
+    if not pairing.method.recipe.online:
+        return None
+    original = 2.0 * pairing.params
+    return Says(
+        because=f"every start reads {original / 1e9:.0f} GB of 16-bit weights; a saved {pairing.lane.id} checkpoint would be about half",
+        facts={"original_bytes": round(original)},
+        source="vllm 0.33 model_executor/model_loader",
+    )
+
+
+@rule("L302", "note")
+def where_llama_cpp_is_the_engine(case: Pairing) -> Says | None:
+    """Notes that on CPUs, Apple chips and other devices without a vLLM build the GGUF lanes of llama.cpp are what runs.
+
+    Why: vLLM's wheels are CUDA and ROCm; llama.cpp has CPU, Metal, Vulkan and more. Its numbers are those of few streams.
+    Source: kernel rows of both engines.
+    Fires: --model Qwen/Qwen3-8B --on apple-m3-max-40c --qps 0.05 --set hardware.accelerators[0].memory_gib=64
+    Silent: --model Qwen/Qwen3-8B --on l40s --qps 0.05
+    """
+    device = case.device.accelerator
+    elsewhere = device.kind == "cpu" or device.vendor in ("apple", "intel")
+    if case.engine.id != "llama.cpp" or case.lane.family != "gguf" or not elsewhere:
+        return None
+    return Says(
+        because=f"{device.name}: llama.cpp's GGUF lanes are what runs here, at four streams at most",
+        source=case.engine.source,
     )
 
 
@@ -69,6 +178,8 @@ def llama_cpp_under_load(case: Pairing) -> Says | None:
     the article on production quantization calls GGUF on server hardware a mistake (four to six times less throughput
     on an H100, a figure without a source).
     Source: speed.csv holds llama.cpp rows of one stream only.
+    Fires: --model Qwen/Qwen3-8B --on l40s --qps 0.2 --lanes gguf:Q8_0
+    Silent: --model Qwen/Qwen3-8B --on l40s --qps 0.2 --lanes gguf:Q8_0 --engines llama.cpp
     """
     device, load, engines = case.device.accelerator, case.settled.load, case.settled.engines
     traffic = load.users is None or load.users > FEW_USERS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.quality import LONG_CONTEXT
-from planner.rules.rule import Cached, Pairing, Says, rule
+from planner.rules.rule import Cached, Pairing, Says, Shown, rule
 
 FOUR_BIT = ("4-bit integer", "4-bit float")
 HARD = ("code", "math", "reasoning")
@@ -16,18 +16,21 @@ FINE_ENOUGH = 5.0
 FINE_FOR_HARD = 6.5
 """Bits of a GGUF type that passes the strict gate for code and maths: Q6_K has perplexity +0.35 % and KLD 0.0055, Q5_K_M
 +0.9 % and 0.011 (llama.cpp perplexity README)."""
-SMALL, TINY = 4.5e9, 1.0e9
+SMALL, TINY, LARGE = 4.5e9, 1.0e9, 27e9
 """Parameters: bounds of rule R3."""
+LEAST_BITS, VERY_LOOSE = 3.0, 10.0
+"""Bits of a GGUF type below which quality breaks, and the tolerance in percent at which one has accepted that."""
 
 
-def _own(case: Pairing) -> bool:
+def own_format(case: Pairing) -> bool:
     """The publisher's own format: nothing is lost against the original."""
     return case.lane.id in (case.model.native, f"gguf:{case.model.native.upper()}")
 
 
-def _four_bit(case: Pairing) -> bool:
+def four_bit(case: Pairing) -> bool:
+    """Weights of about four bits or fewer that are not the publisher's own."""
     coarse_gguf = case.lane.family == "gguf" and case.lane.bits < FINE_ENOUGH
-    return not _own(case) and (case.lane.family in FOUR_BIT or coarse_gguf)
+    return not own_format(case) and (case.lane.family in FOUR_BIT or coarse_gguf)
 
 
 @rule("Q102", "refuse")
@@ -37,6 +40,8 @@ def nf4_is_for_fine_tuning(case: Pairing) -> Says | None:
     Why: it left vLLM's core, runs at half of the 16-bit speed, and collapses on long documents: Llama-3.1-70B
     OneRuler 71.0 to 12.4 points at 64-128k. It is a fine format for QLoRA fine-tuning.
     Source: Mekala et al. 2025 (EMNLP); vLLM 0.33 quantization methods.
+    Fires: --model meta-llama/Llama-3.1-8B-Instruct --on l40s --qps 1 --lanes nf4
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on l40s --qps 1 --lanes w4a16
     """
     if case.lane.id != "nf4":
         return None
@@ -49,9 +54,11 @@ def tiny_models_stay_16_bit(case: Pairing) -> Says | None:
 
     Why: even 8-bit weights cost Qwen2-0.5B five percent, and a 16-bit copy is small anyway.
     Source: Qwen2-0.5B 34.4 to 32.6 with 8-bit weights; RedHatAI/Qwen2.5-0.5B-quantized.w4a16.
+    Fires: --model Qwen/Qwen2.5-0.5B-Instruct --on l4 --qps 1 --lanes fp8
+    Silent: --model Qwen/Qwen2.5-1.5B-Instruct --on l4 --qps 1 --lanes fp8
     """
     tiny = case.params <= TINY and case.lane.family != "16-bit" and case.lane.id not in ("gguf:Q8_0", case.model.native)
-    if not tiny or _tolerates(case):
+    if not tiny or tolerates(case):
         return None
     return Says(
         because=f"{case.params / 1e9:.1f}B parameters leave no redundancy to quantize",
@@ -66,8 +73,10 @@ def small_models_lose_at_four_bits(case: Pairing) -> Says | None:
 
     Why: W4A16 recovers 95.8 % at 0.6B and 96.9 % at 1.5B on averages, 82 % of AIME at 1.5B.
     Source: model cards of RedHatAI quantized.w4a16 (0.5B-3B), DeepSeek-R1-Distill-Qwen-1.5B.
+    Fires: --model meta-llama/Llama-3.2-3B-Instruct --on l4 --qps 0.5 --lanes w4a16
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on l4 --qps 0.5 --lanes w4a16
     """
-    if not _four_bit(case) or case.params > SMALL or _tolerates(case):
+    if not four_bit(case) or case.params > SMALL or tolerates(case):
         return None
     return Says(
         because=f"four bits cost a {case.params / 1e9:.1f}B model 3 to 18 %: keep 8 or 16 bits",
@@ -83,10 +92,12 @@ def hard_generation_needs_eight_bits(case: Pairing) -> Says | None:
     Why: short multiple choice hides what long generation shows: at 8B HumanEval+ 97.4 %, MMLU-Pro 93.6 %, AIME-class
     below 95 %; at 70B code 95.4 %. The articles say "FP8 minimum" for maths and code; the evidence agrees below 5 %.
     Source: model cards RedHatAI quantized.w4a16; RedHatAI NVFP4 cards (AIME24 81.8 % at 8B).
+    Fires: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:2 --qps 0.3 --lanes w4a16 --mix chat=0.6,code=0.4
+    Silent: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:2 --qps 0.3 --lanes w4a16 --mix chat=0.9,code=0.1
     """
     share = sum(case.settled.load.mix.get(name, 0.0) for name in HARD)
-    coarse = _four_bit(case) or (case.lane.family == "gguf" and not _own(case) and case.lane.bits < FINE_FOR_HARD)
-    if not coarse or share <= HARD_SHARE or _tolerates(case):
+    coarse = four_bit(case) or (case.lane.family == "gguf" and not own_format(case) and case.lane.bits < FINE_FOR_HARD)
+    if not coarse or share <= HARD_SHARE or tolerates(case):
         return None
     return Says(
         because=f"{share:.0%} of the work is code, maths or reasoning: four bits lose there what averages hide",
@@ -101,6 +112,8 @@ def loses_too_much(case: Cached) -> Says | None:
 
     Why: an average over families hides the one that breaks. With confidence "high" the interval's bad end decides.
     Source: the evidence table, pooled by lane, size and family.
+    Fires: --model meta-llama/Llama-3.1-8B-Instruct --on l40s --qps 1 --lanes w4a16
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on l40s --qps 1 --lanes w4a16 --max-loss 5
     """
     limits = case.pairing.settled.objectives
     for name, loss in sorted(case.losses.items(), key=lambda item: -item[1].value):
@@ -113,6 +126,126 @@ def loses_too_much(case: Cached) -> Says | None:
     return None
 
 
+@rule("Q203", "refuse")
+def fp4_needs_a_large_model(case: Pairing) -> Says | None:
+    """Refuses FP4 weights made after training below 27B parameters unless 5 % may be lost.
+
+    Why: NVFP4 at 8B recovers 96 % on averages and 66 to 95 % of hard maths, from 30B on 98 to 100 %; with training
+    (QAT, QAD) small models recover part of it.
+    Source: RedHatAI and nvidia NVFP4 cards; torchao QAT; quality evidence rule R3.
+    Fires: --model meta-llama/Llama-3.1-8B-Instruct --on b200-sxm --qps 1 --lanes nvfp4
+    Silent: --model meta-llama/Llama-3.1-70B-Instruct --on b200-sxm --qps 1 --lanes nvfp4
+    """
+    made_after = case.method.recipe.training == "ptq" and not own_format(case)
+    if case.lane.family != "4-bit float" or not made_after or case.params >= LARGE or tolerates(case):
+        return None
+    return Says(
+        because=f"FP4 after training costs a {case.params / 1e9:.0f}B model 2 to 6 % and more on hard maths: keep FP8, or tolerate 5 %",
+        facts={"params": case.params, "max_loss_pct": case.settled.objectives.max_loss_pct},
+        source="RedHatAI NVFP4 cards",
+    )
+
+
+@rule("Q204", "prefer")
+def nvfp4_before_mxfp4(case: Pairing) -> Says | None:
+    """Prefers any other lane to MXFP4 made after training.
+
+    Why: rounding Llama-3.1-8B to MXFP4 left 46.7 of 75.3 points of GSM8K where NVFP4 left 64.1; its blocks of 32 share a
+    power of two. Models trained in MXFP4 (gpt-oss) are their own original.
+    Source: MR-GPTQ tables: 11 tasks, NVFP4 96.1 %, MXFP4 87.8 %.
+    Fires: --model meta-llama/Llama-3.1-70B-Instruct --on b200-sxm --qps 1 --lanes mxfp4 --max-loss 20
+    Silent: --model openai/gpt-oss-120b --on b200-sxm --qps 1 --lanes mxfp4
+    """
+    if case.lane.id != "mxfp4" or own_format(case):
+        return None
+    return Says(
+        because="MXFP4 made after training loses about three times what NVFP4 loses",
+        source="MR-GPTQ: Llama-3.1-8B, 11 tasks",
+    )
+
+
+@rule("Q206", "refuse")
+def under_three_bits(case: Pairing) -> Says | None:
+    """Refuses GGUF types below three bits unless 10 % may be lost.
+
+    Why: two bits leave 67 to 88 % of MMLU at 8B and 90 to 95 % at 70B, even with an importance matrix.
+    Source: llama.cpp MMLU table of Llama-3 (matt-c1), quality evidence 1d.
+    Fires: --model Qwen/Qwen3-8B --on rtx3080 --qps 0.05 --lanes gguf:Q2_K
+    Silent: --model Qwen/Qwen3-8B --on rtx3080 --qps 0.05 --lanes gguf:Q4_K_M
+    """
+    allowed = case.settled.objectives.max_loss_pct
+    if case.lane.family != "gguf" or case.lane.bits >= LEAST_BITS or own_format(case) or allowed >= VERY_LOOSE:
+        return None
+    return Says(
+        because=f"{case.lane.bits:.2g} bits per weight lose 5 to 30 %: take four bits, or a smaller model",
+        facts={"bits": case.lane.bits, "max_loss_pct": allowed},
+        source="matt-c1 MMLU comparison of Llama-3 GGUF files",
+    )
+
+
+@rule("Q205", "note")
+def low_bits_need_an_importance_matrix(case: Shown) -> Says | None:
+    """Notes that a GGUF file below five bits should be made with an importance matrix, and below three must be.
+
+    Why: Q2_K of Llama-3-8B has 39 % more perplexity with one and 57 % without; i-quants cannot be made without.
+    Source: llama.cpp perplexity README; llama-quant.cpp.
+    Fires: --model Qwen/Qwen3-8B --on rtx3080 --users 1 --lanes gguf:Q4_K_M --max-loss 20
+    Silent: --model Qwen/Qwen3-8B --on rtx3080 --users 1 --lanes gguf:Q6_K --max-loss 20
+    """
+    lane = case.pairing.lane
+    if lane.family != "gguf" or lane.bits >= FINE_ENOUGH or own_format(case.pairing):
+        return None
+    which = "make it with one" if case.make is not None else "take a file that was made with one"
+    return Says(
+        because=f"an importance matrix carries quality at {lane.bits:.2g} bits: {which}",
+        facts={"bits": lane.bits},
+        source="llama.cpp perplexity README",
+    )
+
+
+@rule("Q103", "warn")
+def eight_bits_first(case: Shown) -> Says | None:
+    """Warns where four bits with thin evidence are taken on a device that multiplies in FP8.
+
+    Why: when in doubt ship FP8 first, measure, and see what four bits would still win: their losses are the ones that
+    short benchmarks hide.
+    Source: quality evidence rules R1 and R4; `lanewise plan --lanes fp8` prices the difference.
+    Fires: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.3 --mix rag=1.0 --max-loss 4
+    Silent: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:4 --qps 0.3 --mix rag=1.0 --max-loss 4
+    """
+    pairing = case.pairing
+    thin = sorted(name for name, loss in pairing.losses.items() if loss.unverified)
+    eight = pairing.engine.kernel("fp8", "fp8-dynamic", pairing.device.accelerator)
+    if not four_bit(pairing) or not thin or eight is None or eight.path != "fp8":
+        return None
+    return Says(
+        because=f"few measured four bits for {', '.join(thin)}, and this device multiplies in FP8: ship fp8 first, then compare",
+        facts={"families": thin},
+        source="quality evidence rules R1, R4",
+    )
+
+
+@rule("Q701", "warn")
+def other_languages_are_pooled(case: Shown) -> Says | None:
+    """Warns that losses in other languages than English are those of multilingual benchmarks together.
+
+    Why: they differ by language and model: the tokens of rarer languages are the ones that calibration saw least.
+    Source: quality evidence §2.10 and rule R6.
+    Fires: --model Qwen/Qwen3-32B --on h100-sxm5-80 --qps 0.5 --lanes fp8 --languages en=0.4,de=0.6
+    Silent: --model Qwen/Qwen3-32B --on h100-sxm5-80 --qps 0.5 --lanes fp8
+    """
+    load, lane = case.pairing.settled.load, case.pairing.lane
+    loss = case.pairing.losses.get("multilingual")
+    others = sorted(load.languages.keys() - {"en"})
+    if loss is None or not others or lane.family == "16-bit":
+        return None
+    return Says(
+        because=f"the loss in {', '.join(others)} is that of multilingual benchmarks together ({loss.value:.1f} %, up to {loss.high:.1f} %)",
+        facts={"languages": load.languages, "loss_pct": loss.value, "high_pct": loss.high},
+        source="; ".join(loss.citations[:2]),
+    )
+
+
 @rule("Q301", "refuse")
 def long_documents_need_proof(case: Cached) -> Says | None:
     """Refuses four bits above 16k tokens of context unless even the interval's bad end is tolerated.
@@ -120,11 +253,13 @@ def long_documents_need_proof(case: Cached) -> Says | None:
     Why: errors on long documents differ wildly between models at four bits (OneRuler at 64-128k: 76 to 110 %), and few
     sources measured any; eight bits hold 100 %.
     Source: Mekala et al. 2025, per-length results.
+    Fires: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.3 --lanes w4a16 --context 24576
+    Silent: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.3 --lanes w4a16 --context 16384
     """
     pairing = case.pairing
     context, loss = pairing.settled.load.context, case.losses.get("long_context")
     allowed = pairing.settled.objectives.per_family.get("long_context", pairing.settled.objectives.max_loss_pct)
-    if not _four_bit(pairing) or context <= LONG_CONTEXT or loss is None or loss.high <= allowed:
+    if not four_bit(pairing) or context <= LONG_CONTEXT or loss is None or loss.high <= allowed:
         return None
     return Says(
         because=f"{context:,} tokens of context: four bits may lose up to {loss.high:.1f} % on long documents, {allowed:g} % are tolerated",
@@ -139,6 +274,8 @@ def sinks_need_a_full_cache(case: Cached) -> Says | None:
 
     Why: gpt-oss-20b with q8_0 keys agreed with itself on only 74.9 % of tokens.
     Source: llama-cpp-turboquant issue 305 (one reporter).
+    Fires: --model openai/gpt-oss-20b --on rtx4090 --users 1 --engines llama.cpp
+    Silent: --model Qwen/Qwen3-8B --on rtx4090 --users 1 --engines llama.cpp
     """
     quantized = case.dtype not in ("auto", "f16", "bf16")
     if not (case.pairing.model.sinks and quantized and case.pairing.engine.id == "llama.cpp"):
@@ -150,12 +287,31 @@ def sinks_need_a_full_cache(case: Cached) -> Says | None:
     )
 
 
+@rule("Q304", "note")
+def cache_scales_are_one(case: Cached) -> Says | None:
+    """Notes that an FP8 cache in vLLM keeps keys and values at scale 1.0 unless the checkpoint brings calibrated scales.
+
+    Why: `--calculate-kv-scales` is gone; at scale 1.0 long documents kept 94 to 100 % of their score.
+    Source: vLLM blog 2026-04-22 (MRCR at 128k to 1M); vllm 0.33 config/cache.py.
+    Fires: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:2 --qps 0.5 --lanes fp8
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on t4:2 --qps 0.1 --lanes fp16
+    """
+    if case.dtype != "fp8" or case.pairing.engine.id != "vllm":
+        return None
+    return Says(
+        because="the FP8 cache uses scale 1.0 unless the checkpoint holds k_scale and v_scale: gate it at the served length",
+        source="vLLM blog 2026-04-22",
+    )
+
+
 @rule("Q501", "warn")
 def few_sources(case: Cached) -> Says | None:
     """Warns where fewer than two sources measured this lane at this size for a family of the mix.
 
     Why: one lab's number is a prior, not a result; verify before shipping.
     Source: the evidence table.
+    Fires: --model meta-llama/Llama-3.1-8B-Instruct --on h100-sxm5-80 --qps 1 --lanes w4a16 --max-loss 20 --mix rag=1
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on h100-sxm5-80 --qps 1 --lanes bf16 --mix rag=1
     """
     thin = sorted(name for name, loss in case.losses.items() if loss.unverified)
     if not thin or case.pairing.lane.family == "16-bit":
@@ -169,6 +325,8 @@ def proxy_families(case: Cached) -> Says | None:
 
     Why: there are no paired tables for RAG, classification, summarization and tool use.
     Source: quality evidence, gaps.
+    Fires: --model meta-llama/Llama-3.1-8B-Instruct --on h100-sxm5-80 --qps 1 --lanes w4a16 --max-loss 20 --mix rag=1
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on h100-sxm5-80 --qps 1 --lanes w4a16 --max-loss 20 --mix code=1
     """
     proxies = {name: loss.proxy for name, loss in sorted(case.losses.items()) if loss.proxy}
     if not proxies:
@@ -177,7 +335,8 @@ def proxy_families(case: Cached) -> Says | None:
     return Says(because=f"estimated by proxy: {pairs}", facts={"proxies": proxies})
 
 
-def _tolerates(case: Pairing) -> bool:
+def tolerates(case: Pairing) -> bool:
+    """Whether 5 % may be lost on every hard family of the mix, or on the whole where there is none."""
     limits = case.settled.objectives
     hard = [limits.per_family.get(name, limits.max_loss_pct) for name in case.settled.load.mix if name in HARD]
     return min(hard, default=limits.max_loss_pct) >= LOOSE

@@ -6,6 +6,7 @@ nothing, and answers the same every time.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -19,7 +20,7 @@ from catalog.inventory import Gpu, Inventory
 from catalog.model import Model
 from catalog.price import Offer
 from planner.lanes import Lane, Method
-from planner.plan import Effect, Finding
+from planner.plan import Effect, Finding, Make
 from planner.quality import Loss
 from planner.request import AcceleratorAsk, OwnEstimate
 from planner.settle import Settled
@@ -74,6 +75,8 @@ class Pairing(Struct, frozen=True, kw_only=True):
     kernel: Kernel | None
     losses: dict[str, Loss]
     """Expected loss of the weights per task family the plan is judged on."""
+    known: tuple[Engine, ...] = ()
+    """Every engine version with facts."""
     own: OwnEstimate | None = None
     """What the user knows better about it."""
 
@@ -122,19 +125,28 @@ class Measured(Struct, frozen=True, kw_only=True):
     usd_per_month: float | None
 
 
-class Running(Struct, frozen=True, kw_only=True):
-    """A candidate that is shown, at its planned load, beside 16-bit weights on the same layout at the same batch."""
+class Shown(Struct, frozen=True, kw_only=True):
+    """A candidate that is shown, at its planned load."""
 
     pairing: Pairing
+    cache: str
+    make: Make | None
+    tensor: int
     batch: float
     """Running sequences per replica."""
     rate: float
     """Requests/s of one replica at that batch."""
-    plain_rate: float
-    """The same in 16 bits, whether or not those fit."""
+    plain_rate: float | None
+    """The same with 16-bit weights, whether or not those fit; None where the lane is 16-bit or the engine has none."""
+    cache_bytes: float
+    """Of one device, for the cache of all slots."""
+    needed_bytes: float
+    """What the running sequences, or one of the longest context, take of it."""
 
 
 Case = TypeVar("Case")
+HEADINGS = ("Why", "Articles", "Source", "Fires", "Silent")
+"""What a rule's page says below its first sentence, in this order; `Articles` only where one speaks of it."""
 
 
 class Says(Struct, frozen=True, kw_only=True):
@@ -168,8 +180,20 @@ class Rule(Generic[Case]):
 
     @property
     def page(self) -> str:
-        """The docstring: what it does, why, and its source."""
-        return self.says.__doc__ or ""
+        """The docstring: what it does, why, its source, and two requests: one in which it speaks, one in which not."""
+        return inspect.cleandoc(self.says.__doc__ or "")
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """The page by heading; "" holds what it does. Lines of a section are joined."""
+        made: dict[str, list[str]] = {"": []}
+        for line in self.page.splitlines():
+            heading, colon, rest = line.partition(": ")
+            if colon and heading in HEADINGS:
+                made[heading] = [rest]
+            else:
+                made[list(made)[-1]].append(line.strip())
+        return {heading: " ".join(part for part in lines if part) for heading, lines in made.items()}
 
 
 def ask(

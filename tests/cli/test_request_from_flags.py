@@ -12,12 +12,12 @@ import pytest
 
 from catalog.errors import BadInput, Unsupported
 from planner.cli import parser
-from planner.cli.plan import _request
+from planner.cli.plan import document
 
 
 def spelled(*words: str) -> dict[str, Any]:
     """The request that `lanewise plan WORDS` decodes."""
-    data, kind = _request(parser().parse_args(["plan", *words]))
+    data, kind = document(parser().parse_args(["plan", *words]))
     return msgspec.json.decode(data) if kind == "json" else msgspec.toml.decode(data)
 
 
@@ -58,7 +58,7 @@ def test_what_is_not_given_is_not_said() -> None:
 def test_a_file_alone_is_passed_on_byte_for_byte(tmp_path: Path) -> None:
     file = tmp_path / "request.toml"
     file.write_bytes(b'model = "a"   # as typed\n')
-    assert _request(parser().parse_args(["plan", str(file)])) == (b'model = "a"   # as typed\n', "toml")
+    assert document(parser().parse_args(["plan", str(file)])) == (b'model = "a"   # as typed\n', "toml")
 
 
 def test_flags_lie_over_the_file(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_flags_lie_over_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "kind"), [(' {"model": "a"}', "json"), ('model = "a"', "toml")])
 def test_stdin_may_be_either(monkeypatch: pytest.MonkeyPatch, text: str, kind: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    assert _request(parser().parse_args(["plan", "-"])) == (text.encode(), kind)
+    assert document(parser().parse_args(["plan", "-"])) == (text.encode(), kind)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import catalog.engine
 from catalog.engine import Engine
 from catalog.load import load
 from planner.launch import Adapter, LaunchOptions
-from planner.plan import ArtifactRef, Candidate, Estimate, Finding, Make, Pool, Recipe, Settings
+from planner.plan import ArtifactRef, Calibration, Candidate, Estimate, Finding, Make, Pool, Recipe, Settings
 from planner.render import Reasons
 
 DATA = Path(catalog.engine.__file__).parent / "data" / "engines"
@@ -70,6 +70,16 @@ def published(repo: str, publisher: str, revision: str | None = None) -> Artifac
         format="compressed-tensors",
         source="vllm-project/recipes@8959cf6",
     )
+
+
+TEXT = Calibration(
+    domains={"chat": 0.7, "code": 0.3}, languages={"de": 0.4, "en": 0.6}, chat_format=True, samples=512,
+    sequence_length=2048, public=("ultrachat_200k", "evolcodealpaca"),
+)  # fmt: skip
+MADE = Make(
+    tool="llm-compressor", scheme="W4A16", because="No W4A16 checkpoint of this model is published.", algorithm="GPTQ",
+    symmetric=True, group_size=128, ignore=("lm_head",), calibration=TEXT, host_ram_bytes=16e9,
+)  # fmt: skip
 
 
 def vllm(lane: str, recipe: Recipe, kernel: str, pools: Pool, **more: object) -> Candidate:
@@ -162,7 +172,7 @@ CASES: dict[str, Case] = {
     "w4a16-to-make-4090": Case(
         candidate=vllm(
             "w4a16", GPTQ, "marlin weight-only", pool("rtx4090", settings(8192, 32, 2048)),
-            make=Make(tool="llm-compressor", scheme="W4A16", because="No W4A16 checkpoint of this model is published."),
+            make=MADE,
         ),
         options=LaunchOptions(model="Qwen/Qwen3-8B"),
     ),

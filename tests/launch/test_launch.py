@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from catalog.engine import Engine
 from catalog.errors import BadInput, Unsupported
@@ -11,7 +12,7 @@ from planner import engines
 from planner.launch import LaunchOptions, target_of
 from planner.plan import Candidate, Finding, Make, Recipe, Tie
 from planner.render import Reasons, files
-from tests.launch.candidates import CASES, LLAMA_8B, engine, facts, llamacpp, pool, published, settings, vllm
+from tests.launch.candidates import CASES, LLAMA_8B, MADE, engine, facts, llamacpp, pool, published, settings, vllm
 
 
 def flags(candidate: Candidate, options: LaunchOptions) -> dict[str, object]:
@@ -168,20 +169,28 @@ def test_a_recipe_names_the_folder_that_the_script_opens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "scheme", "text"),
+    ("recipe", "make", "text"),
     [
-        (Recipe(name="awq", algorithm="AWQ"), "W4A16_ASYM", "[AWQModifier(), QuantizationModifier("),
-        (Recipe(name="fp8-dynamic", algorithm="RTN"), "FP8_DYNAMIC", "[QuantizationModifier("),
+        (
+            Recipe(name="awq", algorithm="AWQ"),
+            replace(MADE, algorithm="AWQ", scheme="W4A16_ASYM"),
+            "[AWQModifier(), QuantizationModifier(targets='Linear', scheme='W4A16_ASYM'",
+        ),
+        (
+            Recipe(name="fp8-dynamic", algorithm="RTN"),
+            Make(tool="llm-compressor", scheme="FP8_DYNAMIC", because="none published", algorithm="round to nearest"),
+            "[QuantizationModifier(targets='Linear', scheme='FP8_DYNAMIC', ignore=['lm_head'])]",
+        ),
+        (Recipe(name="gptq", algorithm="GPTQ"), replace(MADE, group_size=64), "[GPTQModifier(config_groups={'group_0'"),
     ],
 )
-def test_recipes_compile(recipe: Recipe, scheme: str, text: str) -> None:
-    make = Make(tool="llm-compressor", scheme=scheme, because="none published")
+def test_recipes_compile(recipe: Recipe, make: Make, text: str) -> None:
     candidate = vllm("fp8", recipe, "cutlass-fp8", pool("l4", settings(4096, 8)), make=make)
     page = readme(candidate, LaunchOptions(model='it\'s "quoted"\n```\\'))
     source = page.partition("python\n")[2].partition("\n```")[0]
     compile(source, "recipe", "exec")
     assert text in source
-    assert ("dataset=" in source) == (scheme != "FP8_DYNAMIC")
+    assert ("dataset=" in source) == (make.calibration is not None)
 
 
 def test_the_readme_tells_why() -> None:

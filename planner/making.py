@@ -1,0 +1,119 @@
+"""How to make a lane when no published checkpoint fits: algorithm, groups, what stays 16-bit, what to calibrate on.
+
+The numbers are the defaults of llm-compressor 0.14 and llama.cpp's tools; domain, language and chat format follow the
+workload, because a recipe calibrated on other text protects other weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from catalog import tensors
+from catalog.model import Model
+from planner.plan import Calibration, Make
+from planner.rules.rule import Pairing
+from planner.settle import Load
+
+SAMPLES, LENGTH = 512, 2048
+"""Sequences and tokens each (llm-compressor 0.14 oneshot: num_calibration_samples=512; 2048 in its examples)."""
+CHUNKS = 128
+"""Of 512 tokens for an importance matrix (assumed: llama.cpp's examples use 100 and more)."""
+DATA_FREE = ("FP8_DYNAMIC", "FP8_BLOCK", "W8A16", "NVFP4A16", "MXFP4A16", "MXFP8")
+"""Schemes that llm-compressor 0.14 makes from the weights alone (its data-free pipeline)."""
+IMATRIX_BELOW = 5.0
+"""Bits of a GGUF type below which an importance matrix pays: Llama-3-8B Q4_K_S +2.9 % perplexity with and +4.3 %
+without, Q3_K_M +8.1 % and +10.5 %, Q2_K +39 % and +57 %; Q5 and above print no difference (llama.cpp README)."""
+PUBLIC = {
+    "chat": "ultrachat_200k",
+    "instruction": "ultrachat_200k",
+    "multilingual": "ultrachat_200k",
+    "code": "evolcodealpaca",
+    "": "open_platypus",
+}
+"""Text of the domain where one has none of one's own: data sets registered in llm-compressor 0.14 that no gate of ours
+is measured on (gsm8k and wikitext are registered too)."""
+QUANTIZED = ("attention.q", "attention.k", "attention.v", "attention.o", "mlp.", "expert.")
+"""Parts whose matrices carry group scales."""
+GROUPS = (128, 64, 32)
+"""Group sizes that the WNA16 kernels of vLLM take, the cheapest first."""
+
+
+def make(pairing: Pairing) -> Make | None:
+    """What has to be done for this lane; None where a checkpoint is taken as published."""
+    if pairing.artifact is not None:
+        return None
+    method, model = pairing.method, pairing.model
+    online = method.recipe.online
+    return Make(
+        tool=method.tool,
+        scheme=method.scheme,
+        because=_because(pairing),
+        algorithm=method.recipe.algorithm,
+        symmetric=method.recipe.symmetric,
+        group_size=group_size(model, method.recipe.group_size),
+        ignore=() if online or method.tool != "llm-compressor" else ignored(model),
+        calibration=None if online else calibration(pairing),
+        imatrix=method.tool == "llama-quantize" and pairing.lane.bits < IMATRIX_BELOW,
+        host_ram_bytes=0.0 if online else 2.0 * pairing.params,
+    )
+
+
+def _because(pairing: Pairing) -> str:
+    lora = pairing.settled.load.lora
+    if lora is not None and lora.merged:
+        return "the adapter is merged into the 16-bit weights first: no published checkpoint contains it"
+    if pairing.method.recipe.online:
+        return "quantized by the engine while it loads"
+    return "no trusted checkpoint is published"
+
+
+def group_size(model: Model, usual: int | None) -> int | None:
+    """The usual group size, or the largest smaller one that divides every quantized matrix; None where none does."""
+    if usual is None:
+        return None
+    return next((size for size in GROUPS if size <= usual and divides(model, size)), None)
+
+
+def divides(model: Model, size: int) -> bool:
+    """Whether groups of `size` divide the inputs of every quantized matrix (llm-compressor refuses a rest)."""
+    return all(each.columns % size == 0 for each in tensors.inventory(model) if _grouped(each.part, each.columns))
+
+
+def _grouped(part: str, columns: int) -> bool:
+    return columns > 1 and part.startswith(QUANTIZED)
+
+
+def ignored(model: Model) -> tuple[str, ...]:
+    """Layers that stay 16-bit: llm-compressor quantizes the output matrix and routers unless they are named."""
+    routers = ("re:.*mlp.gate$",) if model.moe is not None else ()
+    vision = ("re:.*vision.*",) if model.extra_params else ()
+    return ("lm_head", *routers, *vision)
+
+
+def calibration(pairing: Pairing) -> Calibration | None:
+    """What to calibrate on; None for schemes that are made from the weights alone."""
+    method, load = pairing.method, pairing.settled.load
+    gguf = method.tool == "llama-quantize"
+    if method.scheme in DATA_FREE or method.tool not in ("llm-compressor", "llama-quantize"):
+        return None
+    if gguf and pairing.lane.bits >= IMATRIX_BELOW:
+        return None
+    return Calibration(
+        domains=dict(sorted(load.mix.items())),
+        languages=dict(sorted(load.languages.items())),
+        chat_format=chat_format(load),
+        samples=CHUNKS if gguf else SAMPLES,
+        sequence_length=512 if gguf else LENGTH,
+        public=public(load.mix),
+    )
+
+
+def chat_format(load: Load) -> bool:
+    """Whether the text goes through the chat template: wherever the model answers people or calls tools."""
+    return any(load.mix.get(family, 0.0) > 0 for family in ("chat", "instruction", "tool_use", "multilingual"))
+
+
+def public(mix: Mapping[str, float]) -> tuple[str, ...]:
+    """Public sets of the mix's domains, the largest share first."""
+    ordered = sorted(mix, key=lambda family: (-mix[family], family))
+    return tuple(dict.fromkeys(PUBLIC.get(family, PUBLIC[""]) for family in ordered))

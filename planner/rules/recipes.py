@@ -1,0 +1,222 @@
+"""Q rules about making a lane and about adapters: calibration, groups, merging, what to prove afterwards."""
+
+from __future__ import annotations
+
+from planner.rules.quality import four_bit, tolerates
+from planner.rules.rule import Pairing, Says, Shown, rule
+
+CALIBRATED = ("awq", "gptq", "autoround", "smoothquant", "fp8-static", "nvfp4")
+"""Recipes whose result depends on the text they were calibrated on."""
+STATIC = ("fp8-static", "nvfp4")
+"""Recipes that fix the range of activations beforehand."""
+FOREIGN = 0.2
+"""Share of other languages at which foreign calibration is worth a warning (assumed)."""
+PROOF = {
+    "chat": "paired answers to your own prompts",
+    "code": "LiveCodeBench or HumanEval+",
+    "math": "MATH-500 or AIME with repeats, not GSM8K",
+    "reasoning": "GPQA-Diamond or MMLU-Pro",
+    "knowledge": "MMLU-Pro",
+    "long_context": "RULER at the served length",
+    "instruction": "IFEval",
+    "multilingual": "your own prompts in each language",
+    "rag": "your own documents and questions",
+    "classification": "your own labels",
+    "summarization": "your own documents",
+    "tool_use": "your own tool calls",
+}
+"""What settles a family: tests that still move where short multiple choice does not (quality evidence, §3 and §6)."""
+
+
+@rule("Q104", "note")
+def published_checkpoint_is_reused(case: Shown) -> Says | None:
+    """Notes that a published checkpoint within the tolerance is taken instead of quantizing anew.
+
+    Why: the plan's tolerance is met by what exists, and published recipes were evaluated by their makers; a better recipe
+    (finer groups, text of one's own domain) may win back part of the loss.
+    Source: the catalogue's checkpoints; quality evidence rules R8 and R9.
+    Fires: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes gptq-int4,w4a16 --max-loss 5
+    Silent: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes bf16
+    """
+    artifact, loss = case.pairing.artifact, case.pairing.losses
+    if artifact is None or artifact.repo == case.pairing.model.id or artifact.recipe not in CALIBRATED:
+        return None
+    worst = max((each.value for each in loss.values()), default=0.0)
+    return Says(
+        because=f"{artifact.repo} exists and is expected to lose {worst:.1f} %: quantizing anew could win back part of that",
+        facts={"repo": artifact.repo, "recipe": artifact.recipe, "loss_pct": worst},
+        source=artifact.source,
+    )
+
+
+@rule("Q105", "note")
+def what_would_prove_it(case: Shown) -> Says | None:
+    """Notes which tests settle whether the quality holds for this mix.
+
+    Why: perplexity and MMLU hide what long generation loses, GSM8K no longer moves above 3B, and a benchmark of a few
+    hundred questions cannot resolve two points: compare paired answers, 1,240 or more for two points at 80 % power.
+    Source: quality evidence §3 (noise) and §6 (gates).
+    Fires: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes fp8 --mix math=0.5,chat=0.5
+    Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes bf16 --mix math=0.5,chat=0.5
+    """
+    pairing = case.pairing
+    if pairing.lane.family == "16-bit" or pairing.lane.id == pairing.model.native:
+        return None
+    tests = {family: PROOF[family] for family in sorted(pairing.losses) if family in PROOF}
+    named = "; ".join(f"{family}: {test}" for family, test in tests.items())
+    return Says(because=f"what would prove it, paired with the original: {named}", facts={"tests": tests})
+
+
+@rule("Q110", "note")
+def calibrate_on_your_own_text(case: Shown) -> Says | None:
+    """Notes what a lane that has to be made should be calibrated on: domain, chat format, language, never the test set.
+
+    Why: AWQ and GPTQ protect the weights that the calibration text uses; importance matrices likewise.
+    Source: llm-compressor 0.14 defaults (512 samples); llama.cpp imatrix README.
+    Fires: --model Qwen/Qwen3-14B --on l40s --qps 0.5 --lanes w4a16 --max-loss 20 --set workload.lora.merged=true
+    Silent: --model Qwen/Qwen3-14B --on l40s --qps 0.5 --lanes fp8
+    """
+    asked = case.make.calibration if case.make is not None else None
+    if asked is None:
+        return None
+    shares = ", ".join(f"{share:.0%} {family}" for family, share in asked.domains.items())
+    form = ", through the chat template" if asked.chat_format else ""
+    return Says(
+        because=f"calibrate on {asked.samples} samples of {asked.sequence_length} tokens of your own text ({shares}; {', '.join(asked.languages)}{form}), none of it from the evaluation",
+        facts={"samples": asked.samples, "sequence_length": asked.sequence_length, "public": list(asked.public)},
+        source="llm-compressor 0.14 oneshot defaults",
+    )
+
+
+@rule("Q111", "warn")
+def calibrated_in_another_language(case: Shown) -> Says | None:
+    """Warns of a published checkpoint with calibrated weights where much of the work is in other languages than English.
+
+    Why: public calibration sets are English (UltraChat, Open-Platypus); OmniQuant at 4 bits lost 1.9 % in English and
+    4.5 % in Russian, AWQ 1.5 % of MMLU and 8.9 % of C-Eval at 1.5B.
+    Source: quality evidence §2.10.
+    Fires: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes w4a16,gptq-int4 --max-loss 20 --languages en=0.5,ru=0.5
+    Silent: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes w4a16,gptq-int4 --max-loss 20
+    """
+    artifact, load = case.pairing.artifact, case.pairing.settled.load
+    if artifact is None or artifact.recipe not in CALIBRATED or load.foreign < FOREIGN:
+        return None
+    others = sorted(load.languages.keys() - {"en"})
+    return Says(
+        because=f"{artifact.repo} was calibrated on text that its makers chose, most likely English: measure it in {', '.join(others)}",
+        facts={"languages": load.languages, "recipe": artifact.recipe},
+        source="quality evidence: OmniQuant card (ru), Qwen2 1.5B C-Eval",
+    )
+
+
+@rule("Q112", "note")
+def keep_the_original(case: Shown) -> Says | None:
+    """Notes that the 16-bit original has to be kept where a lane is made.
+
+    Why: quantization cannot be undone, every gate compares with the original, and the next engine may want another format.
+    Source: llm-compressor and llama-quantize take 16-bit input.
+    Fires: --model Qwen/Qwen3-14B --on l40s --qps 0.5 --lanes w4a16 --max-loss 20 --set workload.lora.merged=true
+    Silent: --model Qwen/Qwen3-14B --on l40s --qps 0.5 --lanes bf16
+    """
+    if case.make is None or case.pairing.method.recipe.online:
+        return None
+    return Says(
+        because=f"keep the 16-bit original of {case.pairing.model.id}, by hash, beside what {case.make.tool} makes"
+    )
+
+
+@rule("Q113", "note")
+def retune_the_temperature(case: Shown) -> Says | None:
+    """Notes that sampling parameters were tuned on the original and should be looked at again below eight bits.
+
+    Why: quantization flattens or sharpens the tail of the distribution that sampling draws from; no paired measurement of
+    a best temperature was found, so nothing is prescribed.
+    Source: no primary evidence (quality evidence, S2-14); Δp asymmetry of Q4_K_M -19.6/+12.1 in the llama.cpp README.
+    Fires: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes gptq-int4 --max-loss 5
+    Silent: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes fp8 --max-loss 5
+    """
+    if not four_bit(case.pairing):
+        return None
+    return Says(
+        because="compare a few temperatures again: they were chosen for the original's token probabilities",
+        source="unverified: no paired measurement known",
+    )
+
+
+@rule("Q114", "note")
+def group_size(case: Shown) -> Says | None:
+    """Notes the group size of 4-bit weights that have to be made, and what a smaller one would cost.
+
+    Why: smaller groups are never worse and cost size: 16 bits of scale per group are 0.125 bits per weight at 128, 0.25
+    at 64, 0.5 at 32. Groups must divide every matrix.
+    Source: GPTQ paper (3-bit perplexity 8.07 to 6.61 with groups of 128); llm-compressor group_size_validation.py.
+    Fires: --model HuggingFaceTB/SmolLM2-135M-Instruct --on l4 --qps 0.5 --lanes w4a16 --max-loss 60 --set workload.lora.merged=true
+    Silent: --model HuggingFaceTB/SmolLM2-135M-Instruct --on l4 --qps 0.5 --lanes bf16
+    """
+    made, usual = case.make, case.pairing.method.recipe.group_size
+    if made is None or usual is None or made.group_size is None:
+        return None
+    why = "" if made.group_size == usual else f" because {usual} does not divide this model's matrices"
+    return Says(
+        because=f"groups of {made.group_size}{why}, {16 / made.group_size:.3g} bits of scale per weight; smaller ones are never worse and cost size",
+        facts={"group_size": made.group_size, "usual": usual},
+        source="llm-compressor 0.14 group_size_validation.py",
+    )
+
+
+@rule("Q601", "refuse")
+def adapters_over_fixed_ranges(case: Pairing) -> Says | None:
+    """Refuses to load LoRA adapters beside weights whose activation ranges were fixed by calibration, unless 5 % may be lost.
+
+    Why: an adapter moves activations out of the range that was measured without it; per-token scales follow it, fixed
+    scales cut it off. Nobody published how much that loses. Merge the adapter first, or take a dynamic recipe.
+    Source: no primary measurement (quality evidence, S2-14); compressed-tensors FP8 and NVFP4 store input scales.
+    Fires: --model mistralai/Ministral-3-8B-Instruct-2512 --on h100-sxm5-80 --qps 0.5 --set workload.lora=true
+    Silent: --model mistralai/Ministral-3-8B-Instruct-2512 --on h100-sxm5-80 --qps 0.5
+    """
+    lora = case.settled.load.lora
+    if lora is None or lora.merged or case.method.recipe.name not in STATIC or tolerates(case):
+        return None
+    return Says(
+        because=f"{case.method.recipe.name} fixes activation ranges that an adapter moves: merge it first, or take a dynamic recipe",
+        facts={"recipe": case.method.recipe.name},
+        source="unverified: no paired measurement known",
+    )
+
+
+@rule("Q602", "warn")
+def adapters_need_their_own_proof(case: Shown) -> Says | None:
+    """Warns that losses are those of the base model where adapters are loaded beside quantized weights.
+
+    Why: the adapter was trained against 16-bit weights; gate it on its own evaluation. Speed estimates do not count its
+    matrices, memory estimates do.
+    Source: no paired measurement of adapters over quantized weights is in the evidence.
+    Fires: --model Qwen/Qwen3-8B --on l40s --qps 0.5 --lanes fp8 --set workload.lora=true
+    Silent: --model Qwen/Qwen3-8B --on l40s --qps 0.5 --lanes fp8
+    """
+    lora = case.pairing.settled.load.lora
+    if lora is None or lora.merged or case.pairing.lane.family == "16-bit":
+        return None
+    return Says(
+        because=f"losses are those of the base: measure {lora.adapters} adapter{'s' if lora.adapters > 1 else ''} over {case.pairing.lane.id} on their own tasks; the speed estimate leaves them out",
+        facts={"adapters": lora.adapters, "max_rank": lora.max_rank},
+        source="unverified: no paired measurement known",
+    )
+
+
+@rule("Q603", "note")
+def merge_then_quantize(case: Shown) -> Says | None:
+    """Notes the order: merge the adapter into the 16-bit weights, then quantize; published checkpoints lack it.
+
+    Why: merging into quantized weights rounds the adapter away, and a calibrated recipe must see it.
+    Source: llm-compressor and llama-quantize take 16-bit input; PEFT merge_and_unload.
+    Fires: --model Qwen/Qwen3-8B --on l40s --qps 0.5 --lanes fp8 --set workload.lora.merged=true
+    Silent: --model Qwen/Qwen3-8B --on l40s --qps 0.5 --lanes fp8 --set workload.lora=true
+    """
+    lora = case.pairing.settled.load.lora
+    if lora is None or not lora.merged:
+        return None
+    return Says(
+        because="merge the adapter into the 16-bit weights first, then quantize those: published checkpoints do not contain it",
+        facts={"published_checkpoints": "not used"},
+    )
