@@ -105,8 +105,8 @@ HEAD = """# Three articles, claim by claim
 
 Three articles on quantization are among this project's sources. Every sentence with a number, a condition or advice is
 answered here, in reading order: a rule applies it, evidence corrects it, nobody's measurement supports it, or it is out
-of scope. Claims are given in short words of our own. `Q0080` and the like are rows of the evidence table, `GSQ-00016` and
-the like rows of the measured speeds. "Planned" numbers come from `lanewise plan` as of 2026-11-21 and share the errors of
+of scope. Claims are given in short words of our own. Rows like `Q0080` are of the evidence table, rows like `GSQ-00016`
+of the measured speeds. "Planned" numbers come from `lanewise plan` as of 2026-11-21 and share the errors of
 [the speed model](../accuracy/speed.md).
 """
 
