@@ -26,6 +26,9 @@ import msgspec
 from catalog.inventory import Inventory
 from planner import cli, decode, request, rules
 
+sys.path.insert(0, str(Path(__file__).parent))
+import articles
+
 ROOT = Path(__file__).parent.parent
 WITH_OUTPUT = ("README.md", "docs/tutorial.md")
 BLOCK = re.compile(r"(<!-- run: (?P<command>[^\n]+) -->\n)```text\n.*?```\n(<!-- end -->)", re.DOTALL)
@@ -38,6 +41,7 @@ def pages() -> dict[str, str]:
         "docs/reference/cli.md": cli_page(),
         "docs/reference/request.md": request_page(),
         "docs/reference/rules.md": rules_page(),
+        "docs/reference/articles.md": articles.articles_page(),
     }
 
 
@@ -175,7 +179,8 @@ def rules_page() -> str:
 RULES_HEAD = """# Rules
 
 A rule looks at one case (a lane on an engine on a device, with a cache format, on a layout, or with its numbers) and
-answers with a finding or with nothing. H: hardware and engine; Q: quality; L: latency and load; C: cost.
+answers with a finding or with nothing. H: hardware and engine; Q: quality; L: latency and load; C: cost. What three
+articles claim, and the rule that answers each claim: [claim by claim](articles.md).
 """
 
 

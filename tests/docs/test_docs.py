@@ -43,7 +43,14 @@ def pages(generate: ModuleType) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "path",
-    ["README.md", "docs/tutorial.md", "docs/reference/cli.md", "docs/reference/request.md", "docs/reference/rules.md"],
+    [
+        "README.md",
+        "docs/tutorial.md",
+        "docs/reference/cli.md",
+        "docs/reference/request.md",
+        "docs/reference/rules.md",
+        "docs/reference/articles.md",
+    ],
 )
 def test_generated_parts_are_fresh(pages: dict[str, str], path: str) -> None:
     assert read(path) == pages[path], "stale: run `make docs`"
