@@ -44,7 +44,7 @@ def read(world: World, accelerators: Accelerators, deadline_s: float = DEADLINE_
         driver=driver.version,
         cuda=driver.cuda,
         gpus=gpus,
-        problems=(*driver.problems, *_failure(ran, deadline_s), *_missing(driver, gpus)),
+        problems=(*driver.problems, *_failure(ran, deadline_s), *_missing(driver, lines)),
     )
 
 
@@ -66,10 +66,14 @@ def _failure(ran: Ran, deadline_s: float) -> tuple[str, ...]:
     return (f"the NVIDIA devices were not read: {last}",) if ran.code else ()
 
 
-def _missing(driver: Driver, gpus: Sequence[Gpu]) -> tuple[str, ...]:
-    if len(gpus) == driver.devices:
-        return ()
-    return (f"{driver.devices - len(gpus)} of {driver.devices} NVIDIA devices were not read",)
+def _missing(driver: Driver, lines: Sequence[Line]) -> tuple[str, ...]:
+    """What an early end left unread."""
+    seen = [line.gpu for line in lines if isinstance(line, Seen)]
+    wired = [line for line in lines if isinstance(line, Wired)]
+    reached = sum(1 for gpu in seen if gpu.name)
+    devices = f"{driver.devices - len(seen)} of {driver.devices} NVIDIA devices were not read"
+    links = reached > 1 and reached > len(wired) and "links between devices were not read"
+    return (*([devices] if len(seen) < driver.devices else []), *([links] if links else []))
 
 
 def _wired(lines: Sequence[Line]) -> Iterator[Gpu]:

@@ -44,17 +44,15 @@ def gpu(device: Gpu, accelerators: Accelerators) -> Match:
     if not named:
         return Match(because=f"the catalogue has no {device.name or 'device without a name'}")
     if device.memory_bytes is None:
-        return Match(because=f"not looked up: {device.name} comes in variants, and its memory is not known")
+        return Match(because=f"not looked up in the catalogue: without its memory, a {device.name} may be a variant")
     alike = [entry for entry in named if _fits(device, entry)]
     if len(alike) > 1:
-        alike = [entry for entry in alike if _same_power(device, entry)]
+        alike = [entry for entry in alike if _same_power(device, entry)] or alike
     if len(alike) == 1:
         return Match(key=alike[0].id)
-    gib = device.memory_bytes / 2**30
-    return Match(
-        because=f"{device.name} with {gib:.1f} GiB and compute capability {device.compute_capability or 'unknown'} "
-        f"is not surely {_either(named)} of the catalogue"
-    )
+    what = f"{device.name} with {device.memory_bytes / 2**30:.1f} GiB, compute capability {device.compute_capability}"
+    doubt = f"may be {_either(alike)}" if alike else f"is not {_either(named)}"
+    return Match(because=f"{what} {doubt} of the catalogue")
 
 
 def _fits(device: Gpu, entry: Accelerator) -> bool:

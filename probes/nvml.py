@@ -120,7 +120,9 @@ def look() -> Iterator[Line]:
     yield found
     handles: dict[int, Handle] = {}
     for index in range(found.devices):
-        yield Seen(gpu=device(index, handles))
+        gpu, handle = device(index)
+        yield Seen(gpu=gpu)
+        handles |= {index: handle} if gpu.name else {}
     if len(handles) > 1:
         yield from wires(handles)
 
@@ -136,13 +138,12 @@ def driver(ask: Ask) -> Driver:
     return Driver(version=version, cuda=newest, devices=count or 0, problems=ask.problems)
 
 
-def device(index: int, handles: dict[int, Handle]) -> Gpu:
-    """One device; its handle is added to `handles` where the driver reaches it."""
+def device(index: int) -> tuple[Gpu, Handle]:
+    """One device and its handle; the name is empty where the driver does not reach it."""
     ask = Ask(f"GPU {index}")
     handle = ask("device", pynvml.nvmlDeviceGetHandleByIndex, index)
     if handle is None:
-        return Gpu(index=index, name="", problems=ask.problems)
-    handles[index] = handle
+        return Gpu(index=index, name="", problems=ask.problems), None
     ask_it = partial(_about, ask, handle)
     total, free = memory(ask, handle)
     mode = ask_it("ECC mode", pynvml.nvmlDeviceGetEccMode)
@@ -156,14 +157,10 @@ def device(index: int, handles: dict[int, Handle]) -> Gpu:
         memory_bytes=total,
         free_bytes=free,
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
-        sm_clock_max_hz=scaled(1e6, ask_it("SM clock", pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM)),
-        memory_clock_max_hz=scaled(
-            1e6, ask_it("memory clock", pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_MEM)
-        ),
-        power_limit_w=scaled(1e-3, ask_it("power limit", pynvml.nvmlDeviceGetPowerManagementLimit)),
-        power_default_w=scaled(
-            1e-3, ask_it("default power limit", pynvml.nvmlDeviceGetPowerManagementDefaultLimit)
-        ),
+        sm_clock_max_hz=hertz(ask_it("SM clock", pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM)),
+        memory_clock_max_hz=hertz(ask_it("memory clock", pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_MEM)),
+        power_limit_w=watts(ask_it("power limit", pynvml.nvmlDeviceGetPowerManagementLimit)),
+        power_default_w=watts(ask_it("default power limit", pynvml.nvmlDeviceGetPowerManagementDefaultLimit)),
         ecc=bool(mode[0]) if mode else None,
         uncorrected_errors=ask_it("uncorrected errors", pynvml.nvmlDeviceGetTotalEccErrors, *uncorrected),
         needs_reset=needs_reset(ask, handle),
@@ -171,15 +168,19 @@ def device(index: int, handles: dict[int, Handle]) -> Gpu:
         slices=tuple(slices(ask, handle)) if mig and mig[0] else (),
         processes=processes(ask, handle),
     )
-    return msgspec.structs.replace(found, problems=ask.problems)
+    return msgspec.structs.replace(found, problems=ask.problems), handle
 
 
 def _about(ask: Ask, handle: Handle, label: str, query: Callable[..., Any], *arguments: Any) -> Any:
     return ask(label, query, handle, *arguments)
 
 
-def scaled(factor: float, value: float | None) -> float | None:
-    return None if value is None else value * factor
+def hertz(megahertz: int | None) -> float | None:
+    return None if megahertz is None else megahertz * 1e6
+
+
+def watts(milliwatts: int | None) -> float | None:
+    return None if milliwatts is None else milliwatts / 1e3
 
 
 def memory(ask: Ask, handle: Handle, label: str = "memory") -> tuple[float | None, float | None]:
