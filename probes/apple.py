@@ -15,8 +15,8 @@ ARM_FEATURES = {
 }  # fmt: skip
 """Names below `hw.optional.arm`."""
 NO_WORKING_SET = (
-    "GPU working set: macOS chooses it (Metal's recommendedMaxWorkingSetSize, two thirds to five sixths of the RAM), and "
-    "no program tells; `sudo sysctl iogpu.wired_limit_mb=…` sets it"
+    "GPU working set: macOS chooses it (Metal's recommendedMaxWorkingSetSize, two thirds to five sixths of the RAM) "
+    "and no program tells; `sudo sysctl iogpu.wired_limit_mb=…` sets it"
 )
 
 

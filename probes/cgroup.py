@@ -25,7 +25,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 def read(world: World) -> Limits:
     """The tightest limit on the way from this process's group up to the root that it can see."""
     cpus = [found for folder in folders(world, "cpu") if (found := _cpus(world, folder)) is not None]
-    memory = [found for folder in folders(world, "memory") if (found := _memory(world, folder)) is not None]
+    memory = [pair for folder in folders(world, "memory") if (pair := _memory(world, folder)) is not None]
     return Limits(
         cpus=min(cpus, default=None),
         memory=min((limit for limit, _ in memory), default=None),

@@ -52,7 +52,7 @@ def _lines(out: str) -> Iterator[Line]:
     """What was said; a last line that was cut off is not."""
     for line in out.splitlines(keepends=True):
         if line.endswith("\n"):
-            yield msgspec.json.decode(line, type=Line)  # type: ignore[arg-type]
+            yield msgspec.json.decode(line, type=Line)
 
 
 def _failure(ran: Ran, deadline_s: float) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ def _owned(gpu: Gpu, world: World) -> Gpu:
     """The device with the names of the processes on it, and whether they are ours."""
     owners = {process.pid: world.owner(process.pid) for process in gpu.processes}
     hidden = [str(pid) for pid, owner in owners.items() if owner.name is None]
-    said = (f"process {', '.join(hidden)} on this device cannot be seen from here: it has ended or is another container's",)
+    said = (f"process {', '.join(hidden)} cannot be seen from here: it has ended or is another container's",)
     return msgspec.structs.replace(
         gpu,
         processes=tuple(_with_owner(process, owners[process.pid]) for process in gpu.processes),
@@ -121,4 +121,3 @@ def _owned(gpu: Gpu, world: World) -> Gpu:
 
 def _with_owner(process: Process, owner: Owner) -> Process:
     return msgspec.structs.replace(process, name=owner.name, ours=owner.ours)
-

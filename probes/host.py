@@ -10,7 +10,13 @@ from probes.cpu import Cpu
 from probes.known import Accelerators, Match
 from probes.world import World
 
-GROUP_WORDS = {"kubepods": "kubernetes", "docker": "docker", "libpod": "podman", "containerd": "containerd", "lxc": "lxc"}
+GROUP_WORDS = {
+    "kubepods": "kubernetes",
+    "docker": "docker",
+    "libpod": "podman",
+    "containerd": "containerd",
+    "lxc": "lxc",
+}
 """What stands in the path of a container's control group, and whose word it is."""
 
 

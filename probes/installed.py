@@ -43,12 +43,12 @@ def read(world: World) -> tuple[tuple[InstalledEngine, ...], tuple[str, ...]]:
     """What was found, and a sentence for every program that does not tell its version."""
     engines = [*_packages(world)]
     problems = []
-    for name in PROGRAMS:
+    for name, program in PROGRAMS.items():
         place = world.which(name)
         if place is None or _same_as_package(name, place, engines):
             continue
         version = _version(world, name, place)
-        engines.append(InstalledEngine(id=PROGRAMS[name].engine, version=version, found=f"executable {name}"))
+        engines.append(InstalledEngine(id=program.engine, version=version, found=f"executable {name}"))
         if version is None:
             problems.append(f"{name} ({place}) does not tell its version within {VERSION_S:g} s")
     return tuple(engines), tuple(problems)
@@ -63,8 +63,6 @@ def _packages(world: World) -> Iterator[InstalledEngine]:
 
 def _same_as_package(name: str, place: str, engines: list[InstalledEngine]) -> bool:
     """Whether the program is only the command of a package that is listed already."""
-    import sys
-
     listed = any(found.id == PROGRAMS[name].engine for found in engines)
     return listed and Path(place).parent == Path(sys.executable).parent
 

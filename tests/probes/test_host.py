@@ -55,7 +55,7 @@ def test_a_server(tmp_path: Path) -> None:
 
 
 def test_an_arm_host_is_named_by_lscpu(tmp_path: Path) -> None:
-    files = {"proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd asimdhp asimddp sve sve2 i8mm bf16\nCPU part\t: 0xd85\n"}
+    files = {"proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd asimdhp asimddp sve sve2 i8mm bf16\nCPU part: 1\n"}
     lscpu = "Architecture:  aarch64\nModel name:    Cortex-X925\n  Thread(s) per core: 1\nModel name:    Cortex-A725\n"
     found, problems = read(tmp_path, files, machine="aarch64", run=recorded({"lscpu": lscpu}))
     assert found.cpu == "Cortex-X925 / Cortex-A725"

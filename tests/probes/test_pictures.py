@@ -173,7 +173,7 @@ def test_what_a_container_may_not_see_is_said() -> None:
     assert gpu.problems == (
         "memory, power limit: not permitted to this user",
         "memory of process 77: the driver does not say",
-        "process 77 on this device cannot be seen from here: it has ended or is another container's",
+        "process 77 cannot be seen from here: it has ended or is another container's",
         "not looked up in the catalogue: without its memory, a NVIDIA L40S may be a variant",
     )
 
@@ -189,7 +189,8 @@ def test_an_unknown_device_is_no_other_one(name: str) -> None:
 # ---- laws ------------------------------------------------------------------------------------------------------------
 
 WORDS = {
-    "accelerator": ("catalogue", "name", "device"), "memory_bytes": ("memory", "device"), "free_bytes": ("memory", "device"),
+    "accelerator": ("catalogue", "name", "device"), "memory_bytes": ("memory", "device"),
+    "free_bytes": ("memory", "device"),
     "compute_capability": ("compute capability", "device"), "sm_clock_max_hz": ("SM clock", "device"),
     "memory_clock_max_hz": ("memory clock", "device"), "power_limit_w": ("power limit", "device"),
     "power_default_w": ("default power limit", "device"), "ecc": ("ECC mode", "device"),
@@ -233,5 +234,3 @@ def test_links_and_free_memory_make_sense(name: str) -> None:
             back = next(other for other in gpus[link.to].links if other.to == gpu.index)
             assert (back.kind, back.nvlinks, back.peer_access) == (link.kind, link.nvlinks, link.peer_access)
             assert (link.kind == "nvlink") == (link.nvlinks > 0)
-
-

@@ -1,4 +1,4 @@
-"""Recorded machines for the probe: the NVIDIA driver's library in C with a picture each, and hosts as files and texts."""
+"""Recorded machines for the probe: NVIDIA's library in C with a picture each, hosts as files and texts."""
 
 from __future__ import annotations
 
