@@ -13,6 +13,12 @@ from catalog.inventory import Gpu, Host, Inventory, Link
 from planner.report import console, short
 
 GIB = 2.0**30
+WAYS = {
+    "pcie-switch": "PCIe switches",
+    "pcie-host": "PCIe through the host bridge",
+    "numa": "PCIe within a NUMA node",
+    "system": "PCIe between NUMA nodes",
+}
 
 
 def show(inventory: Inventory) -> None:
@@ -23,10 +29,13 @@ def show(inventory: Inventory) -> None:
     out.print(_rows(inventory))
     if inventory.gpus:
         out.print(_devices(inventory.gpus))
+    remarks = Table.grid(padding=(0, 2, 0, 0))
     for line in _links(inventory.gpus):
-        out.print(f"links    {line}")
+        remarks.add_row("links", line)
     for problem in _problems(inventory):
-        out.print(f"[dim]unread[/]   {escape(problem)}")
+        remarks.add_row("[yellow]note[/]", escape(problem))
+    if remarks.row_count:
+        out.print(remarks)
 
 
 def _kind(host: Host) -> str:
@@ -122,9 +131,9 @@ def _links(gpus: tuple[Gpu, ...]) -> Iterator[str]:
 
 
 def _link(link: Link) -> str:
-    lanes = f" x{link.nvlinks}" if link.nvlinks else ""
+    way = f"NVLink x{link.nvlinks}" if link.kind == "nvlink" else WAYS[link.kind]
     access = {True: "peer access", False: "no peer access", None: "peer access unknown"}[link.peer_access]
-    return f"{link.kind}{lanes}, {access}"
+    return f"{way}, {access}"
 
 
 def _problems(inventory: Inventory) -> Iterator[str]:

@@ -120,7 +120,12 @@ def test_every_machine_has_a_report_with_all_its_problems(name: str, capsys: pyt
 def test_the_report_of_a_busy_machine(capsys: pytest.CaptureFixture[str]) -> None:
     machine_report.show(pictured("rtx4090x2"))
     shown = capsys.readouterr().out
-    for words in ("python3 4301 (not ours)", "CUDA 12.9", "pcie-host, no peer access: 1 pair", "epyc-9654"):
+    for words in (
+        "python3 4301 (not ours)",
+        "CUDA 12.9",
+        "PCIe through the host bridge, no peer access: 1 pair",
+        "epyc-9654",
+    ):
         assert words in shown, words
 
 

@@ -38,6 +38,16 @@ SERVER: dict[str, str] = {
 """Two sockets of two cores each, two of three channels filled: a small machine under a known name."""
 
 
+ARM: dict[str, str] = {
+    "proc/self/cgroup": "0::/",
+    "proc/1/cgroup": "0::/init.scope",
+    "proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd asimdhp asimddp\nCPU part\t: 0xd42\n",
+    **{f"sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id": "0\n" for cpu in range(12)},
+    **{f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list": f"{cpu}\n" for cpu in range(12)},
+}
+"""A board with twelve ARM cores."""
+
+
 class Picture(Struct, frozen=True):
     """What a machine has beside its driver's picture."""
 
@@ -46,7 +56,8 @@ class Picture(Struct, frozen=True):
     ram: Ram = Ram(total=1024 * GIB, available=1000 * GIB)
     owners: Mapping[int, Owner] = {}
     deadline_s: float = 120.0
-    machine: str = "x86_64"
+    core: str | None = None
+    """The core of an ARM board; None for the server."""
 
 
 UNIFIED = Ram(total=128_453_562_368.0, available=96 * GIB)
@@ -55,11 +66,11 @@ ALL: dict[str, Picture] = {
     "ancient-driver": Picture("ANCIENT"),
     "container": Picture(),
     "crash": Picture(),
-    "gb10": Picture(ram=UNIFIED, owners={4500: Owner(name="llama-server", ours=True)}, machine="aarch64"),
+    "gb10": Picture(ram=UNIFIED, owners={4500: Owner(name="llama-server", ours=True)}, core="Cortex-X925"),
     "h100-mig": Picture(owners={4200: Owner(name="vllm", ours=True)}),
     "h100x8": Picture(owners={4100: Owner(name="python3", ours=True)}),
     "hang": Picture(deadline_s=6.0),
-    "jetson-orin": Picture(ram=Ram(total=65_890_271_232.0, available=50 * GIB), machine="aarch64"),
+    "jetson-orin": Picture(ram=Ram(total=65_890_271_232.0, available=50 * GIB), core="Cortex-A78AE"),
     "lost": Picture(),
     "no-device": Picture(),
     "no-driver": Picture(None),
@@ -90,14 +101,15 @@ def standin(build: str) -> Path:
 
 
 def with_driver(name: str) -> Run:
-    """Runs the process that asks the driver, on the stand-in; no other program is there."""
+    """Runs the process that asks the driver, on the stand-in; of other programs `lscpu` alone is there, on a board."""
     build = ALL[name].build
     folder = standin(build) if build else HERE
+    others = recorded({"lscpu": f"Model name: {ALL[name].core}"} if ALL[name].core else {})
     setting = ("env", f"LD_LIBRARY_PATH={folder}", f"LANEWISE_PICTURE={PICTURES / name}.picture")
 
     def only_driver(command: Sequence[str], timeout_s: float) -> Ran:
         if "probes.nvml" not in " ".join(command):
-            return Ran(code=NOT_FOUND)
+            return others(command, timeout_s)
         return run((*setting, *command), timeout_s)
 
     return only_driver
@@ -144,8 +156,8 @@ def of_picture(name: str, root: Path) -> World:
     """The small server with the devices of a picture."""
     picture = ALL[name]
     return world(
-        tree(root, SERVER),
-        machine=picture.machine,
+        tree(root, ARM if picture.core else SERVER),
+        machine="aarch64" if picture.core else "x86_64",
         run=with_driver(name),
         ram=lambda: picture.ram,
         owner=lambda pid: picture.owners.get(pid, Owner()),
