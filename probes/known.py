@@ -35,7 +35,7 @@ def entries_named(name: str, accelerators: Accelerators) -> tuple[Accelerator, .
 
 
 def _bare(name: str) -> str:
-    return name.strip().removeprefix("NVIDIA ").lower()
+    return name.strip().removeprefix("NVIDIA ").casefold()
 
 
 def gpu(device: Gpu, accelerators: Accelerators) -> Match:

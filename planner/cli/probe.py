@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -32,8 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Probe, print, send."""
     from planner import service, settings
 
-    if arguments.send is not None and not arguments.send.startswith(("http://", "https://")):
-        raise BadInput(f"expected a URL that begins with http:// or https://, got {arguments.send!r}", "--send")
+    if arguments.send is not None:
+        check(arguments.send)
     found = service.probe(settings.from_environment())
     if arguments.json:
         write_document(service.encode(found))
@@ -45,6 +46,17 @@ def run(arguments: argparse.Namespace) -> int:
         identity = send(arguments.send, found)
         print(f"kept as inventory {identity} on {arguments.send}", file=sys.stderr if arguments.json else sys.stdout)
     return 0
+
+
+def check(url: str) -> None:
+    """Refuse before probing what cannot be sent to."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise BadInput(f"expected a URL like http://planner:8321, got {url!r}", "--send")
 
 
 def send(url: str, inventory: Inventory) -> str:

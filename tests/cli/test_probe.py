@@ -77,7 +77,7 @@ def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[st
     assert f"http://127.0.0.1:{port}/inventories cannot be reached" in said
 
 
-@pytest.mark.parametrize("url", ["localhost:8321", "ftp://somewhere", ""])
+@pytest.mark.parametrize("url", ["localhost:8321", "ftp://somewhere", "", "http://", "http://[1", "http://a:port"])
 def test_what_is_no_url_is_bad_input(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["probe", "--send", url]) == 2
     printed = capsys.readouterr()

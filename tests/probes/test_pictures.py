@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from catalog.inventory import Gpu, Inventory, Link, Process, decode
-from tests.probes.worlds import ALL, GIB, PICTURES, inventory
+from probes import gpus
+from probes.world import Ran
+from tests.probes.worlds import ACCELERATORS, ALL, GIB, PICTURES, inventory, world
 
 MIB = 2.0**20
 NO_ANSWER = "this device has no answer"
@@ -234,3 +236,20 @@ def test_links_and_free_memory_make_sense(name: str) -> None:
             back = next(other for other in gpus[link.to].links if other.to == gpu.index)
             assert (back.kind, back.nvlinks, back.peer_access) == (link.kind, link.nvlinks, link.peer_access)
             assert (link.kind == "nvlink") == (link.nvlinks > 0)
+
+
+def test_what_the_library_prints_itself_is_passed_over(tmp_path: Path) -> None:
+    said = (
+        '{"type":"Driver","version":"580.65.06","devices":1}\nWARNING: infoROM is corrupted\n{"type":"Seen","gpu":{"in'
+    )
+    devices = gpus.read(world(tmp_path, run=lambda _command, _timeout_s: Ran(out=said)), ACCELERATORS)
+    assert (devices.driver, devices.gpus) == ("580.65.06", ())
+    assert devices.problems == ("1 of 1 NVIDIA devices were not read",)
+
+
+def test_a_mac_is_not_asked_for_an_nvidia_driver(tmp_path: Path) -> None:
+    def nobody(_command: object, _timeout_s: float) -> Ran:
+        raise AssertionError("no program may be started")
+
+    found = gpus.read(world(tmp_path, system="darwin", run=nobody), ACCELERATORS)
+    assert found.problems == ("NVIDIA devices: macOS has no driver for them",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -93,6 +94,7 @@ def standin(build: str) -> Path:
     if compiler is None:
         pytest.skip("no C compiler here: the stand-in for NVIDIA's library cannot be built")
     folder = Path(mkdtemp(prefix="lanewise-standin-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     output = ["-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1")]
     old = ["-DOLD"] if build == "ANCIENT" else []
     subprocess.run([compiler, "-Wall", "-Wextra", "-Werror", f"-D{build}", *old, *output, str(HERE / "standin.c")],
