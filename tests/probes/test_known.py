@@ -21,7 +21,7 @@ def device(name: str, mib: float, capability: str, power: float | None = None) -
 
 @pytest.mark.parametrize("entry", NAMED, ids=[entry.id for entry in NAMED])
 def test_every_entry_finds_itself_by_each_of_its_names(entry: Accelerator) -> None:
-    for name in (*entry.nvml_names, *(known.removeprefix("NVIDIA ") for known in entry.nvml_names)):
+    for name in (*entry.nvml_names, *(full.removeprefix("NVIDIA ") for full in entry.nvml_names)):
         found = Gpu(index=0, name=name, memory_bytes=entry.usable_memory, compute_capability=entry.compute_capability)
         assert known.gpu(found, ACCELERATORS).key == entry.id
 
