@@ -12,6 +12,7 @@ import msgspec
 
 from catalog.engine import Engine
 from catalog.errors import BadInput, NotFound, Unsupported
+from catalog.inventory import Inventory
 from catalog.load import Catalog, load
 from catalog.model import Model
 from catalog.units import Quantity
@@ -57,6 +58,14 @@ def _read(source: str, catalog: Catalog) -> Model:
 def catalogue(settings: Settings) -> Catalog:
     """The shipped catalogue with the user's entries; read again only after one of their files has changed."""
     return _load(settings.overlay, _stamp(settings.overlay))
+
+
+def probe(settings: Settings) -> Inventory:
+    """This machine now, its devices by the keys of the catalogue."""
+    from probes import machine
+    from probes.world import World
+
+    return machine.probe(World(), catalogue(settings).accelerators)
 
 
 def launch_files(plan: Plan, settings: Settings) -> Rendered:

@@ -1,4 +1,4 @@
-"""Plans at rest: one table, the documents byte for byte as they were answered."""
+"""Plans and inventories at rest: a table each, plans byte for byte as they were answered."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from catalog import inventory as inventories
 from catalog.errors import NotFound
+from catalog.inventory import Inventory
 from planner import resources
 from planner.plan import Plan
 
@@ -51,6 +53,15 @@ PLANS = Table(
     Column("catalog_digest", String(80), nullable=False),
     Column("document", LargeBinary, nullable=False),
     Index("plans_by_model", "model"),
+)
+INVENTORIES = Table(
+    "inventories",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(16), nullable=False, unique=True),
+    Column("stored_at", String(32), nullable=False),
+    Column("probed_at", String(32), nullable=False),
+    Column("document", LargeBinary, nullable=False),
 )
 BUSY_SECONDS = 30
 """How long a second process waits for the first one's migration or write."""
@@ -80,7 +91,7 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 class Store:
-    """The plans of one database, which is created and migrated when the store is opened."""
+    """The plans and inventories of one database, which is created and migrated when the store is opened."""
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
@@ -110,6 +121,29 @@ class Store:
             plans = tuple(_stored(row) for row in connection.execute(rows))
         return Page(plans=plans, total=total, limit=limit, offset=offset)
 
+    def save_inventory(self, inventory: Inventory) -> str:
+        """Keep one inventory and return its id, which its content alone decides."""
+        identity = inventories.identity(inventory)
+        with _exclusive(self._engine) as connection:
+            if connection.scalar(select(INVENTORIES.c.number).where(INVENTORIES.c.id == identity)) is None:
+                row = {
+                    "id": identity,
+                    "stored_at": _now(),
+                    "probed_at": inventory.probed_at,
+                    "document": inventories.canonical(inventory),
+                }
+                connection.execute(INVENTORIES.insert().values(row))
+        return identity
+
+    def inventory(self, inventory_id: str) -> Inventory:
+        """One inventory. Raises NotFound."""
+        wanted = select(INVENTORIES.c.document).where(INVENTORIES.c.id == inventory_id)
+        with self._engine.connect() as connection:
+            document: bytes | None = connection.scalar(wanted)
+        if document is None:
+            raise NotFound(f"no inventory {inventory_id!r} is stored")
+        return inventories.decode(document)
+
     def answers(self) -> bool:
         """Whether the database answers a query now."""
         try:
@@ -127,7 +161,7 @@ def _row(plan: Plan, document: bytes) -> dict[str, Any]:
     pool = plan.choice.pools[0] if plan.choice else None
     return {
         "id": plan.id,
-        "stored_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "stored_at": _now(),
         "model": plan.request["model"],
         "feasible": plan.feasible,
         "lane": plan.choice.lane if plan.choice else None,
@@ -137,6 +171,10 @@ def _row(plan: Plan, document: bytes) -> dict[str, Any]:
         "catalog_digest": plan.catalog_digest,
         "document": document,
     }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _stored(row: Row[Any]) -> StoredPlan:

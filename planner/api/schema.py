@@ -15,6 +15,7 @@ from litestar.openapi.spec import (
     RequestBody,
 )
 
+from catalog.inventory import Inventory
 from planner import browse
 from planner.plan import Plan
 from planner.request import Request
@@ -32,7 +33,23 @@ EXAMPLE: dict[str, Any] = {
     "hardware": {"accelerators": [{"id": "l4", "count": 8}, {"id": "h100-sxm5-80", "count": 2}]},
 }
 FAULT: dict[str, Any] = {"detail": "Expected `float`, got `str`", "path": "$.workload.qps"}
-DOCUMENTS = (Request, Plan, browse.Entry)
+INVENTORY: dict[str, Any] = {
+    "probed_at": "2026-11-21T10:00:00Z",
+    "host": {"system": "linux", "machine": "x86_64", "ram_bytes": 1.1e12, "ram_available_bytes": 1e12},
+    "driver": "580.65.06",
+    "cuda": "13.0",
+    "gpus": [
+        {
+            "index": 0,
+            "name": "NVIDIA L40S",
+            "accelerator": "l40s",
+            "memory_bytes": 48305799168,
+            "free_bytes": 47689236480,
+            "problems": ["power limit: not permitted to this user"],
+        }
+    ],
+}
+DOCUMENTS = (Request, Plan, browse.Entry, Inventory)
 
 
 @dataclass
@@ -47,7 +64,9 @@ class Documents(Components):
 def _schemas() -> dict[str, Any]:
     _, named = msgspec.json.schema_components(DOCUMENTS, ref_template="#/components/schemas/{name}")
     text = {"type": "string"}
-    return named | {"Fault": {"type": "object", "properties": {"detail": text, "path": text}, "required": ["detail"]}}
+    fault = {"type": "object", "properties": {"detail": text, "path": text}, "required": ["detail"]}
+    identity = {"type": "object", "properties": {"id": text}, "required": ["id"]}
+    return named | {"Fault": fault, "Identity": identity}
 
 
 def _json(name: str, example: dict[str, Any] | None = None) -> dict[str, OpenAPIMediaType]:
@@ -78,4 +97,30 @@ class StoredPlanOperation(Operation):
         self.responses = {
             "200": OpenAPIResponse(description="The plan as it was answered", content=_json("Plan")),
             "404": OpenAPIResponse(description="No such plan", content=_json("Fault")),
+        }
+
+
+@dataclass
+class InventoryOperation(Operation):
+    """POST /inventories: an Inventory in, its Identity out, a Fault for bad input."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(content=_json("Inventory", INVENTORY), required=True)
+        self.responses = {
+            "200": OpenAPIResponse(
+                description="It is kept under this id", content=_json("Identity", {"id": "0123456789abcdef"})
+            ),
+            "400": OpenAPIResponse(description="Bad input, with the path of the fault", content=_json("Fault", FAULT)),
+            "413": OpenAPIResponse(description="The body is larger than 1 MiB", content=_json("Fault")),
+        }
+
+
+@dataclass
+class StoredInventoryOperation(Operation):
+    """GET /inventories/{id}: an Inventory out."""
+
+    def __post_init__(self) -> None:
+        self.responses = {
+            "200": OpenAPIResponse(description="The inventory", content=_json("Inventory")),
+            "404": OpenAPIResponse(description="No such inventory", content=_json("Fault")),
         }

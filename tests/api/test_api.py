@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 
 from planner import cli
 from planner.api import create_app
-from planner.api.schema import EXAMPLE
+from planner.api.schema import EXAMPLE, INVENTORY
 from planner.settings import Settings
 
 Client = TestClient[Litestar]
@@ -193,12 +193,44 @@ def test_only_a_bug_leaves_a_traceback_in_the_log(settings: Settings, caplog: py
     assert [record for record in caplog.records if record.levelname == "ERROR"] != []
 
 
+def test_an_inventory_is_kept_under_the_hash_of_its_content(client: Client) -> None:
+    answers = [client.post("/inventories", json=INVENTORY) for _ in range(2)]
+    assert {answer.status_code for answer in answers} == {200}
+    key = answers[0].json()["id"]
+    assert answers[1].json() == {"id": key}
+    kept = client.get(f"/inventories/{key}")
+    assert (kept.status_code, kept.json()["gpus"][0]["accelerator"]) == (200, "l40s")
+    assert client.post("/inventories", content=kept.content).json() == {"id": key}
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"gpus": [{"index": 0}]}, "$.gpus[0]"),
+        ({"colour": 1}, "$"),
+        ({"probed_at": "today"}, "$.probed_at"),
+        ({"host": {"ram_bytes": -1}}, "$.host.ram_bytes"),
+        ({"schema": 2}, "$.schema"),
+    ],
+)
+def test_a_wrong_inventory_is_400_with_its_path(client: Client, change: dict[str, Any], path: str) -> None:
+    answer = client.post("/inventories", json=INVENTORY | change)
+    assert (answer.status_code, answer.json()["path"]) == (400, path)
+
+
+def test_an_unknown_or_too_large_inventory(client: Client) -> None:
+    assert client.get("/inventories/0123456789abcdef").status_code == 404
+    assert client.post("/inventories", content=b" " * (1 << 20) + b"{}").status_code == 413
+
+
 def test_the_schema_has_examples_that_work(client: Client) -> None:
     schema = client.get("/schema").json()
     body = schema["paths"]["/plan"]["post"]["requestBody"]["content"]["application/json"]
     assert client.post("/plan", json=body["example"]).status_code == 200
     assert body["schema"] == {"$ref": "#/components/schemas/Request"}
-    assert {"Request", "Plan", "Candidate", "Finding"} <= schema["components"]["schemas"].keys()
+    sent = schema["paths"]["/inventories"]["post"]["requestBody"]["content"]["application/json"]
+    assert client.post("/inventories", json=sent["example"]).status_code == 200
+    assert {"Request", "Plan", "Candidate", "Finding", "Inventory", "Gpu"} <= schema["components"]["schemas"].keys()
 
 
 def test_every_reference_in_the_schema_resolves(client: Client) -> None:

@@ -20,6 +20,7 @@ SHELL = frozenset(
             "cli",
             "fit",
             "listing",
+            "machine_report",
             "predict",
             "regression",
             "render",
