@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from catalog import inventory as inventories
 from catalog.errors import BadInput, Unsupported
 from catalog.lane import is_lane
 from planner.request import FAMILIES, SCHEMA, Hardware, Lora, Overrides, Quality, Request, Slo, Spread
@@ -58,6 +59,11 @@ def check(request: Request) -> None:
         raise Unsupported("`simulate`: the event simulation is not planned yet", "$.simulate")
     if request.task not in (None, "generate"):
         raise Unsupported(f"`task`: only generate is planned, got {request.task!r}", "$.task")
+    if request.hardware is not None and request.hardware.inventory is not None:
+        try:
+            inventories.check(request.hardware.inventory)
+        except BadInput as fault:
+            raise type(fault)(fault.message, f"$.hardware.inventory{fault.path.removeprefix('$')}") from None
     for path, wrong, expected in _limits(request):
         if wrong:
             raise BadInput(f"expected {expected}", f"$.{path}")

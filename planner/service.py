@@ -5,11 +5,13 @@ Both therefore give byte-identical documents for the same request, catalogue and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
+from catalog import inventory as inventories
 from catalog.engine import Engine
 from catalog.errors import BadInput, NotFound, Unsupported
 from catalog.inventory import Inventory
@@ -25,12 +27,38 @@ Rendered = tuple[tuple[LaunchFile, bytes], ...]
 """Launch files with their contents, UTF-8."""
 
 
-def make_plan(request: Request, settings: Settings) -> Plan:
-    """Read the request's model where the catalogue lacks it, then plan. Raises BadInput and its children."""
+Kept = Callable[[str], Inventory]
+"""The inventory of an id; raises NotFound."""
+
+
+def make_plan(request: Request, settings: Settings, kept: Kept | None = None) -> Plan:
+    """Read what the catalogue lacks, the model and the machine, then plan. Raises BadInput and its children.
+
+    `kept` finds stored inventories; without one, the store of the settings is opened when it is needed.
+    """
     catalog = with_requested_model(request.model, settings)
     from planner import search
 
-    return search.plan(request, catalog)
+    return search.plan(with_machine(request, settings, kept), catalog)
+
+
+def with_machine(request: Request, settings: Settings, kept: Kept | None = None) -> Request:
+    """The request with the machine that it points at written out, so that its plan can be made again anywhere."""
+    hardware = request.hardware
+    if hardware is None or not (hardware.probe or hardware.inventory_id):
+        return request
+    found = _stored(hardware.inventory_id, settings, kept) if hardware.inventory_id else probe(settings)
+    once = inventories.decode(inventories.canonical(found))
+    own = msgspec.structs.replace(hardware, probe=None, inventory_id=None, inventory=once)
+    return msgspec.structs.replace(request, hardware=own)
+
+
+def _stored(key: str, settings: Settings, kept: Kept | None) -> Inventory:
+    if kept is None:
+        from planner.store import Store
+
+        kept = Store(settings.database_url).inventory
+    return kept(key)
 
 
 def with_requested_model(source: str, settings: Settings) -> Catalog:

@@ -24,7 +24,7 @@ Offset = Annotated[int, QueryParameter(ge=0, description="plans to skip")]
 @post("/plan", status_code=200, sync_to_thread=True, operation_class=schema.PlanOperation, tags=["plans"])
 def make(body: RawBody, state: State) -> Response[bytes]:
     """Plan one deployment and keep the answer; infeasible is an answer too."""
-    plan = service.make_plan(decode.decode(body, "json"), state.settings)
+    plan = service.make_plan(decode.decode(body, "json"), state.settings, state.store.inventory)
     document = service.encode(plan)
     state.store.save(plan, document)
     return Response(document, media_type=DOCUMENT)

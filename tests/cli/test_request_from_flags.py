@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from catalog.errors import BadInput, Unsupported
+from catalog.errors import BadInput
 from planner.cli import parser
 from planner.cli.plan import document
 
@@ -94,6 +94,33 @@ def test_a_fault_names_its_place(words: list[str], path: str) -> None:
     assert caught.value.path == path
 
 
-def test_this_machine_is_refused_by_name_until_it_can_be_probed() -> None:
-    with pytest.raises(Unsupported, match="probe"):
-        spelled("--model", "a", "--qps", "1", "--here")
+def test_this_machine_is_a_probe() -> None:
+    assert spelled("--model", "a", "--qps", "1", "--here")["hardware"] == {"probe": True}
+
+
+def test_a_machine_elsewhere_is_its_inventory() -> None:
+    asked = spelled("--model", "a", "--qps", "1", "--inventory", "examples/inventories/a100s.json")
+    assert asked["hardware"]["inventory"]["driver"] == "580.95.05"
+
+
+@pytest.mark.parametrize("two", [("--here", "--any"), ("--on", "l4", "--here"), ("--inventory", "x.json", "--any")])
+def test_hardware_is_said_once(two: tuple[str, ...]) -> None:
+    with pytest.raises(BadInput, match="say once"):
+        spelled("--model", "a", "--qps", "1", *two)
+
+
+def test_any_field_can_be_set_by_its_path() -> None:
+    asked = spelled(
+        "--model", "a", "--qps", "1", "--on", "l4:2", "--set", "hardware.accelerators[0].usd_per_hour=1.5",
+        "--set", "workload.lora.merged=true", "--set", "hardware.reserved.memory_gib=2", "--set", "as_of=2026-11-21",
+    )  # fmt: skip
+    assert asked["hardware"]["accelerators"] == [{"id": "l4", "count": 2, "usd_per_hour": 1.5}]
+    assert asked["hardware"]["reserved"] == {"memory_gib": 2}
+    assert asked["workload"]["lora"] == {"merged": True}
+    assert asked["as_of"] == "2026-11-21"
+
+
+@pytest.mark.parametrize("bad", ["", "workload.qps", "=1", "workload..qps=1", "hardware.accelerators[3].count=1"])
+def test_a_path_that_is_none_is_refused(bad: str) -> None:
+    with pytest.raises(BadInput):
+        spelled("--model", "a", "--qps", "1", "--set", bad)
