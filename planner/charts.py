@@ -10,7 +10,7 @@ import io
 import re
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree
 
 from msgspec import Struct
@@ -25,6 +25,7 @@ INK, FAINT, GRID = "#222222", "#767676", "#d9d9d9"
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lanewise",
+    "text.parse_math": False,
     "font.size": 9.0,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -81,7 +82,7 @@ def charts(review: Review) -> dict[str, Chart]:
     from planner import drawings
 
     drawn: dict[str, Chart] = {}
-    with _ONE_AT_A_TIME, mpl.rc_context(STYLE):
+    with _ONE_AT_A_TIME, mpl.rc_context(cast(Any, STYLE)):
         for name, draw in drawings.DRAWINGS.items():
             sketch = draw(review)
             if sketch is not None:
@@ -95,13 +96,14 @@ def _svg(name: str, sketch: Sketch) -> str:
     figure: Figure = sketch.figure
     figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
     root = ElementTree.fromstring(written.getvalue())  # noqa: S314 - our own drawing, just made
-    for metadata in root.findall(f"{{{SVG}}}metadata"):
-        root.remove(metadata)
+    for part in [*root.findall(f"{{{SVG}}}metadata"), *root.findall(f"{{{SVG}}}defs[{{{SVG}}}style]")]:
+        root.remove(part)  # its style would hold for the page around it
     for element in root.iter():
         _clean(element, f"{name}-")
     width, height = (root.attrib.pop(side).removesuffix("pt") for side in ("width", "height"))
     root.attrib |= {"role": "img", "aria-labelledby": f"{name}-title {name}-desc", "class": "chart"}
     root.attrib |= {"width": width, "height": height, "font-family": "system-ui, sans-serif"}
+    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}
     for place, (tag, text) in enumerate((("title", sketch.title), ("desc", sketch.description))):
         label = ElementTree.Element(f"{{{SVG}}}{tag}", {"id": f"{name}-{tag}"})
         label.text = text

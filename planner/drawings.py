@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BLUE, SKY, GREEN, ORANGE, RED, PURPLE, LIGHT = (
     "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#e5e5e5",
 )  # fmt: skip
+LEGIBLE = 0.06
+"""Share of the widest bar below which a part has no room for its number."""
 WIDTH = 7.4
 """Inches: the text width of an A4 page."""
 PARTS = {
@@ -42,8 +44,10 @@ def memory(review: Review) -> Sketch | None:
     bars = review.memory
     figure, axes = _figure(0.95 + 0.42 * len(bars))
     for row, bar in enumerate(bars):
-        _stack(axes, row, bar)
-    axes.set_yticks(range(len(bars)), [("choice: " if not row else "") + _named(bar.candidate) for row, bar in enumerate(bars)])
+        _stack(axes, row, bar, max(sum(each.parts.values()) for each in bars) / GIB)
+    axes.set_yticks(
+        range(len(bars)), [("choice: " if not row else "") + _named(bar.candidate) for row, bar in enumerate(bars)]
+    )
     axes.invert_yaxis()
     axes.set_xlabel("GiB of one device")
     axes.tick_params(axis="y", length=0)
@@ -55,12 +59,19 @@ def memory(review: Review) -> Sketch | None:
     return Sketch(figure=figure, title="Memory of one device", description=f"The choice: {said}.")
 
 
-def _stack(axes: Axes, row: int, bar: Memory) -> None:
+def _stack(axes: Axes, row: int, bar: Memory, widest: float) -> None:
     left = 0.0
     for part, size in bar.parts.items():
         width = size / GIB
         axes.barh(row, width, left=left, height=0.62, color=PARTS[part], edgecolor="white", linewidth=0.8)
+        if width > LEGIBLE * widest:
+            axes.text(left + width / 2, row, short(width), ha="center", va="center", color=_on(PARTS[part]))
         left += width
+
+
+def _on(colour: str) -> str:
+    """Ink that can be read on a colour."""
+    return "white" if colour in (BLUE, GREEN) else INK
 
 
 def _swatch(colour: str) -> Any:
@@ -86,6 +97,7 @@ def candidates(review: Review) -> Sketch | None:
     figure, axes = _figure(2.9)
     front = _front([(cost, loss.value) for cost, loss in points])
     axes.plot(*zip(*front, strict=True), color=FAINT, linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1)
+    dearest = max(cost for cost, _ in points)
     places: dict[tuple[float, float], int] = {}
     for candidate, (cost, loss) in zip(priced, points, strict=True):
         chosen = candidate is plan.choice
@@ -93,14 +105,21 @@ def candidates(review: Review) -> Sketch | None:
         same = places.setdefault((cost, round(loss.value, 1)), 0)
         places[cost, round(loss.value, 1)] += 1
         text = ("choice: " if chosen else "") + _named(candidate)
-        axes.annotate(text, (cost, loss.value), xytext=(7, 5 + 11 * same), textcoords="offset points", color=INK)
+        right = cost > 0.6 * dearest
+        away = {"xytext": (-8 if right else 8, 5 + 11 * same), "ha": "right" if right else "left"}
+        axes.annotate(text, (cost, loss.value), textcoords="offset points", color=INK, **away)
     axes.set(xlabel="$ a month", ylabel="expected loss, %")
-    axes.set_xlim(0, 1.3 * max(cost for cost, _ in points) or 1)
+    axes.set_xlim(0, 1.1 * dearest or 1)
     axes.set_ylim(bottom=min(0, -0.04 * axes.get_ylim()[1]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.grid(visible=True)
-    said = "; ".join(f"{_named(each)}: {short(cost)} $, {short(loss.value)} %" for each, (cost, loss) in zip(priced, points, strict=True))
-    return Sketch(figure=figure, title="Cost and quality of the candidates", description=f"{said}. The first is the choice.")
+    said = "; ".join(
+        f"{_named(each)}: {short(cost)} $, {short(loss.value)} %"
+        for each, (cost, loss) in zip(priced, points, strict=True)
+    )
+    return Sketch(
+        figure=figure, title="Cost and quality of the candidates", description=f"{said}. The first is the choice."
+    )
 
 
 def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -116,7 +135,7 @@ def _dot(axes: Axes, x: float, estimate: Estimate, *, vertical: bool, colour: st
     """A value with its interval as a line through it; `x` is the place on the other axis."""
     reach = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
     place = (x, estimate.value) if vertical else (estimate.value, x)
-    errors = {"yerr" if vertical else "xerr": reach}
+    errors: dict[str, Any] = {"yerr" if vertical else "xerr": reach}
     axes.errorbar(*place, **errors, fmt=marker, color=colour, ecolor=colour, elinewidth=1.6, capsize=3, markersize=6)
 
 
@@ -130,14 +149,18 @@ def quality(review: Review) -> Sketch | None:
         _dot(axes, row, family.loss, vertical=False, colour=BLUE)
         axes.plot([family.tolerated_pct] * 2, [row - 0.36, row + 0.36], color=RED, linewidth=2)
     axes.plot([], [], color=RED, linewidth=2, label="tolerated")
-    axes.errorbar([], [], xerr=[], fmt="o", color=BLUE, elinewidth=1.6, capsize=3, label="expected, with its 80 % interval")
+    axes.errorbar(
+        [], [], xerr=[], fmt="o", color=BLUE, elinewidth=1.6, capsize=3, label="expected, with its 80 % interval"
+    )
     axes.set_yticks(range(len(families)), [family.name for family in families])
     axes.set_ylim(len(families) - 0.5, -0.5)
     axes.set_xlim(left=min(0.0, *(family.loss.low for family in families)) - 0.02)
     axes.set_xlabel("loss, % of the unquantized model's score")
     axes.grid(visible=True, axis="x")
     figure.legend(loc="outside upper center", ncols=2)
-    said = "; ".join(f"{each.name} {short(each.loss.value)} % of {short(each.tolerated_pct)} % tolerated" for each in families)
+    said = "; ".join(
+        f"{each.name} {short(each.loss.value)} % of {short(each.tolerated_pct)} % tolerated" for each in families
+    )
     return Sketch(figure=figure, title="Quality loss by task family", description=f"{said}.")
 
 
@@ -163,7 +186,9 @@ def latency(review: Review) -> Sketch | None:
         axes.set_ylim(bottom=0)
         axes.set_title(f"{title}, {unit}", loc="left", fontsize=9)
         axes.grid(visible=True, axis="y")
-    figure.legend([_line(BLUE), _line(RED)], ["estimate with its 80 % interval", "objective"], loc="outside upper center", ncols=2)
+    figure.legend(
+        [_line(BLUE), _line(RED)], ["estimate with its 80 % interval", "objective"], loc="outside upper center", ncols=2
+    )
     return Sketch(figure=figure, title="Latency percentiles and objectives", description=f"{'; '.join(said)}.")
 
 
@@ -188,12 +213,15 @@ def growth(review: Review) -> Sketch | None:
     _money(right, grown, review)
     for axes in (left, right):
         axes.set_xlim(0, grown.months[-1].number)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
         axes.set_xticks([month.number for month in grown.months if month.number % 6 == 0])
         axes.set_xlabel("month")
         axes.grid(visible=True)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    said = "; ".join(f"{step.devices} devices from month {step.number}" for step in grown.steps) or "no further device is due"
+    said = (
+        "; ".join(f"{step.devices} devices from month {step.number}" for step in grown.steps)
+        or "no further device is due"
+    )
     title = f"Growth of {grown.pct_per_quarter:g} % a quarter"
     return Sketch(figure=figure, title=title, description=f"With the choice kept: {said}.")
 
@@ -214,9 +242,15 @@ def _money(axes: Axes, grown: Growth, review: Review) -> None:
     if paid:
         axes.step(*zip(*paid, strict=True), where="post", color=BLUE, linewidth=2, label="choice kept")
     anew = [(3 * each.number, each.choice) for each in grown.quarters if each.choice is not None]
-    spent = [(month, each.estimates["price_usd_per_month"].value) for month, each in anew if "price_usd_per_month" in each.estimates]
+    spent = [
+        (month, each.estimates["price_usd_per_month"].value)
+        for month, each in anew
+        if "price_usd_per_month" in each.estimates
+    ]
     if spent:
-        axes.plot(*zip(*spent, strict=True), "D", color=ORANGE, markersize=5, label="decided anew", clip_on=False, zorder=3)
+        axes.plot(
+            *zip(*spent, strict=True), "D", color=ORANGE, markersize=5, label="decided anew", clip_on=False, zorder=3
+        )
     if not paid and not spent:
         axes.annotate("no price is known", (0.5, 0.5), xycoords="axes fraction", ha="center", color=FAINT)
     else:

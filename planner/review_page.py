@@ -17,13 +17,21 @@ from planner.review import Review, sections
 
 Format = Literal["md", "html"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-UNDRAWN = "Charts are left out: they need matplotlib, `pip install 'lanewise[review]'`. Every value stands in the tables."
+UNDRAWN = (
+    "Charts are left out: they need matplotlib, `pip install 'lanewise[review]'`. Every value stands in the tables."
+)
 
 
-def page(review: Review, kind: str) -> bytes:
-    """The document in UTF-8; the same review gives the same bytes. Raises BadInput for another format."""
-    if kind not in FORMATS:
-        raise BadInput(f"expected one of {', '.join(FORMATS)}, got {kind!r}", "format")
+def checked(kind: str) -> Format:
+    """A format by its name. Raises BadInput for another one."""
+    for known in FORMATS:
+        if kind == known:
+            return known
+    raise BadInput(f"expected one of {', '.join(FORMATS)}, got {kind!r}", "format")
+
+
+def page(review: Review, kind: Format) -> bytes:
+    """The document in UTF-8; the same review gives the same bytes."""
     drawn = charts.charts(review)
     context = {
         "title": f"Capacity review: {review.plan.request['model']}",
@@ -48,7 +56,7 @@ def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(resources.templates() / "review"),
         undefined=StrictUndefined,
-        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),  # noqa: S701 - Markdown has its filter
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -36,7 +36,7 @@ SCALES: dict[str, tuple[float, str]] = {
     "USD/h": (1.0, "$/h"),
     "USD/month": (1.0, "$/month"),
     "USD": (1.0, "$"),
-    "1/s": (1.0, "per second"),
+    "1/s": (1.0, ""),
     "1": (1.0, ""),
 }
 """Unit of an estimate: the factor to the unit shown, and that unit."""
@@ -63,7 +63,13 @@ def interval(estimate: Estimate) -> str:
     return f"{short(estimate.low * scale)} to {short(estimate.high * scale)} {name}".rstrip()
 
 
+def percent(share: float) -> str:
+    """A share of one as whole percent."""
+    return f"{100 * share:.0f} %"
+
+
 def spoken(candidate: Candidate) -> str:
-    """A candidate in half a line: lane, devices, engine."""
+    """A candidate in half a line: lane, cache format where it is not the default, devices, engine."""
     pool = candidate.pools[0]
-    return f"{candidate.lane} on {pool.count} x {pool.accelerator} with {candidate.engine}"
+    cache = "" if candidate.kv_cache_dtype == "auto" else f", KV cache {candidate.kv_cache_dtype},"
+    return f"{candidate.lane}{cache} on {pool.count} x {pool.accelerator} with {candidate.engine}"

@@ -101,13 +101,14 @@ def _request(arguments: argparse.Namespace) -> tuple[bytes, Kind]:
         if "model" not in flags:
             raise BadInput("give a request file or --model", "$.model")
         return msgspec.json.encode(flags), "json"
-    data, kind = _read(arguments.request)
+    data, kind = read_file(arguments.request)
     if not flags:
         return data, kind
     return msgspec.json.encode(_merged(_parsed(data, kind, arguments.request), flags)), "json"
 
 
-def _read(source: str) -> tuple[bytes, Kind]:
+def read_file(source: str) -> tuple[bytes, Kind]:
+    """A request file, or stdin for `-`, as it stands. Raises BadInput."""
     if source == "-":
         data = sys.stdin.buffer.read()
         return data, "json" if data.lstrip().startswith(b"{") else "toml"

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from planner.plan import Assumption, Candidate, Estimate, Plan
 
-Verdict = Literal["same", "more devices", "fewer devices", "changes", "nothing fits"]
+Verdict = Literal["same", "more devices", "fewer devices", "other settings", "changes", "nothing fits"]
 
 
 class Objective(Struct, frozen=True, kw_only=True):
@@ -74,15 +74,15 @@ class RuleGroup(Struct, frozen=True, kw_only=True):
 
 
 class Month(Struct, frozen=True, kw_only=True):
-    """The choice's lane on the choice's accelerator under the load of one month."""
+    """More replicas of the choice's configuration under the load of one month."""
 
     number: int
     load: float
     devices: int | None
-    """None where no number of devices suffices."""
+    """None where the catalogue no longer plans the configuration."""
     usd_per_month: float | None
-    within: bool
-    """Whether the request's own counts and budget still allow it."""
+    because: str
+    """Why the request no longer allows it; "" while its counts and its budget do."""
 
 
 class Quarter(Struct, frozen=True, kw_only=True):
@@ -109,7 +109,7 @@ class Growth(Struct, frozen=True, kw_only=True):
     months: tuple[Month, ...]
     quarters: tuple[Quarter, ...]
     choice_limit: Limit | None
-    """When the choice's own lane and accelerator reach what the request allows."""
+    """When the choice's configuration reaches what the request allows."""
     request_limit: Limit | None
     """When nothing in the request fits any more."""
 

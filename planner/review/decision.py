@@ -8,7 +8,7 @@ from planner.plan import Candidate, Plan
 from planner.review.blocks import Block, Items, Paragraph, Section, say, table, warn
 from planner.review.content import Objective, Review
 from planner.review.settled import TIMES, settled_value
-from planner.wording import amount, short, spoken, tie_breaker
+from planner.wording import amount, percent, short, spoken, tie_breaker
 
 
 def decision(review: Review) -> Section:
@@ -58,7 +58,7 @@ def _meets(review: Review) -> str:
 
 def _margin(objective: Objective) -> str:
     value, limit = amount(objective.estimate.value, "s"), amount(objective.limit_s, "s")
-    return f"{label(objective.name)} {value} of {limit}, {objective.spare:.0%} to spare"
+    return f"{label(objective.name)} {value} of {limit}, {percent(objective.spare)} to spare"
 
 
 def label(estimate: str) -> str:
@@ -74,7 +74,9 @@ def _missed(review: Review) -> Iterator[Block]:
     said = [f"the objective for {' and '.join(late)}"] if late else []
     said += [f"the tolerance for {' and '.join(lossy)}"] if lossy else []
     if said:
-        yield warn(f"At the bad end of the 80 % intervals {' and '.join(said)} would be missed: measure before you sign.")
+        yield warn(
+            f"At the bad end of the 80 % intervals {' and '.join(said)} would be missed: measure before you sign."
+        )
 
 
 def _nothing(review: Review) -> tuple[Block, ...]:
@@ -110,8 +112,9 @@ def _ways_out(plan: Plan) -> tuple[Block, ...]:
 def _cautions(review: Review) -> Iterator[Block]:
     if not review.same_catalog:
         yield warn(
-            f"The catalogue has changed since this plan was made: the decision rests on {review.plan.catalog_digest[:12]}, "
-            f"growth, N+1 and sensitivity below on today's {review.today[:12]}. Plan again before you sign."
+            "The catalogue has changed since this plan was made: the decision rests on "
+            f"{review.plan.catalog_digest[:12]}, growth, N+1 and sensitivity below on today's {review.today[:12]}. "
+            "Plan again before you sign."
         )
 
 
@@ -136,7 +139,7 @@ def tie(review: Review) -> Section:
             "yes" if line.slo_met_at_bad_end else "no",
             f"{short(line.loss_pct)} %",
             "yes" if line.published else "no",
-            f"{line.headroom:.0%}",
+            percent(line.headroom),
         )
         for line in plan.tie
     ]

@@ -1,7 +1,7 @@
 """Eight quarters ahead: the load grows, the same request is planned again, month by month.
 
-Two answers side by side: the choice kept (its lane, engine and accelerator), which says when the next device is due,
-and the whole request decided anew each quarter, which says when another choice becomes the better one.
+Two answers side by side: the choice kept (more replicas of its very configuration), which says when the next device is
+due, and the whole request decided anew each quarter, which says when another choice becomes the better one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from catalog.load import Catalog
 from planner.plan import Candidate
 from planner.request import Request
 from planner.review.content import Growth, Limit, Month, Quarter
-from planner.review.replan import Decision, Planning, kept, load_of, scaled, unlimited
+from planner.review.replan import Planning, decide, kept, load_of, narrowed, scaled
 
 QUARTERS = 8
 MONTHS = 3 * QUARTERS
@@ -24,14 +24,12 @@ def growth(request: Request, catalog: Catalog, choice: Candidate, pct: float, pl
     """Plan the load of each month 0 to 24; within a quarter it grows by the same factor every month."""
     months = tuple(_months(request, catalog, choice, pct, planning))
     quarters = tuple(_quarter(number, request, catalog, pct, planning) for number in range(QUARTERS + 1))
-    outgrown = next((month.number for month in months if not month.within), None)
-    own = None if outgrown is None else _limit(outgrown, *kept(request, catalog, choice), pct, planning)
     return Growth(
         pct_per_quarter=pct,
         load_name=load_of(request)[1],
         months=months,
         quarters=quarters,
-        choice_limit=own,
+        choice_limit=next((_reached(month) for month in months if month.because), None),
         request_limit=_request_limit(quarters, request, catalog, pct, planning),
     )
 
@@ -41,35 +39,28 @@ def at_month(request: Request, month: int, pct: float) -> Request:
     return scaled(request, (1 + pct / 100) ** (month / 3))
 
 
-def _months(
-    request: Request, catalog: Catalog, choice: Candidate, pct: float, planning: Planning
-) -> Iterator[Month]:
-    """Once the request's own limits are reached they are lifted, so that the need beyond them shows."""
-    only, facts = kept(request, catalog, choice)
-    within = True
+def _months(request: Request, catalog: Catalog, choice: Candidate, pct: float, planning: Planning) -> Iterator[Month]:
+    """Beyond what the request allows the need still shows, with the rule that refuses it."""
+    only, facts = narrowed(request, catalog, choice)
     for number in range(MONTHS + 1):
         now = at_month(only, number, pct)
-        decision = planning(now, facts) if within else Decision(choice=None, refused=())
-        within = decision.choice is not None
-        if not within:
-            decision = planning(unlimited(now), facts)
-        yield _month(number, now, decision.choice, within=within)
+        same = kept(planning(now, facts), choice)
+        yield Month(
+            number=number,
+            load=load_of(now)[0],
+            devices=same.devices if same else None,
+            usd_per_month=same.usd_per_month if same else None,
+            because=same.because if same else "today's catalogue no longer plans this configuration",
+        )
 
 
-def _month(number: int, request: Request, choice: Candidate | None, *, within: bool) -> Month:
-    price = choice.estimates.get("price_usd_per_month") if choice else None
-    return Month(
-        number=number,
-        load=load_of(request)[0],
-        devices=choice.pools[0].count if choice else None,
-        usd_per_month=price.value if price else None,
-        within=within,
-    )
+def _reached(month: Month) -> Limit:
+    return Limit(month=month.number, because=month.because)
 
 
 def _quarter(number: int, request: Request, catalog: Catalog, pct: float, planning: Planning) -> Quarter:
     now = at_month(request, 3 * number, pct)
-    return Quarter(number=number, load=load_of(now)[0], choice=planning(now, catalog).choice)
+    return Quarter(number=number, load=load_of(now)[0], choice=decide(planning(now, catalog)).choice)
 
 
 def _request_limit(
@@ -86,4 +77,4 @@ def _request_limit(
 
 
 def _limit(month: int, request: Request, catalog: Catalog, pct: float, planning: Planning) -> Limit:
-    return Limit(month=month, because=planning(at_month(request, month, pct), catalog).because)
+    return Limit(month=month, because=decide(planning(at_month(request, month, pct), catalog)).because)

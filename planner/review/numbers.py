@@ -8,9 +8,13 @@ from planner.plan import Candidate, Estimate
 from planner.review.blocks import Block, Figure, Section, say, table, warn
 from planner.review.content import Family, Review
 from planner.review.settled import TIMES, limits_s
-from planner.wording import amount, interval, short
+from planner.wording import amount, interval, percent, short
 
 NOTHING = "Nothing fits, so there is nothing to show."
+UNKNOWN = (
+    "The price is unknown: the catalogue has no trusted offer of this accelerator and the request states none. Set "
+    "usd_per_hour of the accelerator to have it planned."
+)
 
 
 def cost(review: Review) -> Section:
@@ -20,16 +24,16 @@ def cost(review: Review) -> Section:
         return Section(title="Cost", blocks=(say(NOTHING),))
     made = choice.estimates
     if "price_usd_per_month" not in made:
-        unknown = warn("The price is unknown: no trusted offer of this accelerator is in the catalogue, and the request "
-                       "states none. Set usd_per_hour of the accelerator to have it planned.")  # fmt: skip
-        return Section(title="Cost", blocks=(unknown,))
+        return Section(title="Cost", blocks=(warn(UNKNOWN),))
     names = {
         "price_usd_per_hour": "an hour",
         "price_usd_per_month": "a month of 730 hours",
         "usd_per_million_output_tokens": "a million output tokens",
     }
     rows = [(text, f"{short(made[name].value)} $", made[name].basis) for name, text in names.items()]
-    return Section(title="Cost", blocks=(table("for | price | basis", rows, (1,)), *_idle(review, made), *_offer(choice)))
+    return Section(
+        title="Cost", blocks=(table("for | price | basis", rows, (1,)), *_idle(review, made), *_offer(choice))
+    )
 
 
 def _idle(review: Review, made: dict[str, Estimate]) -> Iterator[Block]:
@@ -42,14 +46,16 @@ def _idle(review: Review, made: dict[str, Estimate]) -> Iterator[Block]:
         return
     mean = work.get("qps_mean")
     if mean is None:
-        yield say("Idle time is not priced: the mean rate (workload.qps_mean) is not stated, the peak is taken to last.")
+        yield say(
+            "Idle time is not priced: the mean rate (workload.qps_mean) is not stated, the peak is taken to last."
+        )
         return
     share = 1 - mean / work["qps"]
     month, token = made["price_usd_per_month"].value, made["usd_per_million_output_tokens"].value
     yield say(
         f"The devices are paid for the peak of {short(work['qps'])} requests/s and serve {short(mean)} on average: "
-        f"{share:.0%} of what is paid, {short(share * month)} $ a month, is idle time. A million output tokens would "
-        f"cost {short(token * (1 - share))} $ at the peak all day, instead of {short(token)} $."
+        f"{percent(share)} of what is paid, {short(share * month)} $ a month, is idle time. A million output tokens "
+        f"would cost {short(token * (1 - share))} $ at the peak all day, instead of {short(token)} $."
     )
 
 
@@ -76,14 +82,18 @@ def memory(review: Review) -> Section:
         "KV cache needed": "kv_needed_bytes",
         "KV cache pool": "kv_pool_bytes",
     }
-    rows = [(text, amount(made[name].value, "B"), interval(made[name]), made[name].basis) for text, name in shown.items()]
+    rows: list[tuple[str, ...]] = [
+        (text, amount(made[name].value, "B"), interval(made[name]), made[name].basis) for text, name in shown.items()
+    ]
     derived = {"engine": "the engine's own (graphs, libraries)", "free": "free, not claimed by the engine"}
-    rows += [(text, amount(own.parts[part], "B"), "–", "derived") for part, text in derived.items() if part in own.parts]
+    rows += [
+        (text, amount(own.parts[part], "B"), "–", "derived") for part, text in derived.items() if part in own.parts
+    ]
     if own.device_bytes is not None:
         rows.append(("device", amount(own.device_bytes, "B"), "–", "catalogue or request"))
     pool = made["kv_pool_bytes"].value
-    share = f"{made['kv_needed_bytes'].value / pool:.0%}" if pool > 0 else "all"
-    said = f"Of the KV pool {share} is needed at the highest load that still meets the objectives; the pool is part of the claim."
+    share = percent(made["kv_needed_bytes"].value / pool) if pool > 0 else "all"
+    said = f"Of the KV pool {share} is needed at the highest load that still meets the objectives."
     blocks = (Figure(chart="memory"), table("what | size | 80 % interval | basis", rows, (1, 2)), say(said))
     return Section(title="Memory per device", blocks=blocks)
 
@@ -115,9 +125,20 @@ def speed(review: Review) -> Section:
 
 def _latency(name: str, estimate: Estimate, limit: float | None) -> tuple[str, ...]:
     kind, quantile, _ = name.split("_")
-    spare = "–" if limit is None else f"{1 - estimate.value / limit:.0%}, {1 - estimate.high / limit:.0%} at the bad end"
+    spare = (
+        "–"
+        if limit is None
+        else f"{percent(1 - estimate.value / limit)}, {percent(1 - estimate.high / limit)} at the bad end"
+    )
     objective = "–" if limit is None else amount(limit, "s")
-    return f"{TIMES[kind]} {quantile}", amount(estimate.value, "s"), interval(estimate), estimate.basis, objective, spare
+    return (
+        f"{TIMES[kind]} {quantile}",
+        amount(estimate.value, "s"),
+        interval(estimate),
+        estimate.basis,
+        objective,
+        spare,
+    )
 
 
 def quality(review: Review) -> Section:
@@ -172,4 +193,9 @@ def _numbers(candidate: Candidate) -> tuple[str, ...]:
     pool, made = candidate.pools[0], candidate.estimates
     shown = [amount(made[name].value, made[name].unit) if name in made else "unknown" for name in SHOWN]
     shown[0] = shown[0].replace(" $/month", "")
-    return f"{candidate.lane}, {candidate.engine}", f"{pool.count} x {pool.accelerator}", candidate.kv_cache_dtype, *shown
+    return (
+        f"{candidate.lane}, {candidate.engine}",
+        f"{pool.count} x {pool.accelerator}",
+        candidate.kv_cache_dtype,
+        *shown,
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from planner.review.blocks import Block, Figure, Section, say, table, warn
 from planner.review.content import Flip, Growth, Month, Quarter, Review, Spare
 from planner.review.reading import price_text
-from planner.wording import short, spoken
+from planner.wording import percent, short, spoken
 
 
 def growth(review: Review) -> Section:
@@ -17,8 +17,8 @@ def growth(review: Review) -> Section:
     if grown is None:
         return Section(title=title, blocks=(say("Nothing fits today, so growth is not planned."),))
     said = (
-        f"The load grows by {grown.pct_per_quarter:g} % a quarter (see the assumptions). Kept: more devices for the same "
-        "lane, engine and accelerator. Anew: the request decided again at the end of the quarter, within its own limits."
+        f"The load grows by {grown.pct_per_quarter:g} % a quarter (see the assumptions). Kept: more replicas of the "
+        "choice, exactly as configured. Anew: the request decided again at the end of the quarter, within its limits."
     )
     head = f"quarter | {grown.load_name} | devices kept | $/month kept | decided anew | $/month anew"
     rows = [_quarter(quarter, grown.months[3 * quarter.number]) for quarter in grown.quarters]
@@ -34,8 +34,8 @@ def growth(review: Review) -> Section:
 
 
 def _quarter(quarter: Quarter, month: Month) -> tuple[str, ...]:
-    devices = "none suffice" if month.devices is None else f"{month.devices}"
-    devices += "" if month.within or month.devices is None else " (beyond the request)"
+    devices = "unknown" if month.devices is None else f"{month.devices}"
+    devices += " (beyond the request)" if month.because and month.devices is not None else ""
     money = "unknown" if month.usd_per_month is None else f"{short(month.usd_per_month)} $"
     anew = spoken(quarter.choice) if quarter.choice else "nothing fits"
     name = "now" if quarter.number == 0 else f"{quarter.number}"
@@ -80,10 +80,12 @@ def spare(review: Review) -> Section:
         ("devices of N+1 replicas", f"{extra.devices}"),
         ("$/month of N+1 replicas", _money(extra.usd_per_month)),
         ("$/month of the spare", _money(extra.extra_usd_per_month)),
-        ("planned load carried by N-1 replicas", f"{extra.share_left:.0%}"),
-        ("the same at the bad end of the interval", f"{extra.share_left_at_bad_end:.0%}"),
+        ("planned load carried by N-1 replicas", percent(extra.share_left)),
+        ("the same at the bad end of the interval", percent(extra.share_left_at_bad_end)),
     ]
-    return Section(title=title, blocks=(table("what | value", rows, (1,)), say(_without_one(extra)), *_available(extra)))
+    return Section(
+        title=title, blocks=(table("what | value", rows, (1,)), say(_without_one(extra)), *_available(extra))
+    )
 
 
 def _money(value: float | None) -> str:
@@ -94,10 +96,10 @@ def _without_one(extra: Spare) -> str:
     if extra.replicas == 1:
         return "There is one replica: when it fails nothing serves. With N+1 the other one carries the planned load."
     if extra.share_left >= 1:
-        return f"When one of {extra.replicas} replicas fails, the others still carry the planned load within the objectives."
+        return f"When one of {extra.replicas} replicas fails, the others still carry all of the planned load."
     return (
-        f"When one of {extra.replicas} replicas fails, the others carry {extra.share_left:.0%} of the planned load within "
-        "the objectives; the rest waits or is turned away. With N+1 all of it is carried."
+        f"When one of {extra.replicas} replicas fails, the others carry {percent(extra.share_left)} of the planned "
+        "load within the objectives; the rest waits or is turned away. With N+1 all of it is carried."
     )
 
 

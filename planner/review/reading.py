@@ -93,7 +93,8 @@ def alternatives(plan: Plan) -> tuple[Contrast, ...]:
 
 
 def _contrast(candidate: Candidate, choice: Candidate) -> Contrast:
-    wins, loses = [], []
+    wins: list[str] = []
+    loses: list[str] = []
     for name, label in COMPARED.items():
         ours, theirs = choice.estimates.get(name), candidate.estimates.get(name)
         if ours is None or theirs is None or ours.value == theirs.value:

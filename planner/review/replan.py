@@ -13,43 +13,85 @@ from msgspec.structs import replace
 
 from catalog.load import Catalog
 from catalog.price import Offer
-from planner import explain, refusals, search
+from planner import explain, refusals
 from planner import request as requests
-from planner.plan import Candidate, Plan, Refused
-from planner.request import AnyHardware, Hardware, Request
-from planner.rules import RULES
+from planner.plan import Candidate, Plan
+from planner.request import Hardware, Request
+from planner.rules import MEASURED, RULES
+from planner.search import Found
+from planner.sweep import Swept
 
-MOST = 4096
-"""Devices; the request's own largest count."""
 ORDER = {rule.code: place for place, rule in enumerate(RULES)}
 """Rules in the order in which a plan asks them: a later one speaks of a candidate that came further."""
+
+
+Planning = Callable[[Request, Catalog], Found]
+"""What plans: `search.search`."""
 
 
 class Decision(Struct, frozen=True, kw_only=True):
     """As much of a plan as a comparison needs."""
 
     choice: Candidate | None
-    refused: tuple[Refused, ...]
-
-    @property
-    def because(self) -> str:
-        """Why nothing fits: the reason of the family that came furthest; "" when something does."""
-        if self.choice is not None or not self.refused:
-            return ""
-        nearest = max(self.refused, key=lambda family: ORDER[family.finding.rule])
-        return f"{nearest.lane} on {nearest.accelerator}: {nearest.finding.because}"
+    because: str
+    """Why nothing fits, by the family that came furthest; "" when something does."""
 
 
-Planning = Callable[[Request, Catalog], Decision]
+def decide(found: Found) -> Decision:
+    """What a search decides, without derivation and ways out."""
+    if found.choice is not None:
+        return Decision(choice=explain.candidate(found.choice, found.fits), because="")
+    gone = refusals.refused(found.options, found.unplaced, found.swept, found.settled)
+    if not gone:
+        return Decision(choice=None, because="no lane runs on this hardware")
+    nearest = max(gone, key=lambda family: ORDER[family.finding.rule])
+    return Decision(choice=None, because=f"{nearest.lane} on {nearest.accelerator}: {nearest.finding.because}")
 
 
-def decide(request: Request, catalog: Catalog) -> Decision:
-    """Plan without derivation and ways out. Raises what `search.plan` raises."""
-    found = search.search(request, catalog)
-    return Decision(
-        choice=explain.candidate(found.choice, found.fits) if found.choice else None,
-        refused=() if found.choice else refusals.refused(found.options, found.unplaced, found.swept, found.settled),
+class Kept(Struct, frozen=True, kw_only=True):
+    """The choice's own configuration under another load: as many replicas as it takes."""
+
+    devices: int
+    usd_per_month: float | None
+    because: str
+    """Why the request no longer allows it; "" while it does."""
+
+
+def kept(found: Found, choice: Candidate) -> Kept | None:
+    """The row of the very layout, cache format and token budget of the choice; None where it no longer
+    meets the objectives at any load, or is no longer planned."""
+    for block in found.swept:
+        for index in range(block.devices.size):
+            if _is(block, index, choice) and block.served[index]:
+                price = float(block.usd_per_month[index])
+                return Kept(
+                    devices=int(block.devices[index]),
+                    usd_per_month=None if math.isnan(price) else float(f"{price:.6g}"),
+                    because=_refusal(block, index, found),
+                )
+    return None
+
+
+def _is(block: Swept, index: int, choice: Candidate) -> bool:
+    """Whether a row is the choice's configuration."""
+    rows, pool = block.rows, choice.pools[0]
+    option = rows.options[int(rows.option[index])]
+    pairing, expert = option.pairing, int(rows.tensor[index]) if rows.expert[index] else 1
+    return (
+        (pairing.lane.id, pairing.method.recipe, pairing.engine.id, pairing.device.accelerator.id, option.cached.dtype)
+        == (choice.lane, choice.recipe, choice.engine, pool.accelerator, choice.kv_cache_dtype)
+        and (int(rows.tensor[index]), int(rows.pipeline[index]), expert)
+        == (pool.tensor_parallel, pool.pipeline_parallel, pool.expert_parallel)
+        and int(refusals.at(rows.terms.rates.chunk, index)) == pool.settings.max_num_batched_tokens
     )
+
+
+def _refusal(block: Swept, index: int, found: Found) -> str:
+    """The first thing that the rules hold against one row."""
+    if block.feasible[index] and block.affordable[index]:
+        return ""
+    case = refusals.measured(block, index, found.settled)
+    return next((said.because for rule in MEASURED if (said := rule(case)) is not None), "it is no longer feasible")
 
 
 def asked(plan: Plan) -> Request:
@@ -62,17 +104,17 @@ def is_any(request: Request) -> bool:
     return request.hardware is None or request.hardware.accelerators is None
 
 
-def kept(request: Request, catalog: Catalog, choice: Candidate) -> tuple[Request, Catalog]:
-    """Only the choice's lane and engine, on its accelerator and, where it is rented, its instance."""
+def narrowed(request: Request, catalog: Catalog, choice: Candidate) -> tuple[Request, Catalog]:
+    """Only the choice's lane and engine, on its accelerator and, where it is rented, its instance: a shorter search."""
     name = choice.pools[0].accelerator
     only = MappingProxyType({name: catalog.accelerator(name)})
-    narrowed = replace(request, lanes=(choice.lane,), engines=(choice.engine,))
+    same = replace(request, lanes=(choice.lane,), engines=(choice.engine,))
     if is_any(request):
         offers = tuple(offer for offer in catalog.offers if _same(offer, choice)) or catalog.offers
-        return narrowed, dataclasses.replace(catalog, accelerators=only, offers=offers)
+        return same, dataclasses.replace(catalog, accelerators=only, offers=offers)
     asks = (request.hardware.accelerators if request.hardware else None) or ()
     hardware = Hardware(accelerators=tuple(ask for ask in asks if ask.id == name))
-    return replace(narrowed, hardware=hardware), dataclasses.replace(catalog, accelerators=only)
+    return replace(same, hardware=hardware), dataclasses.replace(catalog, accelerators=only)
 
 
 def rented(catalog: Catalog, choice: Candidate) -> Offer | None:
@@ -85,16 +127,6 @@ def _same(offer: Offer, choice: Candidate) -> bool:
     if offer.accelerator != choice.pools[0].accelerator:
         return False
     return all(getattr(offer, name) == named.get(name) for name in ("provider", "instance", "region", "market"))
-
-
-def unlimited(request: Request) -> Request:
-    """As many devices as it takes, whatever they cost."""
-    hardware = request.hardware or Hardware(any=AnyHardware())
-    if hardware.accelerators is not None:
-        asks = tuple(replace(ask, count=MOST) for ask in hardware.accelerators)
-        return replace(request, hardware=replace(hardware, accelerators=asks), budget=None)
-    widest = replace(hardware.any or AnyHardware(), max_accelerators=MOST)
-    return replace(request, hardware=replace(hardware, any=widest), budget=None)
 
 
 def scaled(request: Request, factor: float) -> Request:

@@ -11,9 +11,9 @@ from catalog.load import Catalog
 from planner.plan import Candidate, Plan
 from planner.request import Quality, Request
 from planner.review.content import Flip, Verdict
-from planner.review.replan import Decision, Planning, load_of, repriced, scaled
+from planner.review.replan import Decision, Planning, decide, load_of, repriced, scaled
 from planner.review.settled import mix, settled_value
-from planner.wording import short
+from planner.wording import percent, short
 
 HARD = ("code", "reasoning")
 """Task families that lose first."""
@@ -33,7 +33,10 @@ class Case(Struct, frozen=True, kw_only=True):
 
 def flips(plan: Plan, request: Request, catalog: Catalog, planning: Planning) -> tuple[Flip, ...]:
     """Every change with the decision that follows from it."""
-    return tuple(_flip(case, planning(case.request, case.catalog), plan.choice) for case in _cases(plan, request, catalog))
+    return tuple(
+        _flip(case, decide(planning(case.request, case.catalog)), plan.choice)
+        for case in _cases(plan, request, catalog)
+    )
 
 
 def _flip(case: Case, decision: Decision, was: Candidate | None) -> Flip:
@@ -53,11 +56,18 @@ def _verdict(was: Candidate | None, now: Candidate | None) -> Verdict:
     if was is None or _kind(was) != _kind(now):
         return "changes"
     more = now.pools[0].count - was.pools[0].count
-    return "same" if more == 0 else "more devices" if more > 0 else "fewer devices"
+    if more:
+        return "more devices" if more > 0 else "fewer devices"
+    return "same" if _settings(was) == _settings(now) else "other settings"
 
 
 def _kind(candidate: Candidate) -> tuple[str, str, str]:
     return candidate.lane, candidate.engine, candidate.pools[0].accelerator
+
+
+def _settings(candidate: Candidate) -> tuple[str, str, int, int]:
+    pool = candidate.pools[0]
+    return candidate.recipe.name, candidate.kv_cache_dtype, pool.tensor_parallel, pool.pipeline_parallel
 
 
 def _cases(plan: Plan, request: Request, catalog: Catalog) -> Iterator[Case]:
@@ -83,7 +93,7 @@ def _harder(plan: Plan, request: Request) -> Iterator[Change]:
             continue
         rest = {name: 0.5 * part / (1 - share) for name, part in asked.items() if name != family}
         work = replace(request.workload, mix={**rest, family: 0.5})
-        yield f"share of {family}", f"{share:.0%}", "50%", replace(request, workload=work)
+        yield f"share of {family}", percent(share), percent(0.5), replace(request, workload=work)
 
 
 def _loads(request: Request) -> Iterator[Change]:
@@ -118,4 +128,6 @@ def _prices(plan: Plan, request: Request, catalog: Catalog) -> Iterator[Case]:
     for factor in (1 + PRICE, 1 - PRICE):
         changed, facts = repriced(request, catalog, name, factor)
         label = f"price of {name}" if name else "all prices"
-        yield Case(change=label, before="as planned", after=f"{factor - 1:+.0%}", request=changed, catalog=facts)
+        yield Case(
+            change=label, before="as planned", after=f"{100 * (factor - 1):+.0f} %", request=changed, catalog=facts
+        )

@@ -9,13 +9,14 @@ from catalog.load import Catalog
 from planner.plan import Assumption, Plan
 from planner.review import growth, reading, sensitivity, spare
 from planner.review.content import Review
-from planner.review.replan import Planning, asked, decide
+from planner.review.replan import Planning, asked
+from planner.search import search
 
 LARGEST_GROWTH = 200.0
 """Percent per quarter: over eight quarters the load becomes 6,561 times what it is."""
 
 
-def review(plan: Plan, catalog: Catalog, growth_pct: float | None = None, planning: Planning = decide) -> Review:
+def review(plan: Plan, catalog: Catalog, growth_pct: float | None = None, planning: Planning = search) -> Review:
     """The decision is the plan's own; growth, N+1 and sensitivity are planned with `catalog`.
 
     `growth_pct` is per quarter. Raises BadInput for a growth that is none, and what planning raises.

@@ -17,14 +17,16 @@ SHELL = frozenset(
             "api",
             "archive",
             "browse",
+            "charts",
             "cli",
+            "drawings",
             "fit",
             "listing",
             "predict",
             "regression",
             "render",
         ),
-        *("report", "resources", "service", "settings", "store", "truth", "version"),
+        *("report", "resources", "review_page", "service", "settings", "store", "truth", "version"),
     }
 )
 """Modules of `planner` that may know the world around them."""
