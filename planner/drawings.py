@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BLUE, SKY, GREEN, ORANGE, RED, PURPLE, LIGHT = (
     "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#e5e5e5",
 )  # fmt: skip
+CROWDED = 0.25
+"""Share of an axis within which labels of two points would cover each other."""
 LEGIBLE = 0.06
 """Share of the widest bar below which a part has no room for its number."""
 WIDTH = 7.4
@@ -98,18 +100,18 @@ def candidates(review: Review) -> Sketch | None:
     front = _front([(cost, loss.value) for cost, loss in points])
     axes.plot(*zip(*front, strict=True), color=FAINT, linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1)
     dearest = max(cost for cost, _ in points)
-    places: dict[tuple[float, float], int] = {}
-    for candidate, (cost, loss) in zip(priced, points, strict=True):
+    tallest = max(loss.high for _, loss in points)
+    for place, (candidate, (cost, loss)) in enumerate(zip(priced, points, strict=True)):
         chosen = candidate is plan.choice
         _dot(axes, cost, loss, vertical=True, colour=RED if chosen else BLUE, marker="D" if chosen else "o")
-        same = places.setdefault((cost, round(loss.value, 1)), 0)
-        places[cost, round(loss.value, 1)] += 1
+        crowd = sum(
+            abs(cost - other) < CROWDED * dearest and abs(loss.value - lost.value) < CROWDED * tallest
+            for other, lost in points[:place]
+        )
         text = ("choice: " if chosen else "") + _named(candidate)
-        right = cost > 0.6 * dearest
-        away = {"xytext": (-8 if right else 8, 5 + 11 * same), "ha": "right" if right else "left"}
-        axes.annotate(text, (cost, loss.value), textcoords="offset points", color=INK, **away)
+        axes.annotate(text, (cost, loss.value), xytext=(7, 5 + 11 * crowd), textcoords="offset points", color=INK)
     axes.set(xlabel="$ a month", ylabel="expected loss, %")
-    axes.set_xlim(0, 1.1 * dearest or 1)
+    axes.set_xlim(0, 1.35 * dearest or 1)
     axes.set_ylim(bottom=min(0, -0.04 * axes.get_ylim()[1]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.grid(visible=True)

@@ -12,7 +12,7 @@ from litestar.params import FromPath, QueryParameter
 from planner import service
 from planner.plan import Plan
 
-MEDIA = {"md": "text/markdown; charset=utf-8", "html": "text/html; charset=utf-8"}
+MEDIA = {"md": "text/markdown", "html": "text/html"}
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",

@@ -15,7 +15,7 @@ from catalog.load import Catalog
 from catalog.price import Offer
 from planner import explain, refusals
 from planner import request as requests
-from planner.plan import Candidate, Plan
+from planner.plan import Candidate, Plan, Refused
 from planner.request import Hardware, Request
 from planner.rules import MEASURED, RULES
 from planner.search import Found
@@ -44,8 +44,13 @@ def decide(found: Found) -> Decision:
     gone = refusals.refused(found.options, found.unplaced, found.swept, found.settled)
     if not gone:
         return Decision(choice=None, because="no lane runs on this hardware")
-    nearest = max(gone, key=lambda family: ORDER[family.finding.rule])
+    nearest = max(gone, key=_closeness)
     return Decision(choice=None, because=f"{nearest.lane} on {nearest.accelerator}: {nearest.finding.because}")
+
+
+def _closeness(family: Refused) -> tuple[int, float]:
+    """How far a family came: the later the rule and the fewer the devices it would need, the closer."""
+    return ORDER[family.finding.rule], -float(family.finding.facts.get("devices", 0.0))
 
 
 class Kept(Struct, frozen=True, kw_only=True):
