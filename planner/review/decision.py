@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from planner.plan import Candidate, Plan
 from planner.review.blocks import Block, Items, Paragraph, Section, say, table, warn
 from planner.review.content import Objective, Review
-from planner.review.settled import TIMES, settled_value
+from planner.review.settled import TIMES, settled_value, unprinted
 from planner.wording import amount, percent, short, spoken, tie_breaker
 
 
@@ -32,7 +32,9 @@ def _where(choice: Candidate) -> str:
         "pipeline parallel": pool.pipeline_parallel,
         "expert parallel": pool.expert_parallel,
     }
-    layout = ", ".join(f"{name} {degree}" for name, degree in degrees.items() if degree > 1)
+    said = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
+    said += [f"KV cache {choice.kv_cache_dtype}"] if choice.kv_cache_dtype != "auto" else []
+    layout = ", ".join(said)
     where = f"on {pool.count} x {pool.accelerator} with {choice.engine} {choice.engine_version}"
     return f"{where} ({layout})" if layout else where
 
@@ -50,9 +52,11 @@ def _meets(review: Review) -> str:
     loss = ""
     if worst is not None:
         loss = f"loses {short(worst.loss.value)} % in {worst.name} where {short(worst.tolerated_pct)} % are tolerated"
-    if not review.objectives:
+    held = [_margin(objective) for objective in review.objectives]
+    held += [f"{label(name)} within {amount(limit, 's')}" for name, limit in unprinted(review.plan).items()]
+    if not held:
         return f"No latency objective was given; it {loss}." if loss else "No latency objective was given."
-    margins = ", ".join(_margin(objective) for objective in review.objectives)
+    margins = ", ".join(held)
     return f"It meets every objective ({margins})" + (f" and {loss}." if loss else ".")
 
 

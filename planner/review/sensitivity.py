@@ -52,7 +52,7 @@ def _flip(case: Case, decision: Decision, was: Candidate | None) -> Flip:
 
 def _verdict(was: Candidate | None, now: Candidate | None) -> Verdict:
     if now is None:
-        return "nothing fits"
+        return "nothing fits" if was else "same"
     if was is None or _kind(was) != _kind(now):
         return "changes"
     more = now.pools[0].count - was.pools[0].count

@@ -30,6 +30,12 @@ def limits_s(plan: Plan) -> dict[str, float]:
     }
 
 
+def unprinted(plan: Plan) -> dict[str, float]:
+    """Objectives at percentiles that a plan holds and prints no estimate of, seconds."""
+    made = plan.choice.estimates if plan.choice else {}
+    return {name: limit for name, limit in limits_s(plan).items() if name not in made}
+
+
 def tolerated_pct(plan: Plan, family: str) -> float:
     """Tolerated loss of one task family, percent."""
     own = plan.request.get("quality", {}).get("per_family", {})

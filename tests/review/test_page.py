@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -23,6 +24,7 @@ DRAWING = re.compile(r"<svg.*?</svg>", re.DOTALL)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+@cache
 def page(name: str, kind: review_page.Format = "md") -> str:
     return review_page.page(reviewed(name), kind).decode()
 
@@ -125,7 +127,7 @@ def test_a_charts_numbers_are_those_of_the_review() -> None:
 
 @pytest.mark.parametrize("kind", review_page.FORMATS)
 def test_the_same_review_gives_the_same_bytes(kind: review_page.Format) -> None:
-    assert page("example", kind) == page("example", kind)
+    assert review_page.page(reviewed("example"), kind).decode() == page("example", kind)
 
 
 def test_any_process_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -173,8 +175,7 @@ def test_foreign_words_stay_words_in_markdown() -> None:
     plain = DRAWING.sub("", text)
     assert re.findall(r"(?<!\\)<(?!/?figure>)", plain) == []
     assert "\n# f" not in plain
-    assert "(javascript:e)" not in plain.replace("\\]\\(javascript:e)", "").replace("\\](javascript:e)", "")
-    assert "<script" not in text
+    assert re.findall(r"(?<!\\)\[[^\]]*(?<!\\)\]\(", plain) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -198,7 +199,7 @@ def test_markdown_keeps_a_chart_in_one_block() -> None:
 def test_without_matplotlib_the_tables_stay_and_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(charts, "available", lambda: False)
     for kind in review_page.FORMATS:
-        text = page("example", kind)
+        text = review_page.page(reviewed("example"), kind).decode()
         assert "<svg" not in text
         assert "lanewise\\[review\\]" in text or "lanewise[review]" in text
         assert "Sign-off" in text

@@ -145,8 +145,13 @@ def test_the_store_may_be_named(tmp_path: Path, capsysbinary: pytest.CaptureFixt
 
 @pytest.mark.parametrize(
     ("query", "path"),
-    [({"format": "pdf"}, "format"), ({"growth": "-1"}, "growth"), ({"growth": "much"}, "growth"), ({"growth": "nan"}, "growth")],
-)  # fmt: skip
+    [
+        ({"format": "pdf"}, "format"),
+        ({"growth": "-1"}, "growth"),
+        ({"growth": "much"}, "growth"),
+        ({"growth": "nan"}, "growth"),
+    ],
+)
 def test_a_bad_query_is_400_with_its_place(client: TestClient[Litestar], query: dict[str, str], path: str) -> None:
     stored = client.post("/plan", json=EXAMPLE).json()["id"]
     answer = client.get(f"/plans/{stored}/review", params=query)
