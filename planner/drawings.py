@@ -12,8 +12,7 @@ from planner.charts import FAINT, INK, Draw, Sketch
 from planner.plan import Candidate, Estimate
 from planner.review import Review
 from planner.review.content import Growth, Memory
-from planner.review.decision import label
-from planner.review.settled import TIMES, limits_s
+from planner.review.settled import TIMES, label, limits_s
 from planner.wording import short
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from planner.plan import Candidate, Plan
 from planner.review.blocks import Block, Items, Paragraph, Section, say, table, warn
 from planner.review.content import Objective, Review
-from planner.review.settled import TIMES, settled_value, unprinted
+from planner.review.settled import label, settled_value, unprinted
 from planner.wording import amount, percent, short, spoken, tie_breaker
 
 
@@ -63,12 +63,6 @@ def _meets(review: Review) -> str:
 def _margin(objective: Objective) -> str:
     value, limit = amount(objective.estimate.value, "s"), amount(objective.limit_s, "s")
     return f"{label(objective.name)} {value} of {limit}, {percent(objective.spare)} to spare"
-
-
-def label(estimate: str) -> str:
-    """`ttft_p95_s` as people say it."""
-    name, quantile, _ = estimate.split("_")
-    return f"{TIMES[name]} {quantile}"
 
 
 def _missed(review: Review) -> Iterator[Block]:

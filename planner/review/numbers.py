@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from planner.plan import Candidate, Estimate
 from planner.review.blocks import Block, Figure, Section, say, table, warn
 from planner.review.content import Family, Review
-from planner.review.settled import TIMES, limits_s
+from planner.review.settled import TIMES, label, limits_s, unprinted
 from planner.wording import amount, interval, percent, short
 
 NOTHING = "Nothing fits, so there is nothing to show."
@@ -112,7 +112,7 @@ def speed(review: Review) -> Section:
         "running_sequences": "running sequences per replica",
     }
     load = [(text, short(made[name].value), interval(made[name]), made[name].basis) for name, text in rates.items()]
-    others = [f"{name} {short(1000 * limit)} ms" for name, limit in limits.items() if name not in made]
+    others = [f"{label(name)} within {amount(limit, 's')}" for name, limit in unprinted(review.plan).items()]
     missing = (say(f"Objectives at other percentiles, held by the plan and not printed: {', '.join(others)}."),)
     blocks = (
         Figure(chart="latency"),
@@ -124,15 +124,12 @@ def speed(review: Review) -> Section:
 
 
 def _latency(name: str, estimate: Estimate, limit: float | None) -> tuple[str, ...]:
-    kind, quantile, _ = name.split("_")
-    spare = (
-        "–"
-        if limit is None
-        else f"{percent(1 - estimate.value / limit)}, {percent(1 - estimate.high / limit)} at the bad end"
-    )
-    objective = "–" if limit is None else amount(limit, "s")
+    objective, spare = "–", "–"
+    if limit is not None:
+        objective = amount(limit, "s")
+        spare = f"{percent(1 - estimate.value / limit)}, {percent(1 - estimate.high / limit)} at the bad end"
     return (
-        f"{TIMES[kind]} {quantile}",
+        label(name),
         amount(estimate.value, "s"),
         interval(estimate),
         estimate.basis,

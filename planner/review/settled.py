@@ -30,6 +30,12 @@ def limits_s(plan: Plan) -> dict[str, float]:
     }
 
 
+def label(estimate: str) -> str:
+    """`ttft_p95_s` as people say it."""
+    name, quantile, _ = estimate.split("_")
+    return f"{TIMES[name]} {quantile}"
+
+
 def unprinted(plan: Plan) -> dict[str, float]:
     """Objectives at percentiles that a plan holds and prints no estimate of, seconds."""
     made = plan.choice.estimates if plan.choice else {}

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from catalog.errors import BadInput
 from planner import search
 from planner.plan import Plan
-from planner.request import Budget
+from planner.request import Budget, Slo
 from planner.review import Review, review, sections
 from planner.review.blocks import Items, Notes, Paragraph, Section, Table
 from planner.review.growth import at_month
@@ -146,6 +146,13 @@ def test_an_unknown_price_is_said() -> None:
     extra = reviewed("unpriced").spare
     assert extra is not None
     assert (extra.usd_per_month, extra.extra_usd_per_month) == (None, None)
+
+
+def test_an_objective_without_an_estimate_is_still_an_objective() -> None:
+    asked_for = replace(request("plain"), slo=Slo(ttft_ms={"p90": 3000.0}))
+    made = sections(review(search.plan(asked_for, catalog()), catalog()))
+    assert "It meets every objective (TTFT p90 within 3 s)" in texts(made[0])
+    assert "TTFT p90 within 3 s" in texts(made[4])
 
 
 def test_an_infeasible_plan_gets_reasons_and_ways_out() -> None:
