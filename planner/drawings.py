@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from catalog.units import GIB
@@ -22,7 +24,9 @@ BLUE, SKY, GREEN, ORANGE, RED, PURPLE, LIGHT = (
     "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#e5e5e5",
 )  # fmt: skip
 CROWDED = 0.25
-"""Share of an axis within which labels of two points would cover each other."""
+"""Share of the dearest candidate's cost within which labels at one height would cover each other."""
+PLOT_HEIGHT, LABEL_HEIGHT, LABEL_RISE = 150.0, 11.0, 4.0
+"""Points of type: the cost and quality plot, a line of its labels, a label above its point."""
 LEGIBLE = 0.06
 """Share of the widest bar below which a part has no room for its number."""
 WIDTH = 7.4
@@ -76,8 +80,6 @@ def _on(colour: str) -> str:
 
 
 def _swatch(colour: str) -> Any:
-    from matplotlib.patches import Patch
-
     return Patch(facecolor=colour)
 
 
@@ -99,16 +101,12 @@ def candidates(review: Review) -> Sketch | None:
     front = _front([(cost, loss.value) for cost, loss in points])
     axes.plot(*zip(*front, strict=True), color=FAINT, linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1)
     dearest = max(cost for cost, _ in points)
-    tallest = max(loss.high for _, loss in points)
-    for place, (candidate, (cost, loss)) in enumerate(zip(priced, points, strict=True)):
+    above = _label_places(points)
+    for candidate, (cost, loss), rise in zip(priced, points, above, strict=True):
         chosen = candidate is plan.choice
         _dot(axes, cost, loss, vertical=True, colour=RED if chosen else BLUE, marker="D" if chosen else "o")
-        crowd = sum(
-            abs(cost - other) < CROWDED * dearest and abs(loss.value - lost.value) < CROWDED * tallest
-            for other, lost in points[:place]
-        )
         text = ("choice: " if chosen else "") + _named(candidate)
-        axes.annotate(text, (cost, loss.value), xytext=(7, 5 + 11 * crowd), textcoords="offset points", color=INK)
+        axes.annotate(text, (cost, loss.value), xytext=(7, rise), textcoords="offset points", color=INK)
     axes.set(xlabel="$ a month", ylabel="expected loss, %")
     axes.set_xlim(0, 1.35 * dearest or 1)
     axes.set_ylim(bottom=min(0, -0.04 * axes.get_ylim()[1]))
@@ -121,6 +119,22 @@ def candidates(review: Review) -> Sketch | None:
     return Sketch(
         figure=figure, title="Cost and quality of the candidates", description=f"{said}. The first is the choice."
     )
+
+
+def _label_places(points: list[tuple[float, Estimate]]) -> list[float]:
+    """How far above its point each label stands, in points of type: the lowest label first, no two on each other."""
+    dearest, tallest = max(cost for cost, _ in points) or 1.0, max(loss.high for _, loss in points) or 1.0
+    heights = [PLOT_HEIGHT * loss.value / tallest for _, loss in points]
+    placed: list[tuple[float, float]] = []
+    above = [0.0] * len(points)
+    for place in sorted(range(len(points)), key=lambda place: heights[place]):
+        cost, height = points[place][0], heights[place] + LABEL_RISE
+        for other, taken in placed:
+            if abs(cost - other) < CROWDED * dearest and abs(height - taken) < LABEL_HEIGHT:
+                height = taken + LABEL_HEIGHT
+        placed.append((cost, height))
+        above[place] = height - heights[place]
+    return above
 
 
 def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -199,8 +213,6 @@ def _scaled(estimate: Estimate, scale: float) -> Estimate:
 
 
 def _line(colour: str) -> Any:
-    from matplotlib.lines import Line2D
-
     return Line2D([], [], color=colour, linewidth=2)
 
 
