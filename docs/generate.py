@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
 import io
 import os
 import re
@@ -166,14 +165,18 @@ def _field(path: str, kind: str, meanings: dict[str, str]) -> str:
 
 
 def rules_page() -> str:
-    """A section per rule: its code, its effect, its docstring."""
+    """A section per rule: its code, its effect, its page; requests are shown as the commands they are."""
     ordered = sorted(rules.RULES, key=lambda rule: rule.code)
-    waivable = {rule.code: ", may be waived" if rule.code in rules.WAIVABLE else "" for rule in ordered}
-    sections = [
-        f"## {rule.code}\n\nEffect: {rule.effect}{waivable[rule.code]}. {inspect.cleandoc(rule.page)}\n"
-        for rule in ordered
-    ]
-    return "\n".join([GENERATED, RULES_HEAD, *sections]).rstrip() + "\n"
+    return "\n".join([GENERATED, RULES_HEAD, *(_rule(rule) for rule in ordered)]).rstrip() + "\n"
+
+
+def _rule(rule: rules.Rule[typing.Any]) -> str:
+    waivable = ", may be waived" if rule.code in rules.WAIVABLE else ""
+    parts = dict(rule.sections)
+    what, fires, silent = parts.pop(""), parts.pop("Fires"), parts.pop("Silent")
+    lines = [f"## {rule.code}", "", f"Effect: {rule.effect}{waivable}. {what}", ""]
+    lines += [f"- {heading}: {text}" for heading, text in parts.items()]
+    return "\n".join([*lines, "", f"Speaks: `lanewise plan {fires}`\\", f"Silent: `lanewise plan {silent}`", ""])
 
 
 RULES_HEAD = """# Rules

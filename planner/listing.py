@@ -9,7 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 
 from planner.browse import Entry, Kind, Line
-from planner.report import console, short
+from planner.report import console
+from planner.wording import short
 
 WIDTH = 240
 """Columns of a list that goes to a file or a pipe: no line is folded, so that `grep` finds whole entries."""

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from catalog.inventory import Gpu, Host, Inventory, Link
-from planner.report import console, short
+from planner.report import console
+from planner.wording import short
 
 GIB = 2.0**30
 WAYS = {

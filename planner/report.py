@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich import box
@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from planner.plan import Candidate, Estimate, Finding, Plan, Refused, Tie, WayOut
+from planner.plan import Candidate, Estimate, Finding, Plan, Refused, WayOut
+from planner.wording import short, tie_breaker
 
 WIDTH = 110
 """Columns when the output is not a terminal, so that what is kept in files does not depend on a window."""
@@ -111,24 +112,7 @@ def _why(plan: Plan) -> list[tuple[str, str]]:
     loser = f"{second.lane} ({second.engine}, {second.accelerator})"
     objective = plan.request.get("objective", "cost")
     tied = f"{len(plan.tie)} families tie within 3 % on {objective}"
-    return [("  why", escape(f"{tied}; {first.lane} wins over {loser}: {_tie_breaker(first, second)}"))]
-
-
-def _tie_breaker(first: Tie, second: Tie) -> str:
-    for name, says in TIE_BREAKERS.items():
-        ours, theirs = getattr(first, name), getattr(second, name)
-        if ours != theirs:
-            return says(ours, theirs)
-    return "equal in everything, so the order of the names decides"
-
-
-TIE_BREAKERS: dict[str, Callable[[float, float], str]] = {
-    "slo_met_at_bad_end": lambda _ours, _theirs: "it meets the objectives at the bad end of its interval too",
-    "loss_pct": lambda ours, theirs: f"it loses less quality ({short(ours)} % against {short(theirs)} %)",
-    "published": lambda _ours, _theirs: "its weights are published",
-    "headroom": lambda ours, theirs: f"it has more headroom ({ours:.0%} against {theirs:.0%})",
-    "devices": lambda ours, theirs: f"it is simpler ({ours:g} devices against {theirs:g})",
-}
+    return [("  why", escape(f"{tied}; {first.lane} wins over {loser}: {tie_breaker(first, second)}"))]
 
 
 def _candidates(plan: Plan) -> Table:
@@ -165,13 +149,6 @@ def _cells(candidate: Candidate) -> list[str]:
 def _estimate(candidate: Candidate, name: str, scale: float) -> str:
     estimate = candidate.estimates.get(name)
     return "-" if estimate is None else short(estimate.value * scale)
-
-
-def short(value: float) -> str:
-    """Three digits are more than an estimate knows."""
-    if value == 0:
-        return "0"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _findings(plan: Plan, *, every: bool) -> Table:

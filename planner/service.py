@@ -109,6 +109,15 @@ def launch_files(plan: Plan, settings: Settings) -> Rendered:
     return render.files(plan.choice, _engine_of(plan.choice, settings), options, render.Reasons.of(plan))
 
 
+def review(plan: Plan, settings: Settings, kind: str, growth_pct: float | None = None) -> bytes:
+    """The review of a plan as one Markdown or HTML file, with today's catalogue. Raises BadInput and its children."""
+    from planner import review_page
+    from planner.review import review as content
+
+    kind = review_page.checked(kind)
+    return review_page.page(content(plan, with_requested_model(plan.request["model"], settings), growth_pct), kind)
+
+
 def _engine_of(choice: Candidate, settings: Settings) -> Engine:
     try:
         return catalogue(settings).engine(choice.engine, choice.engine_version)

@@ -114,13 +114,14 @@ def document(arguments: argparse.Namespace) -> tuple[bytes, Kind]:
         if "model" not in flags:
             raise BadInput("give a request file or --model", "$.model")
         return msgspec.json.encode(assigned(flags, own)), "json"
-    data, kind = _read(arguments.request)
+    data, kind = read_file(arguments.request)
     if not flags and not own:
         return data, kind
     return msgspec.json.encode(assigned(_merged(_parsed(data, kind, arguments.request), flags), own)), "json"
 
 
-def _read(source: str) -> tuple[bytes, Kind]:
+def read_file(source: str) -> tuple[bytes, Kind]:
+    """A request file, or stdin for `-`, as it stands. Raises BadInput."""
     if source == "-":
         data = sys.stdin.buffer.read()
         return data, "json" if data.lstrip().startswith(b"{") else "toml"

@@ -15,6 +15,8 @@ def never_opened(case: Shown) -> Says | None:
     """Warns of a published checkpoint that nobody opened: it stands in a list, its files were not looked at.
 
     Why: repositories move, are withdrawn, or hold something else than their name says.
+    Articles: A3 (and A2 by its code) take published checkpoints on trust; A3 names ModelOpt and Quark as the makers. A
+    card's own recovery is a prior: six of those read disagree with their own numbers (A3-010, A3-065a).
     Source: the catalogue's `checked` date.
     Fires: --model meta-llama/Llama-3.1-8B-Instruct --on l40s --qps 1 --lanes w4a16 --max-loss 10
     Silent: --model meta-llama/Llama-3.1-8B-Instruct --on l40s --qps 1 --lanes bf16
@@ -34,6 +36,7 @@ def licence_to_accept(case: Shown) -> Says | None:
     """Warns of weights under a licence with conditions of its own.
 
     Why: the hub may hand them out only after the licence was accepted, and some forbid commercial use.
+    Articles: No article speaks of licences; A2 loads models by name only (A2-068).
     Source: the licence in the catalogue.
     Fires: --model meta-llama/Llama-3.1-8B-Instruct --on l40s --qps 1
     Silent: --model Qwen/Qwen3-8B --on l40s --qps 1
@@ -53,6 +56,8 @@ def publisher_without_a_record(case: Shown) -> Says | None:
     """Warns of a checkpoint whose publisher has no measured rows in the evidence and is not the model's owner.
 
     Why: recipes differ more than algorithms do; vendors publish what they evaluated, strangers may not.
+    Articles: A2 and A3 take community quantizations as they are ("the zoo skews GPTQ"): 41 GPTQ and 33 AWQ INT4
+    checkpoints are catalogued (A3-090).
     Source: the order of publishers follows their rows in the evidence table.
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.2 --lanes awq-int4 --max-loss 20
     Silent: --model Qwen/Qwen3-8B --on l40s --qps 1 --lanes awq-int4 --max-loss 20

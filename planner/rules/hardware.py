@@ -14,6 +14,10 @@ def no_kernel(case: Pairing) -> Says | None:
     """Refuses a lane that the engine version has no kernel for on this device.
 
     Why: the engine would stop at start-up, or fall back to code that nobody runs in production.
+    Articles: A1 and A2 pair formats with engines (GPTQ and AWQ with vLLM, GGUF with llama.cpp, "GPTQ requires CUDA")
+    and say AWQ may not support mixtures of experts. The kernel rows decide: vLLM 0.33 has ROCm kernels for GPTQ, none
+    on Metal, serves AWQ mixtures (two measured, -0.1 and -0.6 MMLU-Pro points), refuses GGUF and, on Blackwell, INT8
+    W8A8 (vllm issue 54311).
     Source: the kernel rows of the engine's data file, read from its code.
     Fires: --model Qwen/Qwen3-8B --on b200-sxm --qps 1 --lanes int8-w8a8
     Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes int8-w8a8
@@ -117,6 +121,9 @@ def no_compute_rate(case: Pairing) -> Says | None:
     """Refuses a device for which no source states any matrix or fp32 rate.
 
     Why: prompt time would be a guess.
+    Articles: A3 quotes 3,958 FP8 and 1,979 BF16 TFLOPS for an H100: with sparsity. Dense 1,979 and 989; B200 over H100
+    is 2.27 times in FP8 (4,500 to 1,979), not 2; H200 has the same rates and 1.43 times the bandwidth (4.8 to 3.35
+    TB/s), not double.
     Source: the catalogue.
     Fires: --model Qwen/Qwen3-8B --on apple-m5 --qps 0.05 --set hardware.accelerators[0].memory_gib=24
     Silent: --model Qwen/Qwen3-8B --on apple-m3 --qps 0.05 --set hardware.accelerators[0].memory_gib=24
@@ -132,6 +139,8 @@ def no_sixteen_bit_original(case: Pairing) -> Says | None:
     """Refuses 16-bit lanes of a model that was published in fewer bits.
 
     Why: its 8- or 4-bit weights are the original; widening them costs memory and wins nothing.
+    Articles: A2 calls quantization-aware training a research matter. gpt-oss ships in MXFP4 and Kimi-K2.5 in INT4
+    trained so: 16-bit lanes of such models are refused, their published format is the original.
     Source: quantization_config in the model's config.json.
     Fires: --model deepseek-ai/DeepSeek-V3 --on b200-sxm:8 --qps 0.5 --lanes bf16
     Silent: --model deepseek-ai/DeepSeek-V3 --on b200-sxm:8 --qps 0.5 --lanes fp8
@@ -171,6 +180,9 @@ def kernel_note(case: Pairing) -> Says | None:
     """Notes what the kernel of this lane does on this device, for example that FP8 runs weight-only on Ampere.
 
     Why: speed and memory follow the kernel, not the name of the lane.
+    Articles: A3 denies L40 and RTX 4090 native FP8 and says emulated FP8 gains nothing. Both have compute capability
+    8.9 and run FP8 W8A8; below 8.9 FP8 is weight-only: an A100 with 8B plans at 7.2 instead of 11.2 ms per token for
+    one user, 34.4 instead of 28.9 for 64. A2 says vLLM expects Marlin for AWQ: Machete on 9.0, Marlin from 7.5.
     Source: the kernel rows of the engine's data file.
     Fires: --model Qwen/Qwen3-8B --on a100-sxm4-80 --qps 1 --lanes fp8
     Silent: --model Qwen/Qwen3-8B --on a100-sxm4-80 --qps 1 --lanes bf16
@@ -192,6 +204,8 @@ def no_such_cache(case: Cached) -> Says | None:
     """Refuses a cache format that the engine cannot use on this device.
 
     Why: the engine would refuse to start, or silently keep 16 bits.
+    Articles: A2 advises an 8-bit KV cache for multi-turn chat and long context from vLLM 0.4 on; which formats the
+    attention kernels take depends on device and version (FA3 on 9.0 for e4m3, FlashInfer elsewhere).
     Source: the cache rows of the engine's data file.
     Fires: --model Qwen/Qwen3-8B --on t4:2 --qps 0.1
     Silent: --model Qwen/Qwen3-8B --on l4:2 --qps 0.1
@@ -208,6 +222,10 @@ def cannot_start(case: Measured) -> Says | None:
     """Refuses a layout whose weights, activations and graphs leave the cache nothing.
 
     Why: the engine stops at start-up with "No available memory for the cache blocks".
+    Articles: A1: 70B is 140 GB in BF16, 70 in INT8, 35 in INT4, about 20 with KV quantization, and runs on one 24 GB
+    card. Planned: 131.4, 67.7 and 36.8-39.6 GiB (141, 73, 40-43 GB); KV bits do not shrink weights; every 4-bit lane is
+    refused on a 24 GB card. A2: four A100-40 peak at 180 GB: 160 GB cannot, BF16 needs six. A3: Q4_K_M 75 % smaller: 69
+    % (14.96 to 4.58 GiB).
     Source: the engine's memory accounting (docs/reference, constants in its data file).
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on l4 --qps 0.1 --lanes fp8
     Silent: --model meta-llama/Llama-3.1-8B-Instruct --on l4 --qps 0.1 --lanes fp8
@@ -229,6 +247,8 @@ def longest_context_does_not_fit(case: Measured) -> Says | None:
     """Refuses a layout whose cache cannot hold one sequence of the longest context.
 
     Why: vLLM refuses to start with that max_model_len; llama.cpp would have to shrink the context.
+    Articles: A1: hundreds of concurrent users from one model. The cache and the longest context bound them: 320 KiB per
+    token of a 70B (A1-052).
     Source: vllm v1/core/kv_cache_utils.py check_enough_kv_cache_memory.
     Fires: --model meta-llama/Llama-3.1-8B-Instruct --on rtx4090 --qps 0.05 --lanes bf16 --context 131072
     Silent: --model meta-llama/Llama-3.1-8B-Instruct --on rtx4090 --qps 0.05 --lanes bf16 --context 8192
@@ -247,6 +267,8 @@ def little_room(case: Shown) -> Says | None:
     """Warns where less than a tenth of the cache is left over: an estimate that is a little off would not start.
 
     Why: other processes, another driver or a longer prompt take what is missing here.
+    Articles: A1: 70B INT8 fits one A100-80; A2: memory about the model size suffices for INT8. It starts with 2.2 GiB
+    left for the cache, about 7,000 tokens (A1-007b, A2-109a).
     Source: intervals of the memory estimates.
     Fires: --model meta-llama/Llama-3.1-8B-Instruct --on rtx4090 --qps 0.02 --lanes bf16 --context 40960
     Silent: --model meta-llama/Llama-3.1-8B-Instruct --on rtx4090 --qps 0.02 --lanes bf16 --context 8192

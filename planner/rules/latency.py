@@ -15,6 +15,8 @@ def misses_the_objective(case: Measured) -> Says | None:
     """Refuses a layout that misses a latency objective however few requests it gets.
 
     Why: more replicas do not make one token faster; more tensor parallel, fewer bits or another device do.
+    Articles: A1: 70B on an A10G at 12 tokens/s per request: it does not fit; three A10G plan at 102 ms per token (p95)
+    for six users. A3: 25 tokens/s are fast enough for interactive use: the request's objectives decide.
     Source: the step-time model (docs/accuracy/speed.md says how far to trust it).
     Fires: --model meta-llama/Llama-3.1-8B-Instruct --on l4 --qps 0.1 --lanes fp8 --tpot-p95-ms 10
     Silent: --model meta-llama/Llama-3.1-8B-Instruct --on l4 --qps 0.1 --lanes fp8 --tpot-p95-ms 200
@@ -32,6 +34,9 @@ def too_few_devices(case: Measured) -> Says | None:
     """Refuses a layout that needs more devices for the load than there are.
 
     Why: beyond its sustainable rate a server only queues.
+    Articles: A1: six requests give six times the throughput, hundreds of users per model. The step grows with the
+    batch: 8B BF16 on an A100 11.2, 15.4, 28.9 ms per token for 1, 16, 64 users (12 and 25 times the tokens). The "2-24
+    times" over naive serving has no baseline.
     Source: the step-time model.
     Fires: --model Qwen/Qwen3-8B --on l4 --qps 500
     Silent: --model Qwen/Qwen3-8B --on l4 --qps 0.1
@@ -54,6 +59,9 @@ def fewer_bits_no_longer_help(case: Shown) -> Says | None:
     Why: weight-only kernels unpack and then multiply in 16 bits, so prompts and large batches get slower while only the
     reading of weights gets faster: unthrottled on an A100-80, BF16 made 10338 tokens/s, AWQ 9612, GPTQ-INT4 8147,
     GPTQ-INT8 7120.
+    Articles: A1: AWQ on A100 for the best throughput; A2: AWQ best overall, INT8 twice as fast; A3: INT4 2-3 (3-4)
+    times. At saturation (Qwen3-8B, vLLM 0.9.2): A100 AWQ 0.93, GPTQ-INT4 0.79, GPTQ-INT8 0.69; H100 AWQ 0.73, W4A16
+    1.02; RTX 4090 AWQ 1.46 times BF16 (GSQ rows).
     Source: GPUStack performance lab, Qwen3-8B on vLLM 0.9.2 (speed.csv GSQ rows).
     Fires: --model Qwen/Qwen3-8B --on a100-sxm4-80 --users 256 --lanes awq-int4 --max-loss 20
     Silent: --model Qwen/Qwen3-8B --on a100-sxm4-80 --users 1 --lanes awq-int4 --max-loss 20
@@ -76,6 +84,9 @@ def gain_over_sixteen_bits(case: Shown) -> Says | None:
 
     Why: a lane has no fixed factor: FP8 wins most where prompts and large batches are multiplied, weight-only lanes where
     few sequences run and weights are read; measured at saturation FP8 made 1.2 to 1.6 times the tokens of BF16.
+    Articles: A3: FP8 1.4-1.8 times, most at large batches; "a clean 1.6 at 256". vLLM's page says up to 1.6. Measured
+    H100 Qwen3-8B 1.15 (dynamic) to 1.24 (static); planned 8B 1.49 for one user, 1.38 for 256: large batches are
+    compute-bound, so the gain falls. A3's static over dynamic 3 %: 7.7 % (GSQ-00040, GSQ-00043).
     Source: the step-time model (docs/accuracy/speed.md); speed.csv.
     Fires: --model Qwen/Qwen3-32B --on h100-sxm5-80 --qps 1 --lanes fp8
     Silent: --model Qwen/Qwen3-32B --on h100-sxm5-80 --qps 1 --lanes bf16
@@ -96,6 +107,8 @@ def speculative_decoding(case: Shown) -> Says | None:
 
     Why: a draft uses arithmetic that a small batch leaves idle; a full batch has none to spare. How much it wins depends on
     the acceptance rate, which has to be measured again after any change of the target: rotated targets need a new draft.
+    Articles: A1: speculative decoding lowers latency; A2: it doubles throughput. For few streams only; no clean
+    measurement; acceptance must be re-measured after the target changes (vllm-ascend issue 5974).
     Source: no table of acceptance against precision was found; vllm-ascend issue 5974 (EAGLE3 over QuaRot).
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.05 --tpot-p95-ms 60
     Silent: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.05
@@ -116,6 +129,7 @@ def common_prefix_is_cached(case: Shown) -> Says | None:
     """Notes that the tokens all prompts begin with are computed and kept once.
 
     Why: vLLM's prefix cache is on by default; only the rest of each prompt is computed, and the cache holds one copy.
+    Articles: A2 offers prefix caching against KV-precision loss: it saves prompt time and does nothing for precision.
     Source: vllm 0.33 enable_prefix_caching default; the estimates count it.
     Fires: --model Qwen/Qwen3-8B --on l40s --qps 1 --prompt 2000 --set workload.shared_prefix_tokens=1500
     Silent: --model Qwen/Qwen3-8B --on l40s --qps 1 --prompt 2000
@@ -136,6 +150,10 @@ def quantized_at_every_start(case: Shown) -> Says | None:
     """Notes that weights which the engine quantizes while loading are read in 16 bits at every start.
 
     Why: a published or saved FP8 checkpoint is half as much to download and to read; what is served is the same.
+    Articles: A3: add --quantization fp8 and the weights load in FP8; pre-quantized models start 30 % faster. An online
+    lane reads the 16-bit checkpoint at every start (141 GB instead of 73 GB for 70B); the flag is a deprecated alias;
+    the 30 % has no source. A2: 70 ms to move 140 GB is one decode step on an A100-80 (141 GB / 2,039 GB/s), not
+    start-up.
     Source: vllm 0.33 model_loader: online quantization reads the original layer by layer.
     Fires: --model mistralai/Mistral-7B-Instruct-v0.3 --on l40s --qps 1 --lanes fp8 --set workload.lora.merged=true
     Silent: --model Qwen/Qwen3-8B --on l40s --qps 1 --lanes bf16
@@ -156,6 +174,9 @@ def where_llama_cpp_is_the_engine(case: Pairing) -> Says | None:
     """Notes that on CPUs, Apple chips and other devices without a vLLM build the GGUF lanes of llama.cpp are what runs.
 
     Why: vLLM's wheels are CUDA and ROCm; llama.cpp has CPU, Metal, Vulkan and more. Its numbers are those of few streams.
+    Articles: A1 and A3: GGUF for CPU and Apple machines, Q4_K_M as the sweet spot. Applied. A2 calls GGUF CPU-only:
+    llama.cpp runs CUDA, ROCm, Vulkan (RTX 4090, 8B Q4_K_M 127.7 tokens/s, XD-00064). A3: 25 tokens/s on an M3 Max: the
+    M1 Max makes 34.5 (XD-00718).
     Source: kernel rows of both engines.
     Fires: --model Qwen/Qwen3-8B --on apple-m3-max-40c --qps 0.05 --set hardware.accelerators[0].memory_gib=64
     Silent: --model Qwen/Qwen3-8B --on l40s --qps 0.05
@@ -177,6 +198,8 @@ def llama_cpp_under_load(case: Pairing) -> Says | None:
     Why: llama.cpp's kernels are made for one stream, and no trusted measurement of it under concurrent load exists;
     the article on production quantization calls GGUF on server hardware a mistake (four to six times less throughput
     on an H100, a figure without a source).
+    Articles: A3: GGUF on servers is a mistake; vLLM with AWQ beats llama.cpp 4-6 times on an H100. No measurement of
+    both exists; kept as a preference that may be waived.
     Source: speed.csv holds llama.cpp rows of one stream only.
     Fires: --model Qwen/Qwen3-8B --on l40s --qps 0.2 --lanes gguf:Q8_0
     Silent: --model Qwen/Qwen3-8B --on l40s --qps 0.2 --lanes gguf:Q8_0 --engines llama.cpp

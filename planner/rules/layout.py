@@ -12,6 +12,8 @@ def heads_do_not_divide(case: Placed) -> Says | None:
     """Refuses tensor parallel sizes that do not divide the attention heads.
 
     Why: vLLM stops with an error; every rank needs whole heads.
+    Articles: A2: use tensor parallelism when one GPU cannot hold the model, also for AWQ at a quarter of the model's
+    size. Heads must divide (A2-104, A2-111, A2-116).
     Source: vllm config/model.py, "Total number of attention heads must be divisible by tensor parallel size".
     Fires: --model Qwen/Qwen2.5-7B-Instruct --on l4:8 --qps 1
     Silent: --model meta-llama/Llama-3.1-8B-Instruct --on l4:8 --qps 1
@@ -31,6 +33,7 @@ def groups_do_not_divide(case: Placed) -> Says | None:
     """Refuses tensor parallel sizes that cut through quantization groups of row-parallel matrices.
 
     Why: WNA16 kernels need whole groups per rank (K / TP a multiple of the group size).
+    Articles: A2's "AWQ with tensor parallelism" needs whole quantization groups on each device (A2-111).
     Source: vllm 0.33 kernels/linear: Marlin and Machete `K_partition % group == 0`.
     Fires: --model Qwen/Qwen2.5-72B-Instruct --on h100-sxm5-80:8 --qps 0.3 --lanes awq-int4
     Silent: --model Qwen/Qwen2.5-72B-Instruct --on h100-sxm5-80:8 --qps 0.3 --lanes fp8
@@ -57,6 +60,7 @@ def tensor_parallel_leaves_the_node(case: Placed) -> Says | None:
     """Refuses tensor parallel groups wider than the devices that share a fast link.
 
     Why: two all-reduces per layer over a network cost more than the devices win; pipeline stages may span nodes.
+    Articles: A2 adopts tensor parallelism without a limit; groups wider than the fast link are refused (A2-116).
     Source: vLLM's own advice (tensor parallel within a node, pipeline parallel across).
     Fires: --model Qwen/Qwen3-32B --on a100-sxm4-80:8 --qps 0.3 --set hardware.accelerators[0].per_node=2
     Silent: --model Qwen/Qwen3-32B --on a100-sxm4-80:8 --qps 0.3 --set hardware.accelerators[0].per_node=8
@@ -95,6 +99,7 @@ def key_value_heads_are_repeated(case: Shown) -> Says | None:
     """Notes tensor parallel groups wider than the KV heads: devices then hold copies of the same cache.
 
     Why: the cache stops shrinking per device, so wider groups buy less room than they cost.
+    Articles: A2 adopts tensor parallelism without saying that KV heads are repeated beyond their number (A2-104).
     Source: vllm 0.33 config/model.py get_num_kv_heads: max(1, kv_heads // TP).
     Fires: --model Qwen/Qwen3-30B-A3B --on a10g:8 --qps 0.5 --set hardware.accelerators[0].per_node=8 --objective latency
     Silent: --model Qwen/Qwen3-30B-A3B --on h100-sxm5-80:1 --qps 0.5
@@ -114,6 +119,7 @@ def tensor_parallel_over_pcie(case: Shown) -> Says | None:
     """Warns of tensor parallel over PCIe: two exchanges per layer go through the host.
 
     Why: a 4090 has neither NVLink nor peer-to-peer access; the estimates count a slower link, few measurements hold them.
+    Articles: A2 adopts tensor parallelism without asking for NVLink (A2-104).
     Source: catalogue links; the probe's topology.
     Fires: --model Qwen/Qwen3-14B --inventory examples/inventories/4090s.json --qps 0.2 --lanes bf16
     Silent: --model Qwen/Qwen3-32B --inventory examples/inventories/a100s.json --qps 0.2 --lanes bf16

@@ -19,6 +19,8 @@ def not_compiled_for_the_device(case: Pairing) -> Says | None:
 
     Why: it would stop with "no kernel image is available for execution on the device", whatever its kernels declare: the
     images of vLLM 0.33 are CUDA 13 builds, which dropped compute capability 7.0 (V100) and older.
+    Articles: A3: GGUF wins "exactly when GPUs aren't the answer". A V100 is a GPU for which vLLM 0.33 has no code;
+    llama.cpp serves it (A3-117).
     Source: fat binaries of the published wheels, in the engine's data file.
     Fires: --model Qwen/Qwen3-8B --on v100-sxm2-32 --qps 0.2 --engines vllm
     Silent: --model Qwen/Qwen3-8B --on v100-sxm2-32 --qps 0.2 --engines vllm --engine-version vllm=0.19
@@ -80,6 +82,7 @@ def another_version_is_installed(case: Shown) -> Says | None:
 
     Why: flags, kernels and memory accounting differ between versions; `engine_versions` plans for the installed one where
     its facts are known.
+    Articles: A2 asks for vLLM 0.4 or later; the plan's facts are of 0.33 and say nothing of other versions (A2-091c).
     Source: the probe.
     Fires: --model Qwen/Qwen3-8B --inventory examples/inventories/h100-older-vllm.json --qps 1
     Silent: --model Qwen/Qwen3-8B --inventory examples/inventories/h100-older-vllm.json --qps 1 --engine-version vllm=0.19
@@ -122,6 +125,9 @@ def host_memory_too_small_to_quantize(case: Shown) -> Says | None:
     """Warns where a lane has to be made and the probed host cannot hold the 16-bit weights meanwhile.
 
     Why: llm-compressor keeps the model in host memory and moves one layer at a time to the device.
+    Articles: A3 has AWQ calibrate in 10-20 minutes on one GPU, GPTQ in hours. Measured for 8B: 10 and 23-30 minutes
+    (derekl35). Neither article mentions host memory: the 16-bit weights and, for 70B, 4.9 GB of Hessians per layer must
+    fit.
     Source: llm-compressor 0.14 sequential onloading.
     Fires: --model Qwen/Qwen3-14B --inventory examples/inventories/h100-small-host.json --qps 0.2 --lanes w4a16 --max-loss 20 --set workload.lora.merged=true
     Silent: --model Qwen/Qwen3-14B --inventory examples/inventories/h100-small-host.json --qps 0.2 --lanes fp8

@@ -34,6 +34,8 @@ def published_checkpoint_is_reused(case: Shown) -> Says | None:
 
     Why: the plan's tolerance is met by what exists, and published recipes were evaluated by their makers; a better recipe
     (finer groups, text of one's own domain) may win back part of the loss.
+    Articles: A3, rule 3: an existing GPTQ artefact and 2 % tolerated: ship it. Applied to every published lane; "a day
+    of compute" is 23-30 minutes for 8B (derekl35).
     Source: the catalogue's checkpoints; quality evidence rules R8 and R9.
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes gptq-int4,w4a16 --max-loss 5
     Silent: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes bf16
@@ -55,6 +57,10 @@ def what_would_prove_it(case: Shown) -> Says | None:
 
     Why: perplexity and MMLU hide what long generation loses, GSM8K no longer moves above 3B, and a benchmark of a few
     hundred questions cannot resolve two points: compare paired answers, 1,240 or more for two points at 80 % power.
+    Articles: A2 gates on perplexity +0.3 (5 %) and 2 % on MMLU, C-Eval, HumanEval; A3 on GSM8K instead of MMLU. 0.3 is
+    4.8 % at 6.2 and 7 % at 4.2; 2 % is below a standard error of HumanEval (3-3.7 points); GSM8K does not see what MATH
+    level 5 sees at 8B (100.1 against 94.3 %). 1,240 paired items settle two points. A2's 1 % adoption rate has no
+    source.
     Source: quality evidence §3 (noise) and §6 (gates).
     Fires: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes fp8 --mix math=0.5,chat=0.5
     Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes bf16 --mix math=0.5,chat=0.5
@@ -72,6 +78,9 @@ def calibrate_on_your_own_text(case: Shown) -> Says | None:
     """Notes what a lane that has to be made should be calibrated on: domain, chat format, language, never the test set.
 
     Why: AWQ and GPTQ protect the weights that the calibration text uses; importance matrices likewise.
+    Articles: A2: 100-500 samples of the domain, chat-formatted, in the language, never the test set; its own code
+    calibrates a chat model on wikitext (128 or 512 entries, fewer after its filter). A3: 512 samples. 512 x 2,048
+    tokens are used. "Perplexity +1 otherwise" has no source.
     Source: llm-compressor 0.14 defaults (512 samples); llama.cpp imatrix README.
     Fires: --model Qwen/Qwen3-14B --on l40s --qps 0.5 --lanes w4a16 --max-loss 20 --set workload.lora.merged=true
     Silent: --model Qwen/Qwen3-14B --on l40s --qps 0.5 --lanes fp8
@@ -94,6 +103,8 @@ def calibrated_in_another_language(case: Shown) -> Says | None:
 
     Why: public calibration sets are English (UltraChat, Open-Platypus); OmniQuant at 4 bits lost 1.9 % in English and
     4.5 % in Russian, AWQ 1.5 % of MMLU and 8.9 % of C-Eval at 1.5B.
+    Articles: A2: match the calibration language. Applied to published calibrated checkpoints, whose calibration text is
+    rarely stated (A2-088a).
     Source: quality evidence §2.10.
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes w4a16,gptq-int4 --max-loss 20 --languages en=0.5,ru=0.5
     Silent: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes w4a16,gptq-int4 --max-loss 20
@@ -114,6 +125,8 @@ def keep_the_original(case: Shown) -> Says | None:
     """Notes that the 16-bit original has to be kept where a lane is made.
 
     Why: quantization cannot be undone, every gate compares with the original, and the next engine may want another format.
+    Articles: A2: always keep a full-precision backup; A3: be ready to re-validate when the model changes (A2-120a,
+    A3-168c).
     Source: llm-compressor and llama-quantize take 16-bit input.
     Fires: --model Qwen/Qwen3-14B --on l40s --qps 0.5 --lanes w4a16 --max-loss 20 --set workload.lora.merged=true
     Silent: --model Qwen/Qwen3-14B --on l40s --qps 0.5 --lanes bf16
@@ -131,6 +144,8 @@ def retune_the_temperature(case: Shown) -> Says | None:
 
     Why: quantization flattens or sharpens the tail of the distribution that sampling draws from; no paired measurement of
     a best temperature was found, so nothing is prescribed.
+    Articles: A2: sampling temperature is more sensitive after quantization; re-tune or lower it. No primary evidence
+    (A2-093, A2-084c).
     Source: no primary evidence (quality evidence, S2-14); Δp asymmetry of Q4_K_M -19.6/+12.1 in the llama.cpp README.
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes gptq-int4 --max-loss 5
     Silent: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes fp8 --max-loss 5
@@ -149,6 +164,10 @@ def group_size(case: Shown) -> Says | None:
 
     Why: smaller groups are never worse and cost size: 16 bits of scale per group are 0.125 bits per weight at 128, 0.25
     at 64, 0.5 at 32. Groups must divide every matrix.
+    Articles: A2: 128 by default, 64 for precision, 256 for memory, 32 "fast but may hurt accuracy". The last is wrong
+    way round: smaller groups are never worse (LLaMA-7B 3-bit 8.07 to 6.61 with g128, Q0957 and Q0958; GSM8K g32 72.1,
+    g128 72.0) and cost size. A3: 128. No kernel takes 256 (Machete -1/64/128, Marlin -1/32/64/128), and it would save
+    0.0625 bits per weight (A2-029d, A2-087c).
     Source: GPTQ paper (3-bit perplexity 8.07 to 6.61 with groups of 128); llm-compressor group_size_validation.py.
     Fires: --model HuggingFaceTB/SmolLM2-135M-Instruct --on l4 --qps 0.5 --lanes w4a16 --max-loss 60 --set workload.lora.merged=true
     Silent: --model HuggingFaceTB/SmolLM2-135M-Instruct --on l4 --qps 0.5 --lanes bf16
@@ -170,6 +189,8 @@ def adapters_over_fixed_ranges(case: Pairing) -> Says | None:
 
     Why: an adapter moves activations out of the range that was measured without it; per-token scales follow it, fixed
     scales cut it off. Nobody published how much that loses. Merge the adapter first, or take a dynamic recipe.
+    Articles: A3: LoRA activations can leave the calibrated range of an FP8 base. Applied to static scales only; dynamic
+    scales follow the activations. No measurement of the effect was found; llm-compressor issue 164 asks for guidance.
     Source: no primary measurement (quality evidence, S2-14); compressed-tensors FP8 and NVFP4 store input scales.
     Fires: --model mistralai/Ministral-3-8B-Instruct-2512 --on h100-sxm5-80 --qps 0.5 --set workload.lora=true
     Silent: --model mistralai/Ministral-3-8B-Instruct-2512 --on h100-sxm5-80 --qps 0.5
@@ -190,6 +211,7 @@ def adapters_need_their_own_proof(case: Shown) -> Says | None:
 
     Why: the adapter was trained against 16-bit weights; gate it on its own evaluation. Speed estimates do not count its
     matrices, memory estimates do.
+    Articles: A3: re-validate LoRA over FP8 on the fine-tuned set. Kept as a warning for all quantized weights.
     Source: no paired measurement of adapters over quantized weights is in the evidence.
     Fires: --model Qwen/Qwen3-8B --on l40s --qps 0.5 --lanes fp8 --set workload.lora=true
     Silent: --model Qwen/Qwen3-8B --on l40s --qps 0.5 --lanes fp8
@@ -209,6 +231,8 @@ def merge_then_quantize(case: Shown) -> Says | None:
     """Notes the order: merge the adapter into the 16-bit weights, then quantize; published checkpoints lack it.
 
     Why: merging into quantized weights rounds the adapter away, and a calibrated recipe must see it.
+    Articles: A1: NF4 in training, convert after merging; A3: merge the LoRA before FP8. Merge into 16-bit weights:
+    merging into quantized ones is reported to ruin quality (transformers issue 31293, peft issue 1043).
     Source: llm-compressor and llama-quantize take 16-bit input; PEFT merge_and_unload.
     Fires: --model Qwen/Qwen3-8B --on l40s --qps 0.5 --lanes fp8 --set workload.lora.merged=true
     Silent: --model Qwen/Qwen3-8B --on l40s --qps 0.5 --lanes fp8 --set workload.lora=true

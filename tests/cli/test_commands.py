@@ -122,7 +122,7 @@ def test_a_wrong_flag_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> Non
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-HEAVY = ("litestar", "uvicorn", "sqlalchemy", "alembic", "huggingface_hub", "jinja2", "gguf", "httpx")
+HEAVY = ("litestar", "uvicorn", "sqlalchemy", "alembic", "huggingface_hub", "jinja2", "gguf", "httpx", "matplotlib")
 
 
 def test_planning_starts_without_what_it_does_not_need(request_file: str) -> None:

@@ -17,7 +17,9 @@ SHELL = frozenset(
             "api",
             "archive",
             "browse",
+            "charts",
             "cli",
+            "drawings",
             "fit",
             "listing",
             "machine_report",
@@ -25,7 +27,7 @@ SHELL = frozenset(
             "regression",
             "render",
         ),
-        *("report", "resources", "service", "settings", "store", "truth", "version"),
+        *("report", "resources", "review_page", "service", "settings", "store", "truth", "version"),
     }
 )
 """Modules of `planner` that may know the world around them."""

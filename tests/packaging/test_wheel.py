@@ -89,6 +89,15 @@ def test_it_keeps_plans(installed: Installed, tmp_path: Path) -> None:
     assert (ended.stdout, ended.stderr) == (b"0\n", b"")
 
 
+def test_it_reviews_without_charts(installed: Installed, tmp_path: Path) -> None:
+    request = str(ROOT / "examples" / "support-chat.toml")
+    ended = installed.run("lanewise", "review", request, "--format", "html", data=tmp_path)
+    assert ended.returncode == 0
+    assert b"Sign-off" in ended.stdout
+    assert b"lanewise[review]" in ended.stdout
+    assert b"lanewise[review]" in ended.stderr
+
+
 def test_it_plans_and_writes_launch_files(installed: Installed, tmp_path: Path) -> None:
     request = str(ROOT / "examples" / "support-chat.toml")
     ended = installed.run("lanewise", "plan", request, "--json", "--out", str(tmp_path / "launch"), data=tmp_path)
