@@ -118,7 +118,8 @@ def _pool(row: Row) -> Pool:
     swept, rows, index = row.swept, row.swept.rows, row.index
     pairing = row.option.pairing
     limit = room(_at(row), float(swept.most[index]), rows.books)
-    own = pairing.device
+    own, lora = pairing.device, pairing.settled.load.lora
+    lora = None if lora is None or lora.merged else lora
     share = claimable_share(own.accelerator, pairing.engine, own.memory or 0, own.free)[0]
     return Pool(
         role="serve",
@@ -134,6 +135,9 @@ def _pool(row: Row) -> Pool:
             max_num_seqs=int(limit.slots),
             max_num_batched_tokens=int(_chunk(row)),
             gpu_memory_utilization=share,
+            max_loras=lora.adapters if lora else None,
+            max_lora_rank=lora.max_rank if lora else None,
+            devices=own.pins,
         ),
     )
 

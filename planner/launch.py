@@ -59,6 +59,8 @@ class Launch(Struct, frozen=True, kw_only=True):
     devices_per_replica: int
     device_variable: str | None
     """Environment variable that pins devices; None where the backend has none (Metal, CPU)."""
+    devices: tuple[str, ...] = ()
+    """What it may name, where the machine was probed: the plan's replicas share these."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -114,6 +116,11 @@ def serving_pool(candidate: Candidate) -> Pool:
 def devices_per_replica(pool: Pool) -> int:
     """Devices that one server process holds."""
     return pool.tensor_parallel * pool.pipeline_parallel * pool.data_parallel
+
+
+def in_order(pool: Pool) -> dict[str, str]:
+    """Probed devices are numbered as the driver does; CUDA counts the fastest first unless it is told."""
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if pool.settings.devices else {}
 
 
 def named(text: str, path: str) -> str:

@@ -92,7 +92,8 @@ def _slices(inventory: Inventory, catalog: Catalog) -> Iterator[Device]:
         part = sliced(whole, first, gpu.memory_bytes or whole.usable_memory or memory)
         gpus = tuple({each.index: each for each, _ in members}.values())
         made = _device(part, memory, min(free, default=None), gpus, inventory, catalog)
-        yield replace(made, most=len(members), per_node=1, slice=profile)
+        pins = tuple(each.uuid for _, each in members)
+        yield replace(made, most=len(members), per_node=1, slice=profile, pins=pins)
 
 
 def sliced(whole: Accelerator, part: Slice, memory: float) -> Accelerator:
@@ -154,4 +155,5 @@ def _device(
         free=free,
         machine=inventory,
         gpus=gpus,
+        pins=tuple(str(gpu.index) for gpu in gpus),
     )

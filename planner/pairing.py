@@ -196,11 +196,9 @@ def pairings(
 def own_estimate(settled: Settled, lane: Lane, engine: Engine, device: Device) -> OwnEstimate | None:
     """What the request knows better about this candidate; where several entries speak, the last one does."""
     overrides = settled.request.overrides
-    about = [
-        own
-        for own in (overrides.estimates if overrides else ())
-        if own.about(lane.id, engine.id, device.accelerator.id)
-    ]
+    if overrides is None or not overrides.estimates:
+        return None
+    about = [own for own in overrides.estimates if own.about(lane.id, engine.id, device.accelerator.id)]
     if not about:
         return None
     return OwnEstimate(

@@ -114,6 +114,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_num_batched_tokens: int
     gpu_memory_utilization: float
     speculative: str | None = None
+    max_loras: int | None = None
+    """Adapters that are loaded at once beside the weights; None without any."""
+    max_lora_rank: int | None = None
+    devices: tuple[str, ...] = ()
+    """Probed devices that have this memory free, by index or MIG UUID; empty without a probe."""
 
 
 class Pool(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from planner.launch import (
     LaunchOptions,
     Value,
     devices_per_replica,
+    in_order,
     named,
     serving_pool,
 )
@@ -49,7 +50,7 @@ def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Laun
         target="llamacpp",
         program=("llama-server", *(word for pair in names.items() for word in pair)),
         settings=settings,
-        env={},
+        env=in_order(pool),
         model=model,
         revision=None,
         served_name=served,
@@ -58,6 +59,7 @@ def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Laun
         replicas=pool.replicas,
         devices_per_replica=devices_per_replica(pool),
         device_variable=PINNED_BY.get(candidate.kernel),
+        devices=pool.settings.devices,
     )
 
 

@@ -15,6 +15,7 @@ from planner.launch import (
     LaunchOptions,
     Value,
     devices_per_replica,
+    in_order,
     named,
     opened,
     serving_pool,
@@ -35,14 +36,14 @@ def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Laun
     words = [f"--{flag}={value}" for flag, value in names.items() if value is not None]
     adapters = [_adapter(adapter.name, adapter.path) for adapter in options.adapters]
     words += ["--lora-modules", *adapters] if adapters else []
-    settings = _settings(candidate, pool, engine) | _lora(options)
+    settings = _settings(candidate, pool, engine) | _lora(pool, options)
     for flag in (*names, *settings, *(["lora-modules"] if adapters else []), "config", "port"):
         engine.flag(f"--{flag}")
     return Launch(
         target="vllm",
         program=("vllm", "serve", opened(model), *words),
         settings=settings,
-        env=_environment(candidate, options),
+        env=_environment(candidate, options) | in_order(pool),
         model=opened(model),
         revision=revision,
         served_name=served,
@@ -51,6 +52,7 @@ def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Laun
         replicas=pool.replicas,
         devices_per_replica=devices_per_replica(pool),
         device_variable="CUDA_VISIBLE_DEVICES",
+        devices=pool.settings.devices,
     )
 
 
@@ -115,10 +117,21 @@ def _speculation(text: str | None) -> dict[str, object] | None:
     return config
 
 
-def _lora(options: LaunchOptions) -> dict[str, Value]:
-    if not options.adapters:
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Values that `--max-lora-rank` takes (vllm 0.33 config/lora.py)."""
+
+
+def _lora(pool: Pool, options: LaunchOptions) -> dict[str, Value]:
+    """Adapters: as many as the plan counted memory for, or as are named here."""
+    planned = pool.settings.max_loras or 0
+    if not options.adapters and not planned:
         return {}
-    return {"enable-lora": True, "max-loras": len(options.adapters), "max-lora-rank": options.max_lora_rank}
+    rank = pool.settings.max_lora_rank or options.max_lora_rank
+    return {
+        "enable-lora": True,
+        "max-loras": max(planned, len(options.adapters)),
+        "max-lora-rank": next(allowed for allowed in RANKS if allowed >= rank),
+    }
 
 
 def _adapter(name: str, path: str) -> str:

@@ -25,8 +25,11 @@ def not_compiled_for_the_device(case: Pairing) -> Says | None:
     Fires: --model Qwen/Qwen3-8B --on v100-sxm2-32 --qps 0.2 --engines vllm
     Silent: --model Qwen/Qwen3-8B --on v100-sxm2-32 --qps 0.2 --engines vllm --engine-version vllm=0.19
     """
-    device, builds = case.device.accelerator, _builds(case.engine, case.device)
-    if not builds or case.engine.made_for(device):
+    device = case.device.accelerator
+    if any(build.made_for(device) for build in case.engine.builds):
+        return None
+    builds = _builds(case.engine, case.device)
+    if not builds:
         return None
     return Says(
         because=f"no image of {case.engine.id} {case.engine.version} has code for compute capability {device.compute_capability}{_instead(case)}",
@@ -44,8 +47,11 @@ def driver_too_old(case: Pairing) -> Says | None:
     Fires: --model Qwen/Qwen3-8B --inventory examples/inventories/a100s-driver-470.json --qps 1
     Silent: --model Qwen/Qwen3-8B --inventory examples/inventories/a100s.json --qps 1
     """
-    made, driver = case.engine.made_for(case.device.accelerator), case.device.driver
-    if not made or driver is None or any(build.starts_with(driver) for build in made):
+    driver = case.device.driver
+    if driver is None:
+        return None
+    made = case.engine.made_for(case.device.accelerator)
+    if not made or any(build.starts_with(driver) for build in made):
         return None
     oldest = min(made, key=lambda build: build.min_driver or "")
     return Says(
@@ -64,8 +70,10 @@ def another_image_for_the_driver(case: Pairing) -> Says | None:
     Fires: --model Qwen/Qwen3-8B --inventory examples/inventories/a100s-driver-550.json --qps 1
     Silent: --model Qwen/Qwen3-8B --inventory examples/inventories/a100s.json --qps 1
     """
-    made, driver = case.engine.made_for(case.device.accelerator), case.device.driver
-    runs = case.engine.image(case.device.accelerator, driver)
+    driver = case.device.driver
+    if driver is None:
+        return None
+    made, runs = case.engine.made_for(case.device.accelerator), case.engine.image(case.device.accelerator, driver)
     if runs is None or runs is made[0]:
         return None
     note = f" ({runs.note})" if runs.note else ""
@@ -108,7 +116,9 @@ def disk_too_small(case: Pairing) -> Says | None:
     Silent: --model Qwen/Qwen3-32B --inventory examples/inventories/h100.json --qps 0.2
     """
     machine = case.device.machine
-    free = machine.host.disk_free_bytes if machine is not None else None
+    if machine is None:
+        return None
+    free = machine.host.disk_free_bytes
     original = case.artifact is None or case.lane.family == "16-bit"
     needed = case.params * (16 if original else case.lane.bits) / 8
     if free is None or needed <= free:
@@ -170,6 +180,8 @@ def waits_for_a_reset(case: Pairing) -> Says | None:
     Fires: --model Qwen/Qwen3-8B --inventory examples/inventories/a100-needs-reset.json --qps 1
     Silent: --model Qwen/Qwen3-8B --inventory examples/inventories/a100s-errors.json --qps 1
     """
+    if not case.device.gpus:
+        return None
     waiting = [gpu.index for gpu in case.device.gpus if gpu.needs_reset]
     if not waiting:
         return None

@@ -51,6 +51,8 @@ class Device(Struct, frozen=True, kw_only=True):
     """The probed machine that it is part of."""
     gpus: tuple[Gpu, ...] = ()
     """The devices as their driver describes them."""
+    pins: tuple[str, ...] = ()
+    """What `CUDA_VISIBLE_DEVICES` calls them: indices, or UUIDs of MIG slices."""
     slice: str | None = None
     """MIG profile, where the device is a slice of one."""
 
