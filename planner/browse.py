@@ -121,7 +121,7 @@ def counts(catalog: Catalog) -> dict[str, int]:
         "models": len(catalog.models),
         "artifacts": len(catalog.artifacts),
         "prices": len(catalog.offers),
-        "engines": len(catalog.engines),
+        "engine versions": len(catalog.engines),
         "evidence": len(catalog.evidence),
         "doubts": len(catalog.doubts()),
     }

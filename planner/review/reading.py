@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 
 from planner.plan import Candidate, Estimate, Finding, Plan, Refused
@@ -136,7 +135,10 @@ def _group(code: str, families: list[Refused]) -> RuleGroup:
 def page(code: str) -> str:
     """A rule's text; says so where a stored plan names a rule that is gone."""
     rule = BY_CODE.get(code)
-    return inspect.cleandoc(rule.page) if rule else "This version of Lanewise no longer has this rule."
+    if rule is None:
+        return "This version of Lanewise no longer has this rule."
+    parts = rule.sections
+    return f"{parts['']} Why: {parts['Why']} Source: {parts['Source']}"
 
 
 def bases(plan: Plan) -> dict[str, int]:

@@ -6,7 +6,6 @@ from catalog.engine import Build, Engine
 from catalog.units import GIB
 from planner.rules.rule import Device, Pairing, Says, Shown, rule
 
-PLANNED_ON = ("vllm", "llama.cpp")
 IN_USE = 0.05
 """Share of a device's memory that others hold before it is said."""
 CAPPED = 0.98
@@ -257,15 +256,12 @@ def _builds(engine: Engine, device: Device) -> list[Build]:
 
 
 def _instead(case: Pairing) -> str:
-    """An engine version and its image that run here, as the end of a sentence; the same engine first."""
-    device, driver = case.device.accelerator, case.device.driver
-    ordered = sorted(
-        case.known,
-        key=lambda engine: (engine.id != case.engine.id, PLANNED_ON.index(engine.id) if engine.id in PLANNED_ON else 9),
-    )
-    for engine in ordered:
+    """An engine version and its image that run here, as the end of a sentence; the same engine and new ones first."""
+    device, driver, own = case.device.accelerator, case.device.driver, case.engine.id
+    others = [engine for engine in reversed(case.known) if engine is not case.engine and engine.planned]
+    for engine in sorted(others, key=lambda engine: engine.id != own):
         build = engine.image(device, driver)
-        if build is not None and engine is not case.engine:
-            pin = f"engine_versions.{engine.id}={engine.version}" if engine.id == case.engine.id else engine.id
+        if build is not None:
+            pin = f"engine_versions.{own}={engine.version}" if engine.id == own else f"{engine.id} {engine.version}"
             return f"; {build.image} runs ({pin})"
     return "; update the driver" if driver is not None else ""
