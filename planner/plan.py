@@ -193,6 +193,8 @@ class Tie(Struct, frozen=True, kw_only=True):
     slo_met_at_bad_end: bool
     loss_pct: float
     published: bool
+    recorded: bool = True
+    """By the model's owner, or by a publisher with measured checkpoints."""
     headroom: float
     devices: int
 

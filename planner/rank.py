@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from planner.pairing import Option
 from planner.plan import Tie
+from planner.rules.checkpoints import recorded
 from planner.settle import Objectives
 from planner.sweep import Swept
 from planner.trace import Array
@@ -183,14 +184,15 @@ def name_of(option: Option) -> Name:
 
 
 def tie_breakers(row: Row) -> tuple[object, ...]:
-    """The contract's order: objectives met at the interval's bad end, lower loss, published, more headroom, simpler;
-    then names, so that the same inputs always give the same plan."""
+    """The contract's order: objectives met at the interval's bad end, lower loss, published (by somebody with a record
+    first), more headroom, simpler; then names, so that the same inputs always give the same plan."""
     option, swept = row.option, row.swept
     pairing, rows = option.pairing, swept.rows
     return (
         not bool(swept.slo_at_bad_end[row.index]),
         round(option.loss.value, 3),
         pairing.artifact is None,
+        not recorded(pairing),
         -round(row.at(swept.headroom), 1),
         *simplicity(row),
         pairing.lane.id,
@@ -223,6 +225,7 @@ def tie_line(row: Row, objectives: Objectives) -> Tie:
         slo_met_at_bad_end=bool(swept.slo_at_bad_end[row.index]),
         loss_pct=round(option.loss.value, 3),
         published=option.pairing.artifact is not None,
+        recorded=recorded(option.pairing),
         headroom=round(row.at(swept.headroom), 1),
         devices=int(row.at(swept.devices)),
     )

@@ -28,6 +28,7 @@ TIE_BREAKERS: dict[str, Callable[[float, float], str]] = {
     "slo_met_at_bad_end": lambda _ours, _theirs: "it meets the objectives at the bad end of its interval too",
     "loss_pct": lambda ours, theirs: f"it loses less quality ({short(ours)} % against {short(theirs)} %)",
     "published": lambda _ours, _theirs: "its weights are published",
+    "recorded": lambda _ours, _theirs: "its publisher has measured checkpoints",
     "headroom": lambda ours, theirs: f"it has more headroom ({ours:.0%} against {theirs:.0%})",
     "devices": lambda ours, theirs: f"it is simpler ({ours:g} devices against {theirs:g})",
 }

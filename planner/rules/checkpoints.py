@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from planner.rules.rule import Says, Shown, rule
+from planner.rules.rule import Pairing, Says, Shown, rule
 
 TRUSTED = ("RedHatAI", "neuralmagic", "nvidia", "Qwen", "amd", "google", "ggml-org", "unsloth", "bartowski")
 """Publishers in the order in which their checkpoints are taken (most measured rows first)."""
 OPEN = ("apache-2.0", "mit", "modified-mit", "")
 """Licences that ask for nothing before a download; "" where the catalogue does not know."""
+
+
+def recorded(pairing: Pairing) -> bool:
+    """Whether the weights come from the model's owner or from a publisher with measured rows."""
+    artifact, model = pairing.artifact, pairing.model
+    if artifact is None:
+        return False
+    return artifact.repo == model.id or artifact.publisher in (*TRUSTED, model.id.partition("/")[0])
 
 
 @rule("H130", "warn")
@@ -62,10 +70,8 @@ def publisher_without_a_record(case: Shown) -> Says | None:
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.2 --lanes awq-int4 --max-loss 20
     Silent: --model Qwen/Qwen3-8B --on l40s --qps 1 --lanes awq-int4 --max-loss 20
     """
-    artifact, model = case.pairing.artifact, case.pairing.model
-    if artifact is None or artifact.publisher in TRUSTED or artifact.publisher == model.id.partition("/")[0]:
-        return None
-    if artifact.repo == model.id:
+    artifact = case.pairing.artifact
+    if artifact is None or recorded(case.pairing):
         return None
     return Says(
         because=f"{artifact.publisher or artifact.repo} has no measured checkpoint in the evidence: gate this one yourself",
