@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 from sqlalchemy import create_engine, text
 
-from planner import cli
+from catalog.inventory import Inventory
+from planner import cli, service
 from planner.api import create_app
 from planner.api.schema import EXAMPLE, INVENTORY
 from planner.settings import Settings
@@ -247,3 +249,42 @@ def _references(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from _references(value)
+
+
+MACHINE = json.loads((Path(__file__).parents[2] / "examples" / "inventories" / "4090s-one-busy.json").read_text())
+
+
+def test_a_stored_inventory_is_planned_on_as_if_it_were_sent(client: Client) -> None:
+    key = client.post("/inventories", json=MACHINE).json()["id"]
+    stored = client.post("/plan", json=request(hardware={"inventory_id": key}))
+    sent = client.post("/plan", json=request(hardware={"inventory": MACHINE}))
+    assert stored.status_code == sent.status_code == 200
+    assert stored.content == sent.content
+    assert stored.json()["probed_at"] == MACHINE["probed_at"]
+
+
+def test_an_inventory_that_is_not_kept_is_404(client: Client) -> None:
+    answer = client.post("/plan", json=request(hardware={"inventory_id": "0" * 16}))
+    assert answer.status_code == 404
+    assert "0000" in answer.json()["detail"]
+
+
+def test_an_inventory_with_a_fault_is_400_with_its_path(client: Client) -> None:
+    faulty = MACHINE | {"gpus": [MACHINE["gpus"][0], MACHINE["gpus"][0]]}
+    answer = client.post("/plan", json=request(hardware={"inventory": faulty}))
+    assert (answer.status_code, answer.json()["path"]) == (400, "$.hardware.inventory.gpus")
+
+
+def test_the_servers_own_machine_is_probed_when_asked(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = msgspec.convert(MACHINE, Inventory)
+    monkeypatch.setattr(service, "probe", lambda _settings: found)
+    answer = client.post("/plan", json=request(hardware={"probe": True}))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["request"]["hardware"]["inventory"]["driver"] == MACHINE["driver"]
+
+
+def test_a_review_of_a_plan_on_a_machine_is_given(client: Client) -> None:
+    plan = client.post("/plan", json=request(hardware={"inventory": MACHINE}))
+    answer = client.get(f"/plans/{plan.json()['id']}/review", params={"format": "html"})
+    assert answer.status_code == 200
+    assert "rtx4090" in answer.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,18 @@ def test_merged_adapters_are_part_of_the_weights(tmp_path: Path) -> None:
     assert plan.choice is not None
     assert plan.choice.artifact is None
     assert "lora" not in (tmp_path / "vllm" / "config.yaml").read_text()
+
+
+def test_words_of_an_inventory_never_reach_a_shell(tmp_path: Path) -> None:
+    hostile = "MIG-$(touch owned)`touch owned`'; touch owned #"
+    found = json.loads(Path("examples/inventories/h100-mig.json").read_text())
+    for part in found["gpus"][0]["slices"]:
+        part["uuid"] = hostile
+    file = tmp_path / "machine.json"
+    file.write_text(json.dumps(found))
+    scratch = tmp_path / "scratch"
+    _, heard = started(f"--model Qwen/Qwen3-8B --inventory {file} --qps 0.2", scratch)
+    assert heard.env["CUDA_VISIBLE_DEVICES"] == hostile
+    flags = f"--model Qwen/Qwen3-8B --inventory {file} --qps 0.2 --set availability.spares=1"
+    _, second = started(flags, tmp_path / "two", REPLICA="1")
+    assert second.env["CUDA_VISIBLE_DEVICES"] == hostile
