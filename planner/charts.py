@@ -9,19 +9,19 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree
 
 from msgspec import Struct
 
 from planner.review import Review
+from planner.sketch import FAINT, INK, Sketch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-INK, FAINT, GRID = "#222222", "#767676", "#d9d9d9"
+GRID = "#d9d9d9"
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lanewise",
@@ -51,17 +51,6 @@ class Chart(Struct, frozen=True, kw_only=True):
 
     title: str
     svg: str
-
-
-class Sketch(Struct, frozen=True, kw_only=True):
-    """What a drawing function leaves: the figure, its title, and in words what can be seen."""
-
-    figure: Any
-    title: str
-    description: str
-
-
-Draw = Callable[[Review], Sketch | None]
 
 
 def available() -> bool:

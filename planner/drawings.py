@@ -10,11 +10,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from catalog.units import GIB
-from planner.charts import FAINT, INK, Draw, Sketch
 from planner.plan import Candidate, Estimate
 from planner.review import Review
 from planner.review.content import Growth, Memory
 from planner.review.settled import TIMES, label, limits_s
+from planner.sketch import FAINT, INK, Draw, Sketch
 from planner.wording import short
 
 if TYPE_CHECKING:
