@@ -13,6 +13,7 @@ from msgspec import Struct
 from catalog.accelerator import Accelerator, Math
 from catalog.errors import Unsupported
 from catalog.source import Confidence
+from catalog.units import Bytes
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -136,6 +137,25 @@ class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return release(driver) >= release(self.min_driver)
 
 
+class Epoch(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Memory accounting of some versions, planned or not: what differs from the constants that hold for all."""
+
+    constants: dict[str, float]
+    source: str
+
+
+class Budget(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Defaults of one class of devices: sequences that run at once, and tokens per step."""
+
+    from_memory: Bytes = Bytes(0.0)
+    """Of one device."""
+    except_architectures: tuple[str, ...] = ()
+    sequences: int
+    tokens: int | None = None
+    """None: as many as the longest context has."""
+    source: str
+
+
 class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One engine version."""
 
@@ -157,6 +177,31 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     constants: dict[str, float] = {}
     """Memory-accounting constants of this version, SI units, named in planner/memory.py."""
     constant_sources: dict[str, str] = {}
+    accounting: tuple[Epoch, ...] = ()
+    """Constants that hold for some versions only; also of versions that can no longer be planned."""
+    budgets: tuple[Budget, ...] = ()
+    """Defaults by class of device; the first that fits decides."""
+
+    def constants_at(self, version: str) -> dict[str, float]:
+        """The memory-accounting constants of any version."""
+        found = dict(self.constants)
+        for epoch in self.accounting:
+            found |= epoch.constants if epoch.exists(version) else {}
+        return found
+
+    def sources_at(self, version: str) -> dict[str, str]:
+        """Where the constants of a version come from; `*` for those without a source of their own."""
+        found = dict(self.constant_sources)
+        for epoch in self.accounting:
+            found |= dict.fromkeys(epoch.constants, epoch.source) if epoch.exists(version) else {}
+        return found
+
+    def budget(self, version: str, memory: float, architecture: str) -> Budget:
+        """The defaults of a device of that many bytes. Raises Unsupported where no row speaks of it."""
+        for row in self.budgets:
+            if row.exists(version) and memory >= row.from_memory and architecture not in row.except_architectures:
+                return row
+        raise Unsupported(f"no defaults of {self.id} {version} are known", f"engines/{self.id}")
 
     def kernel(self, lane: str, recipe: str, device: Accelerator) -> Kernel | None:
         """The first kernel row for this lane and recipe on this device; None when no row speaks of it."""

@@ -64,6 +64,15 @@ class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chunked: bool = False
 
 
+class Image(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The largest picture that a vision tower takes: what an engine profiles its memory with."""
+
+    tokens: int
+    """Tokens that it becomes."""
+    side: int
+    """Pixels along each side."""
+
+
 class Tensor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`count` equal tensors of `rows` (outputs) x `columns` (inputs); `part` decides lane and sharding."""
 
@@ -129,6 +138,13 @@ class Model(Sourced, frozen=True, kw_only=True):
     active_params: float | None = None
     extra_params: float = 0
     """Vision tower and similar, loaded in 16 bits beside the decoder."""
+    image: Image | None = None
+    """None for text models, and where no source states it."""
+    rotary_dim: int | None = None
+    """Values of a head that are rotated, where it is not the whole head."""
+    rope_positions: int | None = None
+    """Positions in the tables of rotations, all tables together, where it is not `max_position` (a linear scaling
+    lengthens the table; windowed layers with a base of their own have a second one)."""
     mtp_params: float = 0
     """Multi-token-prediction layers: on disk, loaded only with speculative decoding."""
     native_bytes: Bytes | None = None

@@ -316,16 +316,18 @@ def _sources(row: Row, fits: Fits) -> dict[str, str]:
     peaks = {name: facts.source_of(name) for name in ("bandwidth", "link_bandwidth")}
     peaks |= dict.fromkeys(("matrix_peak", "attention_peak", "scalar_peak"), facts.source)
     stated = device.ask is not None and device.memory != facts.usable_memory
-    constants = {name: engine.constant_sources.get(name, "") for name in engine.constants}
+    cited = engine.sources_at(engine.version)
+    constants = {name: cited.get(name, "") for name in engine.constants_at(engine.version)}
     return {
         "demand": "the request",
         "shape": pairing.model.source,
         "weights": f"tensor shapes of {pairing.model.id} in {pairing.lane.id} ({pairing.method.recipe.name})",
         "layout": "the search",
         "rates": fitted,
-        "accounting": engine.constant_sources.get("*", engine.source),
+        "accounting": cited.get("*", engine.source),
         "terms": fitted,
         "chunk": "the search",
+        "block_tokens": engine.source,
         "memory": "the request" if stated else facts.source_of("reported_memory"),
         "share": claimable_share(facts, engine, device.memory or 0, device.free)[1],
         "cell_bytes": f"{row.option.cell_bits:g} bits per value in a {row.option.cached.dtype} cache",

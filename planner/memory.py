@@ -14,7 +14,7 @@ from typing import Generic
 from catalog.accelerator import Accelerator
 from catalog.engine import Engine
 from catalog.units import GIB
-from planner.trace import N, ceiling, largest, power, root, smallest, step
+from planner.trace import N, ceiling, largest, positive, power, root, smallest, step, whole
 from planner.work import Layout, Shape
 
 
@@ -32,12 +32,22 @@ class Accounting(Generic[N]):
     forward_hidden_bytes: N
     """Forward pass: bytes per batched token and hidden unit."""
     forward_bytes: N
+    int8_ffn_bytes: N
+    """More of the same for the quantized activations of an int8 lane."""
     expert_value_bytes: N
     """Mixture of experts: bytes per batched token, expert per token and widest row."""
+    latent_bytes: N
+    """Latent attention: bytes per token of its workspace and unit of unpacked keys and values on the device."""
+    image_value_bytes: N
+    """Bytes per value of the profiled pictures."""
+    stage_hidden_bytes: N
+    """Pipelines: bytes per batched token and hidden unit between stages."""
     graph_bytes: N
     graph_layer_bytes: N
     graph_head_bytes: N
     """CUDA graphs: bytes per attention unit (heads x head_dim) on the device."""
+    graphs_claimed: N
+    """1 where the graphs are taken from the cache, 0 where they come on top of the share."""
     outside_bytes: N
     """Outside the tensor allocator on one device: kernels' own buffers."""
     group_bytes: N
@@ -46,15 +56,30 @@ class Accounting(Generic[N]):
     """And per hidden unit …"""
     group_power: N
     """… times half the group size to this power."""
+    stage_bytes: N
+    """On a pipeline without tensor parallelism instead of that: what it needs more, or less."""
+    size_by_concurrency: N
+    """1 where the printed cache size is concurrency x longest context, 0 where it is the blocks of one group."""
+    steps_in_flight: N
+    """Scheduled steps whose tokens a window must hold too."""
+    group_blocks: N
+    """1 where windowed layers give back what left their window, 0 where every layer keeps the whole context."""
     margin_bytes: N
     """Left free on purpose (llama.cpp `--fit-target`)."""
     graph_context_bytes: N
     """llama.cpp: bytes per token of context and batched token in the attention mask."""
+    graph_score_bytes: N
+    """The same per attention unit where scores are stored: without flash attention."""
+    graph_copies: N
+    """Copies of a graph's inputs where devices work as a pipeline."""
 
 
-def accounting(engine: Engine) -> Accounting[float]:
-    """The engine version's constants; one that the file leaves out is 0."""
-    return Accounting(**{name: float(engine.constants.get(name, 0.0)) for name in Accounting.__dataclass_fields__})
+def accounting(engine: Engine, version: str | None = None, lane: str = "") -> Accounting[float]:
+    """The constants of a version, this engine's own without one; one that the file leaves out is 0."""
+    given = engine.constants_at(version or engine.version)
+    made = {name: float(given.get(name, 0.0)) for name in Accounting.__dataclass_fields__}
+    made["int8_ffn_bytes"] *= lane == "int8-w8a8"
+    return Accounting(**made)
 
 
 @step
@@ -64,26 +89,71 @@ def slots_for(batch: N) -> N:
 
 
 @step
-def activation_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N], slots: N, chunk: N) -> N:
-    """The peak of one profiled step: sampling all sequences at once, or the forward pass of a full token budget.
+def forward_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N], chunk: N) -> N:
+    """The forward pass of a full token budget (`chunk` = max_num_batched_tokens), attention skipped as vLLM does."""
+    ffn = (fixed.forward_ffn_bytes + fixed.int8_ffn_bytes) * chunk * model.ffn / layout.tensor
+    return ffn + fixed.forward_hidden_bytes * chunk * model.hidden + fixed.forward_bytes
 
-    `slots` = max_num_seqs, `chunk` = max_num_batched_tokens. Source: research on 43 start-up logs of vLLM 0.19, whose
-    sampler keeps 14 bytes per logit; mixture-of-experts workspace from the code, unfitted.
+
+@step
+def latent_pass_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N], sizes: tuple[N, N, N]) -> N:
+    """Latent attention unpacks keys and values of part of the cache: of eight contexts, of at most 65,536 tokens, and
+    of one block of 64 per sequence. From vLLM's code; no log has it.
+
+    `sizes` = max_num_seqs, max_num_batched_tokens, max_model_len.
     """
-    sampler = fixed.logit_bytes * slots * model.vocab + fixed.sampler_hidden_bytes * chunk * model.hidden
-    ffn = fixed.forward_ffn_bytes * chunk * model.ffn / layout.tensor
-    forward = ffn + fixed.forward_hidden_bytes * chunk * model.hidden + fixed.forward_bytes
+    slots, chunk, context = sizes
+    unpacked = largest(smallest(largest(8 * context, 256 * slots), 65536.0), 64 * slots)
+    held = fixed.forward_hidden_bytes * chunk * model.hidden + fixed.forward_bytes
+    return held + fixed.latent_bytes * unpacked * model.latent_width / layout.tensor
+
+
+@step
+def sampler_bytes(model: Shape[N], fixed: Accounting[N], chunk: N) -> N:
+    """What sampling needs however few sequences run: hidden states of the step, and workspaces."""
+    return fixed.sampler_hidden_bytes * chunk * model.hidden + fixed.sampler_bytes
+
+
+@step
+def lasting_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N], chunk: N) -> N:
+    """What stays allocated through the whole profiled step: the experts' workspace, pictures, tensors between stages.
+
+    Experts from the fused kernel's workspace shapes, unfitted.
+    """
     width = model.expert_width / layout.tensor
     rows = largest(width, model.hidden) + largest(2 * width, model.hidden)
     experts = fixed.expert_value_bytes * chunk * model.experts_per_token * rows
-    return largest(sampler + fixed.sampler_bytes, forward) + experts
+    pictures = largest(whole(chunk / model.image_tokens), 1.0) * fixed.image_value_bytes * model.image_values
+    passed = fixed.stage_hidden_bytes * chunk * model.hidden * smallest(layout.pipeline - 1, 1.0)
+    return experts + pictures + passed
+
+
+@step
+def activation_bytes(logits: N, sampler: N, forward: N, lasting: N) -> N:
+    """The peak of one profiled step: sampling all sequences at once, or the forward pass of a full token budget.
+
+    Source: research on 43 start-up logs of vLLM 0.19, whose sampler keeps 14 bytes per logit.
+    """
+    return largest(logits + sampler, forward) + lasting
+
+
+@step
+def logits_bytes(model: Shape[N], fixed: Accounting[N], slots: N, chunk: N) -> N:
+    """Logits, probabilities and noise of every sequence (`slots` = max_num_seqs, at most one per batched token)."""
+    return fixed.logit_bytes * smallest(slots, chunk) * model.vocab
 
 
 @step
 def cuda_graphs_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) -> N:
-    """CUDA graphs of the decode step, which vLLM subtracts from the cache since 0.21."""
+    """CUDA graphs of the decode step."""
     heads = fixed.graph_head_bytes * model.heads_width / layout.tensor
-    return fixed.graph_bytes + fixed.graph_layer_bytes * model.layers / layout.pipeline + heads
+    return positive(fixed.graph_bytes + fixed.graph_layer_bytes * model.layers / layout.pipeline + heads)
+
+
+@step
+def claimed_graphs_bytes(graphs: N, fixed: Accounting[N]) -> N:
+    """What vLLM subtracts from the cache for its CUDA graphs since 0.21."""
+    return graphs * fixed.graphs_claimed
 
 
 @step
@@ -91,7 +161,8 @@ def non_torch_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) ->
     """What libraries hold outside the tensor allocator: more as soon as devices exchange data."""
     grown = power(layout.tensor / 2, fixed.group_power)
     group = fixed.group_bytes + fixed.group_hidden_bytes * model.hidden * grown
-    return fixed.outside_bytes + group * smallest(layout.tensor - 1, 1.0)
+    wide = smallest(layout.tensor - 1, 1.0)
+    return fixed.outside_bytes + group * wide + fixed.stage_bytes * smallest(layout.pipeline - 1, 1.0) * (1 - wide)
 
 
 @step
@@ -101,14 +172,17 @@ def vllm_cache_bytes(claimed: N, weights: N, activation: N, graphs: N, outside: 
 
 
 @step
-def llamacpp_graph_bytes(model: Shape[N], fixed: Accounting[N], context: N, chunk: N) -> N:
+def llamacpp_graph_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N], context: N, chunk: N) -> N:
     """llama.cpp reserves one worst-case graph per device: all logits of a micro-batch, or its attention over the cache.
 
     `context` = tokens of the whole cache, `chunk` = n_ubatch. Exact for the logged Llama-3-8B buffers.
     """
-    logits = fixed.logit_bytes * chunk * (model.vocab + model.hidden)
-    attention = fixed.graph_context_bytes * context * chunk + 3 * fixed.logit_bytes * chunk * model.hidden
-    return largest(logits, attention)
+    several = smallest(layout.pipeline - 1, 1.0)
+    row = fixed.logit_bytes * chunk * model.hidden
+    logits = fixed.logit_bytes * chunk * model.vocab + row
+    inputs = (1 + several * (fixed.graph_copies - 1)) * (fixed.graph_context_bytes * context * chunk + row)
+    scores = fixed.graph_score_bytes * context * chunk * model.heads
+    return largest(logits, scores + inputs + (3 + several) * row)
 
 
 @step

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal
 
-from planner import memory, queueing, speed
+from planner import memory, pages, queueing, speed
 from planner.memory import Accounting
 from planner.speed import Rates, Work
-from planner.trace import N
+from planner.trace import N, largest, present
 from planner.work import (
     Layout,
     Shape,
@@ -62,6 +62,8 @@ class Terms(Generic[N]):
     """Part of it that the engine may claim."""
     cell_bytes: N
     """Bytes of one cached value."""
+    block_tokens: N
+    """Tokens that the engine's cache is handed out by."""
     adapter_bytes: N
     """LoRA adapters that stay loaded beside the weights, on all devices of a replica together."""
     request_s: N
@@ -119,40 +121,84 @@ def rooms(terms: Terms[N], books: Books) -> Callable[[N], Room[N]]:
 
     vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each.
     """
-    demand, shared = terms.demand, terms.layout.tensor * terms.layout.pipeline
-    held = device_weight_bytes(terms.weights, terms.shape, terms.layout) + terms.adapter_bytes / shared
-    claimed = memory.claimed_bytes(terms.memory, terms.share)
-    per_token = cache_bytes_per_token(terms.shape, terms.cell_bytes, terms.layout)
-    fixed = cache_bytes_fixed(terms.shape, terms.cell_bytes, terms.layout, demand.context)
-    longest = sequence_bytes(per_token, fixed, demand.context)
-    if books == "vllm":
-        common = per_token * demand.prefix
-        each = sequence_bytes(per_token, fixed, held_tokens(demand) - demand.prefix)
-        graphs = memory.cuda_graphs_bytes(terms.shape, terms.layout, terms.accounting)
-        outside = memory.non_torch_bytes(terms.shape, terms.layout, terms.accounting)
+    return _vllm_rooms(terms) if books == "vllm" else _llamacpp_rooms(terms)
+
+
+def _vllm_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
+    shape, layout, fixed, chunk = terms.shape, terms.layout, terms.accounting, terms.rates.chunk
+    demand, held, claimed = terms.demand, held_bytes(terms), memory.claimed_bytes(terms.memory, terms.share)
+    per_token = cache_bytes_per_token(shape, terms.cell_bytes, layout)
+    kept = cache_bytes_fixed(shape, terms.cell_bytes, layout, demand.context)
+    common, each = per_token * demand.prefix, sequence_bytes(per_token, kept, held_tokens(demand) - demand.prefix)
+    block = pages.block_tokens(shape, terms.cell_bytes, layout, terms.block_tokens)
+    size = pages.block_bytes(shape, terms.cell_bytes, layout, block)
+    longest = pages.longest_bytes(size, pages.sequence_blocks(shape, fixed, block, demand.context, chunk))
+    graphs = memory.claimed_graphs_bytes(memory.cuda_graphs_bytes(shape, layout, fixed), fixed)
+    outside = memory.non_torch_bytes(shape, layout, fixed)
+    activation = peaks(terms)
 
     def at(batch: N) -> Room[N]:
         slots = memory.slots_for(batch)
-        if books == "vllm":
-            active = memory.activation_bytes(terms.shape, terms.layout, terms.accounting, slots, terms.rates.chunk)
-            left = memory.vllm_cache_bytes(claimed, held, active, graphs, outside)
-            running = slots * each + common
-        else:
-            context = demand.context * slots
-            active = memory.llamacpp_graph_bytes(terms.shape, terms.accounting, context, terms.rates.chunk)
-            left = memory.llamacpp_cache_bytes(claimed, held, active, terms.accounting.margin_bytes)
-            running = slots * longest
+        active = activation(slots)
         return Room(
             weight_bytes=held,
             claimed_bytes=claimed,
             activation_bytes=active,
-            cache_bytes=left,
+            cache_bytes=memory.vllm_cache_bytes(claimed, held, active, graphs, outside),
             longest_bytes=longest,
-            running_bytes=running,
+            running_bytes=slots * each + common,
             slots=slots,
         )
 
     return at
+
+
+def peaks(terms: Terms[N]) -> Callable[[N], N]:
+    """vLLM's profiled peak as a function of the slots; the stage that samples carries it."""
+    shape, layout, fixed, chunk = terms.shape, terms.layout, terms.accounting, terms.rates.chunk
+    sampler = memory.sampler_bytes(shape, fixed, chunk)
+    forward = memory.forward_bytes(shape, layout, fixed, chunk)
+    lasting = memory.lasting_bytes(shape, layout, fixed, chunk)
+    latent = present(shape.latent_width)
+
+    def at(slots: N) -> N:
+        logits = memory.logits_bytes(shape, fixed, slots, chunk)
+        widest = largest(forward, unpacked(slots)) if latent else forward
+        return memory.activation_bytes(logits, sampler, widest, lasting)
+
+    def unpacked(slots: N) -> N:
+        return memory.latent_pass_bytes(shape, layout, fixed, (slots, chunk, terms.demand.context))
+
+    return at
+
+
+def _llamacpp_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
+    shape, layout, fixed, demand = terms.shape, terms.layout, terms.accounting, terms.demand
+    held, claimed = held_bytes(terms), memory.claimed_bytes(terms.memory, terms.share)
+    per_token = cache_bytes_per_token(shape, terms.cell_bytes, layout)
+    kept = cache_bytes_fixed(shape, terms.cell_bytes, layout, demand.context)
+    longest = sequence_bytes(per_token, kept, demand.context)
+
+    def at(batch: N) -> Room[N]:
+        slots = memory.slots_for(batch)
+        active = memory.llamacpp_graph_bytes(shape, layout, fixed, demand.context * slots, terms.rates.chunk)
+        return Room(
+            weight_bytes=held,
+            claimed_bytes=claimed,
+            activation_bytes=active,
+            cache_bytes=memory.llamacpp_cache_bytes(claimed, held, active, fixed.margin_bytes),
+            longest_bytes=longest,
+            running_bytes=slots * longest,
+            slots=slots,
+        )
+
+    return at
+
+
+def held_bytes(terms: Terms[N]) -> N:
+    """Weights on one device, adapters that stay loaded included."""
+    shared = terms.layout.tensor * terms.layout.pipeline
+    return device_weight_bytes(terms.weights, terms.shape, terms.layout) + terms.adapter_bytes / shared
 
 
 def held_tokens(demand: Demand[N]) -> N:

@@ -178,6 +178,11 @@ def whole(x: N) -> N:
     return cast(N, np.floor(x)) if isinstance(x, np.ndarray) else float(math.floor(x))
 
 
+def present(x: N) -> bool:
+    """Whether any element is more than nothing: spares the formulas of what a model does not have."""
+    return bool(np.any(x > 0)) if isinstance(x, np.ndarray) else float(x) > 0
+
+
 def derivation(results: Iterable[Num]) -> list[Step]:
     """Every named number under `results`, causes before effects.
 

@@ -14,7 +14,7 @@ from catalog import tensors
 from catalog.model import Model, Tensor
 from planner.lanes import Method, tensor_bytes
 from planner.speed import Work
-from planner.trace import N, doublings, smallest, step
+from planner.trace import N, doublings, largest, smallest, step
 
 REPLICATED = ("attention.latent", "attention.index", "router", "norm")
 """Parts that every tensor-parallel rank holds whole."""
@@ -50,6 +50,7 @@ class Shape(Generic[N]):
     layers: N
     hidden: N
     vocab: N
+    heads: N
     heads_width: N
     """heads x head_dim."""
     ffn: N
@@ -68,9 +69,27 @@ class Shape(Generic[N]):
     """Values per token in all windowed layers."""
     window_tokens: N
     state_bytes: N
+    page_values: N
+    """Values per token in the layers that share one page of vLLM's cache (one group of them)."""
+    full_groups: N
+    """Groups of full-length layers; each takes pages of its own …"""
+    window_groups: N
+    """… as do the groups of windowed layers …"""
+    state_groups: N
+    """… and of linear layers, one page per sequence."""
+    layer_values: N
+    """Values per token in one full-length layer."""
+    layer_state_bytes: N
+    """State of one linear layer and sequence."""
     """Linear-attention state of one sequence."""
     attention_flops: N
     """Per token and token of context, in all full-length layers."""
+    latent_width: N
+    """Latent attention: heads x (unrotated key + value width); 0 without."""
+    image_tokens: N
+    """Tokens of the largest picture; 1 for text models."""
+    image_values: N
+    """Values that one profiled picture keeps alive: what the encoder made of it, and its pixels."""
     rope_bytes: N
     """The table of rotations that every rank keeps."""
     value_bytes: N
@@ -119,10 +138,12 @@ def shape(model: Model) -> Shape[float]:
     moe, full = model.moe, tensors.full_layers(model)
     shared = moe.shared * (moe.shared_intermediate or moe.intermediate) if moe else 0
     dense = model.intermediate or 0 if tensors.dense_layers(model) or moe is None else 0
+    image = model.image
     return Shape(
         layers=model.layers,
         hidden=model.hidden,
         vocab=64 * -(-model.vocab // 64),
+        heads=model.heads,
         heads_width=model.heads * (model.global_head_dim or model.head_dim),
         ffn=max(shared, dense) or (0 if moe else 4 * model.hidden),
         expert_width=moe.intermediate if moe else 0,
@@ -136,8 +157,34 @@ def shape(model: Model) -> Shape[float]:
         state_bytes=tensors.state_bytes(model),
         attention_flops=2.0 * full * attention_width(model),
         value_bytes=2.0,
-        rope_bytes=2.0 * model.max_position * (model.mla.rope if model.mla else model.head_dim),
+        rope_bytes=2.0 * (model.rope_positions or model.max_position) * _rotated(model),
+        latent_width=model.heads * (model.mla.nope or 128) + model.heads * (model.mla.value or 128) if model.mla else 0,
+        image_tokens=image.tokens if image else 1,
+        image_values=image.tokens * model.hidden + 3 * image.side**2 if image else 0,
+        **_pages(model),
     )
+
+
+def _rotated(model: Model) -> int:
+    """Values of a head that are rotated."""
+    return model.mla.rope if model.mla else model.rotary_dim or model.head_dim
+
+
+def _pages(model: Model) -> dict[str, float]:
+    """How vLLM groups layers into pages (vllm 0.33.0 v1/core/kv_cache_planning.py): groups as large as the smaller
+    kind of layers, or as the larger kind where that is less than half as large again."""
+    full, window, linear = tensors.full_layers(model), tensors.window_layers(model), model.linear
+    kinds = sorted(count for count in (full, window) if count) or [linear.layers if linear else model.layers]
+    size = kinds[-1] if kinds[-1] < 1.5 * kinds[0] else kinds[0]
+    values = max(tensors.values_per_full_layer(model), tensors.window_group(model).cached if window else 0)
+    return {
+        "page_values": size * values,
+        "full_groups": -(-full // size),
+        "window_groups": -(-window // size),
+        "state_groups": -(-linear.layers // size) if linear else 0,
+        "layer_values": tensors.values_per_full_layer(model),
+        "layer_state_bytes": tensors.state_bytes(model) / linear.layers if linear else 0,
+    }
 
 
 def attention_width(model: Model) -> float:
@@ -171,8 +218,15 @@ def device_weight_bytes(held: Weights[N], model: Shape[N], layout: Layout[N]) ->
     """Each device holds its share of the layers, the whole of what is replicated, and its slice of the vocabulary."""
     layers = (held.split_bytes + held.expert_bytes) / layout.tensor
     key_value = held.key_value_bytes / smallest(layout.tensor, model.kv_heads)
-    vocabulary = (held.embedding_bytes + held.head_bytes) / layout.tensor
+    vocabulary = vocabulary_bytes(held, layout) / layout.tensor
     return (layers + key_value + held.replicated_bytes) / layout.pipeline + vocabulary + model.rope_bytes
+
+
+@step
+def vocabulary_bytes(held: Weights[N], layout: Layout[N]) -> N:
+    """Embedding and output matrix; of a pipeline the first stage holds the one, the last the other (tied or not)."""
+    both, one = held.embedding_bytes + held.head_bytes, largest(held.embedding_bytes, held.head_read_bytes)
+    return both + smallest(layout.pipeline - 1, 1.0) * (one - both)
 
 
 @step
