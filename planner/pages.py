@@ -54,8 +54,11 @@ def concurrency(blocks: N, each: N) -> N:
     return blocks / each
 
 
-def printed_tokens(model: Shape[N], fixed: Accounting[N], blocks: N, block: N, fits: N, context: N) -> N:
-    """The "GPU KV cache size" that vLLM prints; until 0.32 the blocks of one group, since then from `fits`."""
+def printed_tokens(model: Shape[N], fixed: Accounting[N], pool: tuple[N, N], fits: N, context: N) -> N:
+    """The "GPU KV cache size" that vLLM prints; the tokens of one group's blocks, or what `fits` of `context`.
+
+    `pool` = blocks, and tokens of each.
+    """
     groups = model.full_groups + model.window_groups + model.state_groups
-    by_groups = whole(blocks / groups) * block
+    by_groups = whole(pool[0] / groups) * pool[1]
     return by_groups + fixed.size_by_concurrency * (whole(fits * context) - by_groups)

@@ -59,13 +59,17 @@ class Rows:
 def terms_of(option: Option, layout: tuple[int, int], chunk: float, fits: Fits) -> Terms[float]:
     """One candidate's terms as plain numbers."""
     pairing = option.pairing
-    held = held_by(pairing)
-    return _terms(option, (demand(pairing.settled), shape(pairing.model), held), layout, (chunk, fits))
+    given = (demand(pairing.settled), shape(pairing.model), held_by(pairing), books_kept(pairing))
+    return _terms(option, given, layout, (chunk, fits))
+
+
+Given = tuple[Demand[float], Shape[float], Weights[float], memory.Accounting[float]]
+"""What options of one model, lane and engine share."""
 
 
 def _terms(
     option: Option,
-    given: tuple[Demand[float], Shape[float], Weights[float]],
+    given: Given,
     layout: tuple[int, int],
     how: tuple[float, Fits],
 ) -> Terms[float]:
@@ -79,7 +83,7 @@ def _terms(
         weights=given[2],
         layout=Layout(tensor=float(layout[0]), pipeline=float(layout[1])),
         rates=speed.rates(pairing.device.accelerator, pairing.kernel, resolved, chunk),
-        accounting=memory.accounting(pairing.engine, lane=pairing.lane.id),
+        accounting=given[3],
         memory=usable,
         share=memory.claimable_share(pairing.device.accelerator, pairing.engine, usable, pairing.device.free)[0],
         block_tokens=float(pairing.engine.block_tokens),
@@ -88,6 +92,11 @@ def _terms(
         request_s=resolved.request_s,
         arrival_s=resolved.arrival_s,
     )
+
+
+def books_kept(pairing: Pairing) -> memory.Accounting[float]:
+    """The memory constants of the pairing's engine version and lane."""
+    return memory.accounting(pairing.engine, lane=pairing.lane.id)
 
 
 def held_by(pairing: Pairing) -> Weights[float]:
@@ -185,13 +194,17 @@ def _plain(options: list[Option], chunk: float, fits: Fits) -> list[Terms[float]
     first = options[0].pairing
     load, dimensions = demand(first.settled), shape(first.model)
     held: dict[tuple[object, ...], Weights[float]] = {}
+    kept: dict[tuple[str, str, bool], memory.Accounting[float]] = {}
     made = []
     for option in options:
         paired = option.pairing
         key = (paired.lane.id, paired.method.recipe.name, paired.own.weight_bytes if paired.own else None)
         if key not in held:
             held[key] = held_by(paired)
-        made.append(_terms(option, (load, dimensions, held[key]), (1, 1), (chunk, fits)))
+        books = (paired.engine.id, paired.engine.version, paired.lane.id == memory.QUANTIZED_ACTIVATIONS)
+        if books not in kept:
+            kept[books] = books_kept(paired)
+        made.append(_terms(option, (load, dimensions, held[key], kept[books]), (1, 1), (chunk, fits)))
     return made
 
 

@@ -84,3 +84,40 @@ def note(text: str) -> dict[str, str]:
 
 def _number(text: str) -> float:
     return float(text) if text.strip() else 0.0
+
+
+class Start(Struct, frozen=True, kw_only=True):
+    """One line of a start-up log without its value. 0 where a column is empty; memory settings as their flags."""
+
+    id: str
+    engine: str
+    engine_version: str
+    model: str
+    accelerator: str
+    """Empty where the value does not depend on the device."""
+    accelerators: int
+    tensor: int
+    lane: str
+    kv_dtype: str
+    context: float
+    share: float
+    sequences: float
+    tokens: float
+    metric: str
+    unit: str
+    note: dict[str, str]
+
+
+def start(line: dict[str, str]) -> Start:
+    """Parse one line of a memory table. Raises BadInput naming the row."""
+    try:
+        return Start(
+            id=line["id"], engine=line["engine"], engine_version=line["engine_version"], model=line["model"],
+            accelerator=line["accelerator"], accelerators=int(_number(line["accelerators"])),
+            tensor=int(_number(line["tp"])), lane=line["lane"], kv_dtype=line["kv_dtype"],
+            context=_number(line["max_model_len"]), share=_number(line["gpu_memory_utilization"]),
+            sequences=_number(line["max_num_seqs"]), tokens=_number(line["max_num_batched_tokens"]),
+            metric=line["metric"], unit=line["unit"], note=note(line["note"]),
+        )  # fmt: skip
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"row {line.get('id')} cannot be read: {error}", "$.truth") from error

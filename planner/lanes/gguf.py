@@ -79,10 +79,14 @@ def layer_format(part: str, kind: str, model: Model, index: int, layers: int) ->
         base = _value_format(kind, base, model, index, layers)
     elif part == "attention.k" and _eight_experts(model):
         base = "Q8_0"
+    elif part in ("attention.q", "attention.k"):
+        base = {"IQ3_XXS": "IQ2_S", "IQ3_XS": "IQ3_XXS"}.get(kind, base)
     elif part == "attention.o":
         base = _output_format(kind, base, model)
     elif part.endswith(".down"):
         base = _down_format(kind, base, index, layers)
+    elif part.endswith((".gate", ".up")) and kind == "IQ3_XS" and layers // 8 <= index < 7 * layers // 8:
+        base = "IQ3_XXS"
     return base
 
 
@@ -119,7 +123,8 @@ def _value_format(kind: str, base: str, model: Model, index: int, layers: int) -
 def _output_format(kind: str, base: str, model: Model) -> str:
     if _eight_experts(model) and kind not in ("Q5_K_M", "Q5_K_S", "Q6_K"):
         return "Q5_K"
-    return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K", "IQ3_XXS": "IQ3_S", "IQ3_M": "Q4_K"}.get(kind, base)
+    return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K", "IQ3_XXS": "IQ3_S", "IQ3_M": "Q4_K",
+            "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S", "IQ1_S": "IQ2_XXS", "IQ1_M": "IQ2_XXS"}.get(kind, base)  # fmt: skip
 
 
 def _down_format(kind: str, base: str, index: int, layers: int) -> str:
@@ -133,7 +138,15 @@ def _down_format(kind: str, base: str, index: int, layers: int) -> str:
         "Q2_K": "Q3_K",
         "Q2_K_S": "Q4_K" if early else base,
         "IQ3_M": "Q4_K" if early else base,
+        **dict.fromkeys(("IQ2_S", "IQ2_M"), "IQ3_S" if early else base),
+        **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS"), "Q2_K" if early else base),
     }.get(kind, base)
+
+
+def in_file(tensor: Tensor, model: Model) -> bool:
+    """Whether a GGUF file carries the tensor: pictures have a file of their own, and of the prediction layers
+    convert_hf_to_gguf.py keeps those of GLM 4.5 alone (110.47 of 110.47 billion parameters in a published file)."""
+    return tensor.part != "vision" and (tensor.part != "mtp" or model.architecture == "Glm4MoeForCausalLM")
 
 
 def _eight_experts(model: Model) -> bool:
