@@ -18,8 +18,9 @@ from msgspec import Struct
 from catalog.errors import Unsupported
 from catalog.load import DATA
 from planner import predict, truth
-from planner.predict import Kind, Prediction
+from planner.predict import Kind
 from planner.trace import Array
+from planner.truth import Prediction
 
 
 class Cell(Struct, frozen=True, kw_only=True):

@@ -67,7 +67,9 @@ class Described:
         stated = {
             "moe": model.moe is not None, "latent": model.mla is not None, "linear": model.linear is not None,
             "vision": model.extra_params > 0, "pipeline": self.layout.pipeline > 1,
-            "window": model.window is not None, "tensor": self.layout.tensor > 1,
+            "tensor": self.layout.tensor > 1, "wide": self.layout.tensor > 4,
+            "i-quant": row.lane[5:].startswith("IQ"),
+            "device": self.device is not None and self.device.architecture != "hopper",
             "4-bit": self.lane.family.startswith("4-bit"), "unsloth": row.lane[5:] in UNSLOTH_BITS,
             "share": not row.share, "version": not release(row),
             "budget": not (row.sequences and row.tokens) and (self.device is None or self.device.architecture != "hopper"),

@@ -12,32 +12,21 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from catalog import load as catalogue
 from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
 from catalog.parameters import NAMES, Parameters, Resolved
-from planner import truth
+from planner import predict_memory, truth
 from planner.benchmark import Bench, Habits, Load, expected, formula
 from planner.deployment import Case, cases
 from planner.speed import SHARED_FIELDS, Rates, Work
 from planner.trace import Array
-from planner.truth import Row
+from planner.truth import Prediction, Row
 
 Kind = Literal["speed", "memory"]
 COLUMNS = ("id", "predicted", "p10", "p90", "refused")
-
-
-class Prediction(Struct, frozen=True, kw_only=True):
-    """One line of OUT.csv, in the unit of the row's metric. A refused row has a reason and no number."""
-
-    id: str
-    predicted: float | None = None
-    p10: float | None = None
-    p90: float | None = None
-    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,10 @@ def speed(lines: list[dict[str, str]]) -> list[Prediction]:
     return [made[index] for index in range(len(lines))]
 
 
-PREDICTORS: dict[str, Callable[[list[dict[str, str]]], list[Prediction]]] = {"speed": speed}
+PREDICTORS: dict[str, Callable[[list[dict[str, str]]], list[Prediction]]] = {
+    "speed": speed,
+    "memory": predict_memory.memory,
+}
 
 
 def describe(lines: Sequence[dict[str, str]], catalog: Catalog) -> tuple[list[Described], dict[int, Prediction]]:

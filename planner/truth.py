@@ -86,6 +86,16 @@ def _number(text: str) -> float:
     return float(text) if text.strip() else 0.0
 
 
+class Prediction(Struct, frozen=True, kw_only=True):
+    """One line of OUT.csv, in the unit of the row's metric. A refused row has a reason and no number."""
+
+    id: str
+    predicted: float | None = None
+    p10: float | None = None
+    p90: float | None = None
+    refused: str = ""
+
+
 class Start(Struct, frozen=True, kw_only=True):
     """One line of a start-up log without its value. 0 where a column is empty; memory settings as their flags."""
 
