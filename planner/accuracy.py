@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from catalog.errors import Unsupported
 from catalog.load import DATA
-from planner import predict, truth
+from planner import memory_board, predict, truth
 from planner.predict import Kind
 from planner.trace import Array
 from planner.truth import Prediction
@@ -53,18 +53,27 @@ class Score(Struct, frozen=True, kw_only=True):
     width: float
 
 
-def run(kind: Kind, truth: Path | None = None, out: TextIO = sys.stdout) -> tuple[Cell, ...]:
-    """Print the board of the shipped measurements, or of `truth`, and return it."""
-    path = truth or DATA / "truth" / f"{kind}.csv"
-    cells = board(kind, path)
-    print(*lines(cells), sep="\n", file=out)
-    return cells
+def run(kind: Kind, truth: Path | None = None, out: TextIO = sys.stdout) -> None:
+    """Print the board of the shipped measurements, or of `truth`."""
+    print(*shown(kind, truth or shipped(kind)), sep="\n", file=out)
+
+
+def shipped(kind: Kind) -> Path:
+    """The measurements that the package carries."""
+    return DATA / "truth" / f"{kind}.csv"
+
+
+def shown(kind: Kind, path: Path) -> list[str]:
+    """The board as text. Raises Unsupported for a kind without one."""
+    if kind == "memory":
+        return memory_board.text(memory_board.board(truth.read(path)))
+    return lines(board(kind, path))
 
 
 def board(kind: Kind, path: Path) -> tuple[Cell, ...]:
     """One cell per engine, load and metric, and one for everything."""
-    if kind not in predict.PREDICTORS:
-        raise Unsupported(f"no board for {kind} yet; there are: {', '.join(predict.PREDICTORS)}", "$.kind")
+    if kind != "speed":
+        raise Unsupported(f"no board of loads for {kind}; there is: speed", "$.kind")
     return cells(scores(truth.read(path), predict.predictions(kind, path)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from catalog.errors import Unsupported
 from planner.cli.common import Commands, write_document
 
 KINDS = ("speed", "memory")
@@ -28,6 +29,7 @@ def add_to(commands: Commands) -> None:
     )
     accuracy.add_argument("kind", choices=KINDS, help="what was measured")
     accuracy.add_argument("--truth", type=Path, metavar="IN.csv", help="measurements to compare with")
+    accuracy.add_argument("--page", type=Path, metavar="FILE", help="memory: accuracy page in Markdown to write")
     accuracy.set_defaults(run=run_accuracy)
     fit = commands.add_parser(
         "fit-speed",
@@ -49,10 +51,16 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 
 def run_accuracy(arguments: argparse.Namespace) -> int:
-    """Print the board."""
-    from planner import accuracy
+    """Print the board, or write the page. Raises Unsupported where another command writes the page."""
+    from planner import accuracy, memory_page, truth
 
-    accuracy.run(arguments.kind, arguments.truth)
+    if arguments.page is None:
+        accuracy.run(arguments.kind, arguments.truth)
+        return 0
+    if arguments.kind != "memory":
+        raise Unsupported("the page of the speed estimates is written by fit-speed --page", "--page")
+    lines = truth.read(arguments.truth or accuracy.shipped("memory"))
+    arguments.page.write_text(memory_page.page(lines), encoding="utf-8")
     return 0
 
 

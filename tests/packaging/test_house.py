@@ -23,11 +23,15 @@ SHELL = frozenset(
             "fit",
             "listing",
             "machine_report",
+            "memory_board",
+            "memory_fit",
+            "memory_page",
             "predict",
+            "predict_memory",
             "regression",
             "render",
         ),
-        *("report", "resources", "review_page", "service", "settings", "sketch", "store", "truth", "version"),
+        *("report", "resources", "review_page", "service", "settings", "sketch", "spread", "store", "truth", "version"),
     }
 )
 """Modules of `planner` that may know the world around them."""
