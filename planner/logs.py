@@ -129,7 +129,9 @@ class Described:
         fixed = memory.accounting(self.engine)
         old = 0 < build(self.row) < BUILD_WITHOUT_PIPELINE
         one = replace(self.use, layout=Layout(tensor=1.0, pipeline=1.0)) if old else self.use
-        made = startup.llamacpp(self.model, self.shape, self.method, fixed if self.fused else startup.unfused(fixed), one)
+        made = startup.llamacpp(
+            self.model, self.shape, self.method, fixed if self.fused else startup.unfused(fixed), one
+        )
         return replace(made, file=made.file * self.scale, model=made.model * self.scale)
 
 
@@ -172,7 +174,9 @@ def _vllm_value(found: Described) -> float:
         raise BadInput(f"{metric} needs an accelerator whose memory is known", "$.accelerator")
     log = found.log
     if metric == "cuda_graph_gib" and memory_before(found.version, "0.14"):
-        raise Unsupported("vLLM before 0.14 prints a difference of free memory as its graphs, mostly below zero", "$.metric")
+        raise Unsupported(
+            "vLLM before 0.14 prints a difference of free memory as its graphs, mostly below zero", "$.metric"
+        )
     if metric == "starts":
         return float(log.starts)
     lines = {
@@ -205,7 +209,9 @@ def backend(row: Start) -> str:
     for word, name in BACKENDS.items():
         if word in named or word in row.note.get("backend", ""):
             return name
-    raise BadInput("which backend the build used decides what its process holds: hip, rocwmma or vulkan", "$.engine_version")
+    raise BadInput(
+        "which backend the build used decides what its process holds: hip, rocwmma or vulkan", "$.engine_version"
+    )
 
 
 def release(row: Start) -> str | None:

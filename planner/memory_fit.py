@@ -44,15 +44,19 @@ def refit(rows: Iterable[Measured], catalog: Catalog) -> Refitted:
     engine = laid(engine, "99", "0.19", newest(newer))
     engine = laid(engine, "0.14", "0.8", older_ones(older))
     engine = laid(engine, "0.8", "0", {**_outside(_of(known, "0", "0.8"), "outside_bytes", one=True)})
-    own = [row for row in _metric(known, "total_vram_mib") if row.found.tags >= {"shared"} and not row.found.tags & {"unsloth"}]
-    return Refitted(
-        engine, replace(llamacpp, constants=llamacpp.constants | processes(own)), scales(known)
-    )
+    own = [
+        row
+        for row in _metric(known, "total_vram_mib")
+        if row.found.tags >= {"shared"} and not row.found.tags & {"unsloth"}
+    ]
+    return Refitted(engine, replace(llamacpp, constants=llamacpp.constants | processes(own)), scales(known))
 
 
 def laid(engine: Engine, until: str, since: str, constants: Constants) -> Engine:
     """The engine with these constants for the versions from `since` to before `until`."""
-    epoch = type(engine.accounting[0])(since=since, until=until, constants=constants, source="fitted to part of the rows")
+    epoch = type(engine.accounting[0])(
+        since=since, until=until, constants=constants, source="fitted to part of the rows"
+    )
     return replace(engine, accounting=(*engine.accounting, epoch))
 
 

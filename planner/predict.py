@@ -26,6 +26,8 @@ from planner.trace import Array
 from planner.truth import Prediction, Row
 
 Kind = Literal["speed", "memory"]
+DIGITS = {"speed": 6, "memory": 12}
+"""Significant digits that are written: file sizes are exact to the byte."""
 COLUMNS = ("id", "predicted", "p10", "p90", "refused")
 
 
@@ -45,7 +47,7 @@ def run(kind: Kind, truth: Path, out: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for one in made:
-            numbers = ("" if x is None else f"{x:.6g}" for x in (one.predicted, one.p10, one.p90))
+            numbers = ("" if x is None else f"{x:.{DIGITS[kind]}g}" for x in (one.predicted, one.p10, one.p90))
             writer.writerow((one.id, *numbers, one.refused))
 
 

@@ -20,9 +20,7 @@ def memory(lines: Sequence[dict[str, str]]) -> list[Prediction]:
     return answers(lines, catalogue.load())
 
 
-def answers(
-    lines: Sequence[dict[str, str]], catalog: Catalog, refitted: Refitted | None = None
-) -> list[Prediction]:
+def answers(lines: Sequence[dict[str, str]], catalog: Catalog, refitted: Refitted | None = None) -> list[Prediction]:
     """The same with this catalogue, and with constants fitted anew where given."""
     return [_answer(line, catalog, refitted) for line in lines]
 
