@@ -11,6 +11,8 @@ KINDS = {
     "models": "model architectures",
     "artifacts": "published quantized checkpoints",
     "prices": "cloud offers",
+    "kernels": "kernels and cache formats of every engine version on every device, by lane, or why there are none",
+    "images": "published images of engine versions, with the devices, CUDA and drivers that they need",
     "doubts": "values that no source confirms yet",
 }
 
