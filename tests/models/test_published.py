@@ -39,11 +39,9 @@ def data(tmp_path: Path) -> Path:
     with (folder / "artifacts.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for repo, (lane, base) in ROWS.items():
-            own = "gguf" if lane == "GGUF" else "bf16"
-            writer.writerow(
-                (repo, base, repo.partition("/")[0], lane if lane == "GGUF" else "bf16", own, "", "A", "test")
-            )
+        for repo, lane in {**LANES, GATED: "bf16"}.items():
+            spelled = "GGUF" if lane == "gguf" else lane
+            writer.writerow((repo, BASE, repo.partition("/")[0], spelled, lane, "A", "test"))
     return tmp_path
 
 
