@@ -1,4 +1,4 @@
-"""Whether a published checkpoint is what the catalogue says: its repository opened, its headers read, nothing loaded."""
+"""Whether a published checkpoint is what the catalogue says: its repository is opened, its headers read, no more."""
 
 from __future__ import annotations
 
