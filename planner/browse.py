@@ -9,12 +9,14 @@ import msgspec
 from msgspec import Struct
 
 from catalog.accelerator import Accelerator
+from catalog.engine import Engine, Kernel
 from catalog.errors import NotFound
 from catalog.load import Catalog
 from catalog.model import Model
 from catalog.source import Sourced
+from planner.lanes import LANES
 
-Kind = Literal["accelerators", "models", "artifacts", "prices", "doubts"]
+Kind = Literal["accelerators", "models", "artifacts", "prices", "kernels", "images", "doubts"]
 PROVENANCE = frozenset({"id", "source", "confidence", "facts"})
 
 
@@ -71,6 +73,33 @@ class PriceLine(Struct, frozen=True, kw_only=True):
     confidence: str
 
 
+class KernelLine(Struct, frozen=True, kw_only=True):
+    """What one engine version runs a lane on, on one device; `refused` says why it does not."""
+
+    id: str
+    """Engine and version: vllm 0.33.0."""
+    accelerator: str
+    lane: str
+    recipe: str
+    kernel: str
+    math: str
+    kv_cache: str
+    """Cache formats that work there."""
+    refused: str
+
+
+class ImageLine(Struct, frozen=True, kw_only=True):
+    """A published image of one engine version: what it was compiled for and what it needs to start."""
+
+    id: str
+    engine: str
+    devices: str
+    compute_capabilities: str
+    cuda: str | None
+    min_driver: str | None
+    confidence: str
+
+
 class DoubtLine(Struct, frozen=True, kw_only=True):
     """One value that no source confirms yet."""
 
@@ -97,7 +126,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     fields: tuple[FieldLine, ...]
 
 
-Line = AcceleratorLine | ModelLine | ArtifactLine | PriceLine | DoubtLine
+Line = AcceleratorLine | ModelLine | ArtifactLine | PriceLine | KernelLine | ImageLine | DoubtLine
 
 
 def lines(catalog: Catalog, kind: Kind, query: str = "") -> tuple[Line, ...]:
@@ -195,6 +224,62 @@ def _prices(catalog: Catalog) -> Iterable[PriceLine]:
     )
 
 
+def _kernels(catalog: Catalog) -> Iterable[KernelLine]:
+    """Every engine version on every device, a line per lane and kernel; recipes that share a kernel share a line."""
+    for engine in catalog.engines:
+        for device in catalog.accelerators.values():
+            yield from _kernels_on(engine, device)
+
+
+def _kernels_on(engine: Engine, device: Accelerator) -> Iterable[KernelLine]:
+    formats = dict.fromkeys(row.dtype for row in engine.caches)
+    works = [name for name in formats if (row := engine.cache(name, device)) is not None and row.refuse is None]
+    for lane, recipes in _recipes().items():
+        found: dict[Kernel, list[str]] = {}
+        for recipe in recipes:
+            if (kernel := engine.kernel(lane, recipe, device)) is not None:
+                found.setdefault(kernel, []).append(recipe)
+        for kernel, names in found.items():
+            yield KernelLine(
+                id=f"{engine.id} {engine.version}",
+                accelerator=device.id,
+                lane=lane,
+                recipe=" ".join(names),
+                kernel=kernel.name,
+                math=kernel.math if kernel.refuse is None else "",
+                kv_cache=" ".join(works) if kernel.refuse is None else "",
+                refused=kernel.refuse or "",
+            )
+
+
+def _recipes() -> dict[str, list[str]]:
+    """Recipes by lane; the types of GGUF are one."""
+    made: dict[str, list[str]] = {}
+    for lane in LANES:
+        family = lane.id.partition(":")[0]
+        if family == "gguf":
+            made["gguf"] = ["any type"]
+        else:
+            made[family] = list(dict.fromkeys(method.recipe.name for method in lane.methods))
+    return made
+
+
+def _images(catalog: Catalog) -> Iterable[ImageLine]:
+    return (
+        ImageLine(
+            id=build.image,
+            engine=f"{engine.id} {engine.version}",
+            devices=" ".join((*build.on.vendors, *build.on.kinds, *build.on.capabilities)),
+            compute_capabilities=" ".join(build.capabilities),
+            cuda=build.cuda,
+            min_driver=build.min_driver,
+            confidence=build.confidence,
+        )
+        for engine in catalog.engines
+        for build in engine.builds
+    )
+
+
 def _doubts(catalog: Catalog) -> Iterable[DoubtLine]:
     return (
         DoubtLine(id=doubt.id, kind=doubt.kind, field=doubt.field, source=doubt.source) for doubt in catalog.doubts()
@@ -206,6 +291,8 @@ LISTS: dict[Kind, Callable[[Catalog], Iterable[Line]]] = {
     "models": _models,
     "artifacts": _artifacts,
     "prices": _prices,
+    "kernels": _kernels,
+    "images": _images,
     "doubts": _doubts,
 }
 

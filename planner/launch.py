@@ -38,6 +38,15 @@ class LaunchOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     adapters: tuple[Adapter, ...] = ()
     max_lora_rank: int = 16
     air_gapped: bool = False
+    merged: bool = False
+    """An adapter is merged into `model` first: the merged folder is what is opened or quantized."""
+
+    @property
+    def base(self) -> tuple[str, str | None]:
+        """The 16-bit weights to open or to quantize, and their revision."""
+        if self.merged:
+            return f"./{self.model.rstrip('/').rpartition('/')[2]}-merged", None
+        return self.model, self.revision
 
 
 class Launch(Struct, frozen=True, kw_only=True):

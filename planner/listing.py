@@ -30,6 +30,8 @@ def show_lines(kind: Kind, lines: tuple[Line, ...]) -> None:
     out.print(f"[dim]{len(lines)} {kind}[/]")
 
 
+LONGEST = 80
+"""Letters of a cell: a sentence goes on in `--json`."""
 SCALED = {"bytes": (2.0**30, "GiB"), "bytes_per_s": (1e9, "GB/s"), "flop_per_s": (1e12, "TFLOP/s")}
 """Ending of a field's name: what to divide by, and the unit shown."""
 
@@ -64,7 +66,10 @@ def _cell(name: str, value: object) -> str:
         return "yes" if value else "no"
     if name in {"params", "active_params"} and isinstance(value, float):
         return f"{value / 1e9:.3g}B"
-    return short(value / _scale(name)[1]) if isinstance(value, float) else escape(str(value))
+    if isinstance(value, float):
+        return short(value / _scale(name)[1])
+    text = str(value)
+    return escape(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
 
 
 def show_counts(counts: dict[str, int]) -> None:

@@ -23,11 +23,14 @@ from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
 from planner.rules import CACHED, PAIRING, waived
 from planner.rules.checkpoints import TRUSTED
+from planner.rules.recipes import STATIC
 from planner.rules.rule import Cached, Device, Pairing, ask
 from planner.settle import Settled
 
 CACHES = {"vllm": ("auto", "fp8"), "llama.cpp": ("f16", "q8_0")}
 """Cache formats that a search tries, the unquantized one first; other engines keep theirs."""
+Way = tuple[Method, Artifact | None]
+"""How to get a lane: a method, and the checkpoint that was made so; None where it has to be made."""
 REFUSED_ENGINES = {
     "tgi": "Text Generation Inference is in maintenance mode; vLLM or llama.cpp serve the same lanes",
     "ollama": "Ollama runs llama.cpp: plan with llama.cpp",
@@ -171,7 +174,7 @@ def pairings(
         for lane in lanes:
             if (lane.family == "gguf") != (engine.id == "llama.cpp") and lane.id != "nf4":
                 continue
-            ways = methods(lane, model, published)
+            ways = adaptable(methods(lane, model, published), settled)
             for device in devices:
                 kernels = [engine.kernel(lane.id, method.recipe.name, device.accelerator) for method, _ in ways]
                 best = max(range(len(ways)), key=lambda index: _merit(kernels[index], ways[index], -index))
@@ -191,6 +194,14 @@ def pairings(
                     known=catalog.engines,
                     own=own,
                 )
+
+
+def adaptable(ways: list[Way], settled: Settled) -> list[Way]:
+    """The ways that adapters can be loaded beside, where any are and some way can take them."""
+    lora = settled.load.lora
+    if lora is None or lora.merged:
+        return ways
+    return [way for way in ways if way[0].recipe.name not in STATIC] or ways
 
 
 def own_estimate(settled: Settled, lane: Lane, engine: Engine, device: Device) -> OwnEstimate | None:
@@ -226,21 +237,21 @@ def lanes_for(model: Model) -> list[Lane]:
     return [*SEARCHED, *extra]
 
 
-def _merit(kernel: object, way: tuple[Method, Artifact | None], order: int) -> tuple[bool, bool, bool, int]:
+def _merit(kernel: object, way: Way, order: int) -> tuple[bool, bool, bool, int]:
     """A kernel that runs, in the lane's own number format rather than weight-only, from something published."""
     runs = getattr(kernel, "refuse", "none") is None
     native = runs and not getattr(kernel, "path", "").endswith("weight-only")
     return runs, native, way[1] is not None, order
 
 
-def methods(lane: Lane, model: Model, published: dict[str, list[Artifact]]) -> list[tuple[Method, Artifact | None]]:
+def methods(lane: Lane, model: Model, published: dict[str, list[Artifact]]) -> list[Way]:
     """The ways to get this lane: as published by the model's owner, as published by others, or made."""
     if lane.id == model.native and lane.family != "16-bit":
         return [(lane.method(model.native_recipe) or lane.methods[-1], original(model))]
     if lane.family == "16-bit":
         return [(lane.methods[0], original(model))]
     group = "gguf" if lane.family == "gguf" else lane.id
-    ready: list[tuple[Method, Artifact | None]] = [
+    ready: list[Way] = [
         (lane.method(artifact.recipe) or default_published(lane), artifact) for artifact in published.get(group, [])
     ]
     return [*ready, (lane.methods[0], None)]

@@ -12,6 +12,7 @@ import shlex
 from functools import cache
 from pathlib import Path
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from msgspec import Struct
 
@@ -84,10 +85,31 @@ class Obtain(Struct, frozen=True, kw_only=True):
     how: str = ""
     commands: tuple[tuple[str, ...], ...] = ()
     python: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    """Python that has to run first."""
 
 
 def obtaining(candidate: Candidate, launch: Launch, options: LaunchOptions) -> Obtain:
-    """Download, quantize, or nothing to do."""
+    """Merge, then download, quantize, or nothing to do."""
+    found = _obtained(candidate, launch, options)
+    return msgspec.structs.replace(found, before=merging(options)) if options.merged else found
+
+
+def merging(options: LaunchOptions) -> tuple[str, ...]:
+    """PEFT's way to merge an adapter into 16-bit weights; the adapter's folder is the reader's."""
+    merged, _ = options.base
+    pinned = f", revision={options.revision!r}" if options.revision else ""
+    return (
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"model = AutoModelForCausalLM.from_pretrained({options.model!r}{pinned}, torch_dtype='auto')",
+        "model = PeftModel.from_pretrained(model, './adapter').merge_and_unload()",
+        f"model.save_pretrained({merged!r})",
+        f"AutoTokenizer.from_pretrained({options.model!r}{pinned}).save_pretrained({merged!r})",
+    )
+
+
+def _obtained(candidate: Candidate, launch: Launch, options: LaunchOptions) -> Obtain:
     tool = candidate.make.tool if candidate.make else None
     if options.model_path is not None:
         return Obtain(because=AT_HAND)
@@ -97,12 +119,11 @@ def obtaining(candidate: Candidate, launch: Launch, options: LaunchOptions) -> O
         return _llama_quantize(candidate.make, candidate, launch, options)
     if candidate.make is not None and tool == "llm-compressor":
         return _llm_compressor(candidate.make, candidate, options)
-    if options.model.startswith((".", "/", "~")) or options.model.endswith(".gguf"):
-        return Obtain(because=AT_HAND)
-    because = (
-        "The engine quantizes the original while it loads." if candidate.recipe.online else "The original weights."
-    )
-    return Obtain(because=because, commands=(_download(options.model, options.revision),))
+    here = options.merged or options.model.startswith((".", "/", "~")) or options.model.endswith(".gguf")
+    because = AT_HAND if here and not options.merged else "The original weights."
+    if candidate.recipe.online:
+        because = "The engine quantizes the original while it loads."
+    return Obtain(because=because, commands=() if here else (_download(options.model, options.revision),))
 
 
 def _published(candidate: Candidate, artifact: ArtifactRef, air_gapped: bool) -> Obtain:
@@ -129,13 +150,15 @@ def _llama_quantize(make: Make, candidate: Candidate, launch: Launch, options: L
     needs = make.imatrix or kind in llamacpp.NEEDS_IMATRIX
     chunks = ("--chunks", str(make.calibration.samples)) if make.calibration else ()
     measure = ("llama-imatrix", "-m", original, "-f", "./calibration.txt", "-o", matrix, *chunks)
+    folder = options.base[0] if options.merged else "./original"
+    fetched = () if options.merged else (_download(options.model, options.revision, "--local-dir", folder),)
     return Obtain(
         because=make.because,
         how="With the tools of a llama.cpp checkout"
         + (f", and text in calibration.txt: {kind_of_text(make)}." if needs else "."),
         commands=(
-            _download(options.model, options.revision, "--local-dir", "./original"),
-            ("python", "convert_hf_to_gguf.py", "./original", "--outtype", "f16", "--outfile", original),
+            *fetched,
+            ("python", "convert_hf_to_gguf.py", folder, "--outtype", "f16", "--outfile", original),
             *((measure,) if needs else ()),
             ("llama-quantize", *(("--imatrix", matrix) if needs else ()), original, launch.model, kind),
         ),
@@ -169,7 +192,7 @@ def _llm_compressor(make: Make, candidate: Candidate, options: LaunchOptions) ->
             "from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModifier",
             *(("from llmcompressor.modifiers.transform.awq import AWQModifier",) if algorithm == "awq" else ()),
             f"recipe = [{'AWQModifier(), ' if algorithm == 'awq' else ''}{_quantizer(make)}]",
-            f"oneshot(model={options.model!r}, recipe=recipe, {data}"
+            f"oneshot(model={options.base[0]!r}, recipe=recipe, {data}"
             f"output_dir={vllm.made_folder(candidate, options)!r})",
         ),
     )

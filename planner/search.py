@@ -15,11 +15,11 @@ from catalog.errors import Unsupported
 from catalog.inventory import Inventory
 from catalog.load import Catalog
 from catalog.model import Model
-from planner import explain, hardware, pairing, refusals, rows, waysout
+from planner import explain, hardware, machine, pairing, refusals, rows, waysout
 from planner.fits import Fits
 from planner.launch import target_of
 from planner.pairing import Option, Options
-from planner.plan import Finding, LaunchFile, Plan
+from planner.plan import Assumption, Finding, LaunchFile, Plan
 from planner.rank import Ranking, Row, name_of, tie_line
 from planner.request import SCHEMA, Request, canonical
 from planner.rules.rule import Device, Pairing
@@ -93,7 +93,7 @@ def answer(found: Found, catalog: Catalog) -> Plan:
         refused=refusals.refused(found.options, found.unplaced, found.swept, found.settled),
         ways_out=() if choice else waysout.ways_out(found, lambda changed: search(changed, catalog)),
         findings=refusals.around(choice.option if choice else None, found.unplaced),
-        assumptions=found.settled.assumptions,
+        assumptions=(*found.settled.assumptions, *_left_out(found, catalog)),
         derivation=explain.derive(choice, found.fits) if choice else (),
         sources=_sources(found, choice.option if choice else None),
         launch=_launch(choice),
@@ -137,6 +137,13 @@ def _sources(found: Found, chosen: Option | None) -> tuple[str, ...]:
         cited += [each.source for each in (own.kernel, own.artifact) if each is not None]
         cited += [citation for _, loss in sorted(chosen.cached.losses.items()) for citation in loss.citations]
     return tuple(dict.fromkeys(citation for citation in cited if citation))
+
+
+def _left_out(found: Found, catalog: Catalog) -> tuple[Assumption, ...]:
+    """Probed devices that take no part."""
+    names = machine.left_out(found.inventory, catalog) if found.inventory else ()
+    because = "the catalogue does not know these devices: planned without them"
+    return (Assumption(path="hardware.inventory.gpus", value=list(names), because=because),) if names else ()
 
 
 def _distinct(tied: Sequence[Row]) -> list[Row]:

@@ -103,8 +103,12 @@ def launch_files(plan: Plan, settings: Settings) -> Rendered:
     if plan.choice is None:
         raise NotFound(f"plan {plan.id!r} is infeasible: there is nothing to launch")
     model, _, revision = plan.request["model"].partition("@")
+    lora = plan.request["workload"].get("lora")
     options = LaunchOptions(
-        model=model, revision=revision or None, air_gapped=bool(plan.request.get("air_gapped", False))
+        model=model,
+        revision=revision or None,
+        air_gapped=bool(plan.request.get("air_gapped", False)),
+        merged=isinstance(lora, dict) and bool(lora.get("merged")),
     )
     return render.files(plan.choice, _engine_of(plan.choice, settings), options, render.Reasons.of(plan))
 

@@ -59,9 +59,9 @@ def _more_devices(found: Found) -> Iterator[Change]:
     asks = hardware.accelerators if hardware is not None and hardware.accelerators is not None else ()
     for count in COUNTS:
         more = tuple(replace(ask, count=max(ask.count, count)) for ask in asks)
-        if more != asks:
+        if more != asks and hardware is not None:
             names = " or ".join(dict.fromkeys(ask.id for ask in asks))
-            yield f"up to {count} {names}", replace(found.request, hardware=Hardware(accelerators=more))
+            yield f"up to {count} {names}", replace(found.request, hardware=replace(hardware, accelerators=more))
 
 
 def _other_hardware(found: Found) -> Iterator[Change]:
@@ -99,6 +99,34 @@ def _lanes(found: Found) -> Iterator[Change]:
         yield "consider every lane", replace(found.request, lanes=None)
 
 
+def _engines(found: Found) -> Iterator[Change]:
+    """Every engine, each in its newest version."""
+    if found.request.engines is not None:
+        yield "consider every engine", replace(found.request, engines=None)
+    if found.request.engine_versions:
+        yield "plan for the newest engine versions", replace(found.request, engine_versions=None)
+
+
+def _merged_adapters(found: Found) -> Iterator[Change]:
+    lora = found.settled.load.lora
+    if lora is not None and not lora.merged:
+        work = replace(found.request.workload, lora=replace(lora, merged=True))
+        yield "merge the adapter first", replace(found.request, workload=work)
+
+
+def _freed_memory(found: Found) -> Iterator[Change]:
+    """The same machine with nothing else on it."""
+    hardware = found.request.hardware
+    if hardware is None:
+        return
+    if hardware.reserved is not None:
+        yield "reserve no memory", replace(found.request, hardware=replace(hardware, reserved=None))
+    if hardware.inventory is not None and any(gpu.processes for gpu in hardware.inventory.gpus):
+        gpus = tuple(replace(gpu, free_bytes=gpu.memory_bytes, processes=()) for gpu in hardware.inventory.gpus)
+        idle = replace(hardware, inventory=replace(hardware.inventory, gpus=gpus))
+        yield "stop the other processes", replace(found.request, hardware=idle)
+
+
 def _way(change: str, answer: Row, found: Found) -> WayOut:
     pairing = answer.option.pairing
     count, cost = int(answer.at(answer.swept.devices)), answer.at(answer.swept.usd_per_month)
@@ -130,5 +158,8 @@ KINDS: tuple[Callable[[Found], Iterator[Change]], ...] = (
     _no_objectives,
     _more_budget,
     _lanes,
+    _engines,
+    _merged_adapters,
+    _freed_memory,
 )
 """Adding a way out: a function that yields changes, the smallest first, and its name here."""

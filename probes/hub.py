@@ -76,6 +76,13 @@ def about(name: str, revision: str | None) -> tuple[str, str]:
     return info.sha or revision or "main", stated if isinstance(stated, str) else ""
 
 
+def files(name: str, revision: str) -> tuple[str, ...]:
+    """Names of all files of a repository."""
+    from huggingface_hub import HfApi
+
+    return tuple(sibling.rfilename for sibling in HfApi().model_info(name, revision=revision).siblings or ())
+
+
 def headers(name: str, revision: str) -> tuple[Stored, ...]:
     """Names, formats and shapes of all tensors; none for a repository without safetensors."""
     from huggingface_hub import HfApi

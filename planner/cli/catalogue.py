@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from planner.cli.common import Commands, write_document
 
@@ -11,6 +12,8 @@ KINDS = {
     "models": "model architectures",
     "artifacts": "published quantized checkpoints",
     "prices": "cloud offers",
+    "kernels": "kernels and cache formats of every engine version on every device, by lane, or why there are none",
+    "images": "published images of engine versions, with the devices, CUDA and drivers that they need",
     "doubts": "values that no source confirms yet",
 }
 
@@ -31,6 +34,16 @@ def add_to(commands: Commands) -> None:
     show.add_argument("id", metavar="ID", help="accelerator key, model id, artefact repository or offer name")
     show.add_argument("--json", action="store_true", help="print one JSON document")
     show.set_defaults(run=run_show)
+    check = actions.add_parser(
+        "check",
+        help="open published checkpoints and keep what was seen",
+        description="Open the repositories on the hub, compare lane and shapes with the catalogue, and keep commit, "
+        "licence, size and date in LANEWISE_CATALOG_DIR: plans then no longer warn that nobody looked (rule H130).",
+    )
+    check.add_argument(
+        "repo", nargs="+", metavar="REPO", help="repositories, as `lanewise catalog artifacts` lists them"
+    )
+    check.set_defaults(run=run_check)
     add = actions.add_parser(
         "add",
         help="add a model of your own",
@@ -75,6 +88,33 @@ def run_show(arguments: argparse.Namespace) -> int:
 
     listing.show_entry(entry)
     return 0
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Open each; 1 when one is not what the catalogue says or cannot be opened."""
+    from datetime import UTC, datetime
+
+    from catalog import overlay
+    from catalog.errors import BadInput, NotFound
+    from planner import service, settings
+    from probes import published
+
+    own = settings.from_environment()
+    catalog = service.catalogue(own)
+    known = {artifact.repo: artifact for artifact in catalog.artifacts}
+    faults = 0
+    for repo in arguments.repo:
+        if repo not in known:
+            raise NotFound(f"the catalogue has no checkpoint {repo!r}; `lanewise catalog artifacts` lists them")
+        try:
+            seen = published.check(known[repo], catalog.models, datetime.now(UTC).date().isoformat())
+        except BadInput as fault:
+            faults += 1
+            print(f"{repo}: {fault.message}", file=sys.stderr)
+            continue
+        overlay.add(own.catalog_dir, seen)
+        print(f"{repo}: {seen.lane} at {seen.revision}, {seen.license or 'licence not stated'}, checked {seen.checked}")
+    return 1 if faults else 0
 
 
 def run_add(arguments: argparse.Namespace) -> int:

@@ -81,7 +81,8 @@ def _weights(candidate: Candidate, options: LaunchOptions) -> tuple[str, str | N
         return named(candidate.artifact.repo, "$.choice.artifact.repo"), candidate.artifact.revision
     if candidate.make is not None and candidate.make.tool not in ("vllm", "none"):
         return named(made_folder(candidate, options), "$.model"), None
-    return named(options.model, "$.model"), options.revision
+    base, revision = options.base
+    return named(base, "$.model"), revision
 
 
 def _settings(candidate: Candidate, pool: Pool, engine: Engine) -> dict[str, Value]:

@@ -105,20 +105,24 @@ def asked(plan: Plan) -> Request:
 
 def is_any(request: Request) -> bool:
     """Whether any accelerator will do."""
-    return request.hardware is None or request.hardware.accelerators is None
+    hardware = request.hardware
+    return hardware is None or (hardware.accelerators is None and hardware.inventory is None)
 
 
 def narrowed(request: Request, catalog: Catalog, choice: Candidate) -> tuple[Request, Catalog]:
     """Only the choice's lane and engine, on its accelerator and, where it is rented, its instance: a shorter search."""
     name = choice.pools[0].accelerator
-    only = MappingProxyType({name: catalog.accelerator(name)})
     same = replace(request, lanes=(choice.lane,), engines=(choice.engine,))
+    hardware = request.hardware
+    if hardware is not None and hardware.inventory is not None:
+        return same, catalog
+    only = MappingProxyType({name: catalog.accelerator(name)})
     if is_any(request):
         offers = tuple(offer for offer in catalog.offers if _same(offer, choice)) or catalog.offers
         return same, dataclasses.replace(catalog, accelerators=only, offers=offers)
-    asks = (request.hardware.accelerators if request.hardware else None) or ()
-    hardware = Hardware(accelerators=tuple(ask for ask in asks if ask.id == name))
-    return replace(same, hardware=hardware), dataclasses.replace(catalog, accelerators=only)
+    own = hardware or Hardware()
+    asks = tuple(ask for ask in own.accelerators or () if ask.id == name)
+    return replace(same, hardware=replace(own, accelerators=asks)), dataclasses.replace(catalog, accelerators=only)
 
 
 def rented(catalog: Catalog, choice: Candidate) -> Offer | None:

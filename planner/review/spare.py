@@ -50,6 +50,8 @@ def _price(request: Request, catalog: Catalog, choice: Candidate, devices: int) 
 
 def _available(request: Request, accelerator: str) -> int | None:
     hardware = request.hardware
+    if hardware is not None and hardware.inventory is not None:
+        return None
     if hardware is not None and hardware.accelerators is not None:
         return max((ask.count for ask in hardware.accelerators if ask.id == accelerator), default=None)
     return hardware.any.max_accelerators if hardware is not None and hardware.any is not None else None

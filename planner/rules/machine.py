@@ -186,7 +186,7 @@ def waits_for_a_reset(case: Pairing) -> Says | None:
         return None
     return Says(
         because=f"device {', '.join(map(str, waiting))} has memory to retire or remap: reset or replace it first",
-        facts={"devices": waiting},
+        facts={"waiting": waiting},
         source="the probe",
     )
 

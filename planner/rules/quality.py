@@ -143,7 +143,7 @@ def loses_too_much(case: Cached) -> Says | None:
 def fp4_needs_a_large_model(case: Pairing) -> Says | None:
     """Refuses FP4 weights made after training below 27B parameters unless 5 % may be lost.
 
-    Why: NVFP4 at 8B recovers 96 % on averages and 66 to 95 % of hard maths, from 30B on 98 to 100 %; with training
+    Why: NVFP4 at 8B recovers 96 % on averages and 66 to 95 % of hard maths, from 30B on 97 to 100 %; with training
     (QAT, QAD) small models recover part of it.
     Articles: A3: FP4 on Blackwell is 2 times FP8 with minimal loss on chat. At 8B 81.8 % of AIME24 is left (Q1349); 70B
     average 98.7 % (Q1308). Planned speed over FP8, 70B on a B200: 1.32 times at 256 users, 1.43 for one; no measured
@@ -324,7 +324,7 @@ def sinks_need_a_full_cache(case: Cached) -> Says | None:
 def cache_scales_are_one(case: Cached) -> Says | None:
     """Notes that an FP8 cache in vLLM keeps keys and values at scale 1.0 unless the checkpoint brings calibrated scales.
 
-    Why: `--calculate-kv-scales` is gone; at scale 1.0 long documents kept 94 to 100 % of their score.
+    Why: `--calculate-kv-scales` is gone; at scale 1.0 long documents kept 93 to 100 % of their score.
     Articles: A2: KV-cache precision loss hurts dialogue, consider 8 bits. FP8 without calibrated scales kept 93-100 %
     of long-context recall (Q1573-Q1578); the scales are 1.0 unless the checkpoint carries some. On Hopper the
     FlashAttention-3 fix decides: needles at 128k 13 points before it, 89 after, 91 unquantized (Q1571, Q1572); both

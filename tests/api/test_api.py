@@ -147,7 +147,7 @@ def test_launch_files_come_one_by_one_and_as_an_archive(client: Client, plan: di
     assert client.get(f"/plans/{plan['id']}/files/vllm/no-such").status_code == 404
 
 
-@pytest.mark.parametrize("kind", ["accelerators", "models", "artifacts", "prices", "doubts"])
+@pytest.mark.parametrize("kind", ["accelerators", "models", "artifacts", "prices", "kernels", "images", "doubts"])
 def test_the_catalogue_is_listed(client: Client, kind: str) -> None:
     entries = client.get(f"/catalog/{kind}").json()
     assert entries

@@ -197,7 +197,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert ended.stderr == b""
 
 
-@pytest.mark.parametrize("kind", ["accelerators", "models", "artifacts", "prices", "doubts"])
+@pytest.mark.parametrize("kind", ["accelerators", "models", "artifacts", "prices", "kernels", "images", "doubts"])
 def test_lists_print_as_a_table_and_as_a_document(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["catalog", kind, "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)

@@ -229,3 +229,36 @@ def test_every_flag_in_the_golden_launches_has_a_row_once() -> None:
 
 def test_engine_files_are_named_after_what_they_hold() -> None:
     assert {path.stem for path in FILES} == {engine.id for engine in ENGINES.values()}
+
+
+def test_every_image_is_of_its_version_and_runs_somewhere(catalog: Catalog) -> None:
+    for engine in ENGINES.values():
+        for build in engine.builds:
+            assert any(build.made_for(device) for device in catalog.accelerators.values()), build.image
+            assert build.source
+            assert (build.min_driver is None) == (build.cuda is None)
+            assert engine.id != "vllm" or engine.version in build.image
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "driver", "image"),
+    [
+        ("vllm-0.33.0", "h100-sxm5-80", None, "vllm/vllm-openai:v0.33.0"),
+        ("vllm-0.33.0", "h100-sxm5-80", "580.65.06", "vllm/vllm-openai:v0.33.0"),
+        ("vllm-0.33.0", "h100-sxm5-80", "575.57.08", "vllm/vllm-openai:v0.33.0-cu129"),
+        ("vllm-0.33.0", "h100-sxm5-80", "470.82.01", None),
+        ("vllm-0.33.0", "v100-sxm2-32", None, None),
+        ("vllm-0.19.1", "v100-sxm2-32", "535.10", "vllm/vllm-openai:v0.19.1"),
+        ("vllm-0.33.0", "gb10", None, "vllm/vllm-openai:v0.33.0"),
+        ("vllm-0.33.0", "mi300x", None, "vllm/vllm-openai-rocm:v0.33.0"),
+        ("llama.cpp-0.3.36", "rtx4090", "530.30", "ghcr.io/ggml-org/llama.cpp:server-cuda"),
+        ("llama.cpp-0.3.36", "h100-sxm5-80", "550.54", None),
+        ("llama.cpp-0.3.36", "epyc-9654", None, "ghcr.io/ggml-org/llama.cpp:server"),
+        ("llama.cpp-0.3.36", "apple-m3-max-40c", None, None),
+    ],
+)
+def test_the_image_follows_device_and_driver(
+    name: str, device: str, driver: str | None, image: str | None, catalog: Catalog
+) -> None:
+    found = ENGINES[name].image(catalog.accelerator(device), driver)
+    assert (found.image if found else None) == image

@@ -77,3 +77,16 @@ def test_words_of_an_inventory_never_reach_a_shell(tmp_path: Path) -> None:
     flags = f"--model Qwen/Qwen3-8B --inventory {file} --qps 0.2 --set availability.spares=1"
     _, second = started(flags, tmp_path / "two", REPLICA="1")
     assert second.env["CUDA_VISIBLE_DEVICES"] == hostile
+
+
+@pytest.mark.parametrize("lane", ["bf16", "fp8", "awq-int4"])
+def test_what_is_served_is_the_merged_model(lane: str, tmp_path: Path) -> None:
+    flags = f"--model Qwen/Qwen3-14B --on l40s --qps 0.2 --lanes {lane} --max-loss 20 --set workload.lora.merged=true"
+    _, heard = started(flags, tmp_path)
+    page = (tmp_path / "vllm" / "README.md").read_text()
+    merge = page.partition("python\n")[2].partition("\n```")[0]
+    compile(merge, "merge", "exec")
+    assert "model.save_pretrained('./Qwen3-14B-merged')" in merge
+    opened = heard.argv[1]
+    assert opened == ("./Qwen3-14B-W4A16_ASYM" if lane == "awq-int4" else "./Qwen3-14B-merged")
+    assert lane != "awq-int4" or "oneshot(model='./Qwen3-14B-merged'" in page

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from catalog import inventory as inventories
 from catalog.errors import BadInput
-from catalog.inventory import Inventory
+from catalog.inventory import Host, Inventory
 from catalog.units import GIB
 from planner import decode, machine, service
 from planner.plan import Plan
@@ -140,3 +140,37 @@ def test_a_probe_is_written_out_before_it_is_planned_on(monkeypatch: pytest.Monk
     assert plan.request["hardware"]["inventory"]["probed_at"] == found.probed_at
     assert plan.request["hardware"]["reserved"] == {"memory_gib": 4.0}
     assert planned(decode.decode(msgspec.json.encode(plan.request))).id == plan.id
+
+
+def test_a_device_that_nobody_knows_is_left_out_and_said() -> None:
+    found = inventory("a100s")
+    strange = replace(found, gpus=(replace(found.gpus[0], name="NVIDIA Z9000", accelerator=None), found.gpus[1]))
+    plan = planned(on(strange))
+    assert plan.choice is not None
+    assert [each.value for each in plan.assumptions if each.path == "hardware.inventory.gpus"] == [["NVIDIA Z9000"]]
+
+
+def host(accelerator: str, ram: float, available: float, **more: Any) -> Inventory:
+    return Inventory(
+        probed_at="2026-11-20T09:00:00Z",
+        host=Host(accelerator=accelerator, ram_bytes=ram * GIB, ram_available_bytes=available * GIB, **more),
+    )
+
+
+def test_a_mac_plans_on_what_metal_may_take() -> None:
+    wide = planned(on(host("apple-m3-max-40c", 64, 60), qps=0.02))
+    tight = planned(on(host("apple-m3-max-40c", 64, 60, gpu_working_set_bytes=8.0 * GIB), qps=0.02))
+    assert wide.choice is not None
+    assert wide.choice.engine == "llama.cpp"
+    assert tight.choice is None or (
+        tight.choice.estimates["weight_bytes"].value < 8 * GIB <= wide.choice.estimates["kv_pool_bytes"].value
+    )
+
+
+def test_a_host_without_gpus_serves_from_its_free_memory() -> None:
+    plan = planned(on(host("epyc-9654", 256, 200), qps=0.01))
+    assert plan.choice is not None
+    assert (plan.choice.engine, plan.choice.image) == ("llama.cpp", "ghcr.io/ggml-org/llama.cpp:server")
+    full = planned(on(host("epyc-9654", 256, 3), qps=0.01))
+    assert not full.feasible
+    assert codes(full) <= {"H101", "H201", "H202", "Q101", "Q203", "H113"}

@@ -187,3 +187,12 @@ def test_what_is_a_fact_cannot_be_waived(code: str) -> None:
     with pytest.raises(BadInput, match=code) as fault:
         planned(ask("Qwen/Qwen3-8B", device("l4"), overrides={"waive": [code]}))
     assert fault.value.path == "$.overrides.waive[0]"
+
+
+def test_adapters_take_a_dynamic_checkpoint_where_one_exists() -> None:
+    plain = planned(ask("Qwen/Qwen3-14B", device("l40s"), lanes=["fp8"]))
+    loaded = planned(ask("Qwen/Qwen3-14B", device("l40s"), lanes=["fp8"], workload={"qps": 1.0, "lora": True}))
+    assert plain.choice is not None
+    assert loaded.choice is not None
+    assert plain.choice.recipe.name == "fp8-static"
+    assert loaded.choice.recipe.name in ("fp8-dynamic", "fp8-block", "fp8-online")
