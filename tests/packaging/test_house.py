@@ -21,6 +21,7 @@ SHELL = frozenset(
             "cli",
             "drawings",
             "fit",
+            "headroom_report",
             "listing",
             "machine_report",
             "predict",
