@@ -71,8 +71,12 @@ def _headline(outcome: Outcome) -> str:
     if seen is None:
         return f"{word}: {where}."
     margin, missing = seen.margin.value / GIB, seen.first_missing
+    if missing and margin >= 0:
+        return f"{word}: {where}; first missing: {escape(missing)}."
     if missing:
         return f"{word}: {where}, {short(-margin)} GiB short; first missing: {escape(missing)}."
+    if not outcome.starts:
+        return f"{word}: {where}; its memory would suffice."
     doubt = "" if seen.margin.low > 0 else "; that is less than the estimate may be off by"
     return f"{word}: {where}, {short(margin)} GiB to spare ({interval(seen.margin)}){doubt}."
 
@@ -144,7 +148,7 @@ def _fits(outcome: Outcome, seen: Picture) -> Table:
         "longest context": f"{seen.longest_context:,} tokens under these flags",
     }
     for seats in seen.seats:
-        rows[f"at {seats.context:,} tokens"] = f"{seats.sequences:,} sequences, with as many slots"
+        rows[f"at {seats.context:,} tokens"] = f"{seats.sequences:,} at once, with as many slots"
     for label, text in rows.items():
         grid.add_row(f"  {label}", escape(text))
     return grid
@@ -186,7 +190,7 @@ def _gone(outcome: Outcome) -> bool:
 def _table(rows: list[Outcome]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for name in ("lane", "engine", "hardware"):
-        table.add_column(name, no_wrap=name != "hardware")
+        table.add_column(name, no_wrap=True)
     seen = [each.picture for each in rows if each.picture]
     contexts = list(dict.fromkeys(each.context for each in seen[0].seats))
     for name in ("weights\nGiB", "cache\nGiB", "longest\ncontext", *(f"sequences\nat {n:,}" for n in contexts)):

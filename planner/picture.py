@@ -94,7 +94,8 @@ class Picture(Struct, frozen=True, kw_only=True):
     unclaimed_bytes: float
     """Left to the driver, to other processes, to nobody."""
     needed_bytes: float
-    """Cache without which the engine refuses to start: one sequence of the longest context, or all slots of it."""
+    """Cache without which the engine refuses to start: one sequence of the longest context (vLLM, which keeps a block
+    empty besides), or all slots of it (llama.cpp)."""
     sequence_bytes: float
     """Cache of one sequence of the longest context."""
     margin: Estimate
@@ -106,7 +107,7 @@ class Picture(Struct, frozen=True, kw_only=True):
     max_concurrency: float
     """Sequences of the longest context that the cache holds: what vLLM prints at its start."""
     longest_context: int
-    """Tokens of the longest sequence with which the engine starts under these flags, to a block; 0: none."""
+    """Tokens of the longest sequence for which these flags leave room, to a block; 0: none."""
     seats: tuple[Seats, ...]
     """At 8,192 tokens where the model goes as far, and at the context that was asked for."""
 

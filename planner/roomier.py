@@ -13,7 +13,6 @@ from msgspec import structs
 from planner import pairing, setups
 from planner.picture import Ask, Change
 from planner.rows import books_of
-from planner.seating import Rooms
 from planner.setups import Setup
 from planner.starting import verdict
 
@@ -92,9 +91,8 @@ def _smaller_cache(setup: Setup, _others: Sequence[Setup], _ask: Ask) -> Iterato
 
 def _shorter_context(setup: Setup, _others: Sequence[Setup], _ask: Ask) -> Iterator[Step]:
     """The longest that the same flags allow."""
-    if setup.pairing.kernel is None or setup.pairing.device.memory is None:
-        return
-    fits = Rooms(setup).longest_context()
+    seen = verdict(setup)[3]
+    fits = seen.longest_context if seen is not None else 0
     if SHORTEST <= fits < setup.context:
         yield f"at most {fits:,} tokens of context", f"--context {fits}", setup.at(fits)
 

@@ -42,23 +42,29 @@ class Rooms:
             self._known[blocks] = serving.rooms(replace(self.terms, demand=demand), self.books)
         return self._known[blocks](batch_of(slots))
 
-    def needed(self, held: Room[float], slots: int) -> float:
+    def needed(self, context: int, slots: int) -> float:
         """Cache without which the engine stops: vLLM insists on one longest sequence, llama.cpp reserves every slot."""
-        return held.longest_bytes * (slots if self.books == "llama.cpp" else 1)
+        return self.cache_of(context, slots if self.books == "llama.cpp" else 1)
+
+    def cache_of(self, context: int, sequences: int) -> float:
+        """Cache of so many sequences, and in vLLM the one block that it keeps empty (v1/core/block_pool.py)."""
+        each = self(context, 1).longest_bytes
+        empty = self(context + self.block, 1).longest_bytes - each if self.books == "vllm" else 0.0
+        return sequences * each + empty
 
     def starts(self, context: int, slots: int) -> bool:
         """Whether the cache holds what it must."""
-        held = self(context, slots)
-        return held.cache_bytes > 0 and held.cache_bytes >= self.needed(held, slots)
+        return 0 < self(context, slots).cache_bytes >= self.needed(context, slots)
 
     def seats(self, context: int) -> int:
         """The most sequences of `context` tokens, with as many slots."""
+        return most(lambda n: 0 < self(context, n).cache_bytes >= self.cache_of(context, n), MOST_SEATS)
 
-        def hold(slots: int) -> bool:
-            held = self(context, slots)
-            return held.cache_bytes > 0 and held.cache_bytes >= slots * held.longest_bytes
-
-        return most(hold, MOST_SEATS)
+    def concurrency(self, context: int, slots: int) -> tuple[int, float]:
+        """(tokens, sequences of `context` tokens) that the cache holds in whole blocks, as vLLM counts them."""
+        held, each = self(context, slots), -(-context // self.block)
+        blocks = int(max(held.cache_bytes, 0.0) / held.longest_bytes * each)
+        return blocks * self.block, blocks / each
 
     def longest_context(self) -> int:
         """The longest sequence, in whole blocks, with which the engine starts; the model's own limit ends it."""
@@ -88,9 +94,9 @@ def most(holds: Callable[[int], bool], limit: int) -> int:
 def picture(setup: Setup, rooms: Rooms) -> Picture:
     """The itemised memory of one device, and what fits."""
     held = rooms(setup.context, setup.slots)
-    needed, parts = rooms.needed(held, setup.slots), tuple(_parts(setup, rooms, held))
+    needed, parts = rooms.needed(setup.context, setup.slots), tuple(_parts(setup, rooms, held))
     pool, total = parts[-1].bytes, rooms.terms.memory
-    concurrency = max(held.cache_bytes, 0.0) / held.longest_bytes
+    tokens, concurrency = rooms.concurrency(setup.context, setup.slots)
     asked = dict.fromkeys((USUAL, setup.context))
     return Picture(
         device_bytes=_digits(total),
@@ -102,7 +108,7 @@ def picture(setup: Setup, rooms: Rooms) -> Picture:
         sequence_bytes=_digits(held.longest_bytes),
         margin=_moved(pool, -needed),
         first_missing=_first_missing(setup, parts, held.claimed_bytes, needed),
-        kv_tokens=int(concurrency * -(-setup.context // rooms.block)) * rooms.block,
+        kv_tokens=tokens,
         max_concurrency=_digits(concurrency),
         longest_context=rooms.longest_context(),
         seats=tuple(
@@ -146,6 +152,8 @@ def _moved(estimate: Estimate, by: float) -> Estimate:
 def _first_missing(setup: Setup, parts: tuple[Part, ...], claimed: float, needed: float) -> str:
     """The part with which the claim overflows, in the order in which an engine takes them."""
     used = 0.0
+    if setup.utilization is not None and setup.utilization > setup.largest_share:
+        return "the claim"
     for part in parts[:-1]:
         used += part.bytes.value
         if used >= claimed:

@@ -240,7 +240,7 @@ def _assumed(ask: Ask, context: int, settled: Settled) -> tuple[Assumption, ...]
     if ask.sequences is None:
         because = "the engine's default: vLLM's by device, one slot of llama.cpp"
         used.append(Assumption(path="sequences", value="default", because=because))
-    if ask.engine is None:
+    if ask.engine is None and ask.lane is None:
         names = list(PLANNED_ENGINES)
         used.append(Assumption(path="engine", value=names, because="the engines that Lanewise launches"))
     return (*used, *(each for each in settled.assumptions if each.path.startswith("workload.lora")))

@@ -27,6 +27,7 @@ PAIRED: tuple[Rule[Pairing], ...] = (
     hardware.no_sixteen_bit_original,
     hardware.nothing_to_quantize_from,
     machine.disk_too_small,
+    hardware.unconfirmed_facts,
     hardware.kernel_note,
     machine.another_image_for_the_driver,
 )
@@ -57,16 +58,17 @@ def verdict(setup: Setup) -> tuple[bool | None, tuple[Finding, ...], tuple[Findi
 
 def _asked_early(setup: Setup) -> tuple[list[Finding], list[Finding]]:
     """(refusals, everything else) of the rules that look at no numbers; all speak, not the first alone."""
-    said = [found for rule in PAIRED if (found := rule(setup.pairing)) is not None]
+    said = [_softened(found, setup) for rule in PAIRED if (found := rule(setup.pairing)) is not None]
     said += [found] if (found := hardware.no_such_cache(setup.cached)) is not None else []
-    said += [_own_choice(found, setup) for rule in PLACED if (found := rule(setup.placed)) is not None]
+    said += [_softened(found, setup) for rule in PLACED if (found := rule(setup.placed)) is not None]
     refused = [finding for finding in said if finding.effect == "refuse"]
     return refused, [finding for finding in said if finding.effect != "refuse"]
 
 
-def _own_choice(finding: Finding, setup: Setup) -> Finding:
-    """Tensor parallel across nodes is slow, and starts: a warning where the user asks for it."""
-    return structs.replace(finding, effect="warn") if finding.rule == "H303" and setup.chosen else finding
+def _softened(finding: Finding, setup: Setup) -> Finding:
+    """A plan refuses these, an engine starts all the same: doubtful facts, a layout across nodes that the user wants."""
+    starts = finding.rule == "H104" or (finding.rule == "H303" and setup.chosen)
+    return structs.replace(finding, effect="warn") if starts else finding
 
 
 def _of_memory(setup: Setup, rooms: Rooms, held: Room[float]) -> list[Finding]:
@@ -82,7 +84,7 @@ def _measured(setup: Setup, rooms: Rooms, held: Room[float]) -> Measured:
         weight_bytes=held.weight_bytes,
         claimed_bytes=held.claimed_bytes,
         cache_bytes=held.cache_bytes,
-        longest_bytes=rooms.needed(held, setup.slots),
+        longest_bytes=rooms.needed(setup.context, setup.slots),
         served=True,
         broken="",
         value_s=0.0,
@@ -129,7 +131,7 @@ def _shown(setup: Setup, rooms: Rooms, held: Room[float]) -> list[Finding]:
         rate=0.0,
         plain_rate=None,
         cache_bytes=held.cache_bytes,
-        needed_bytes=rooms.needed(held, setup.slots),
+        needed_bytes=rooms.needed(setup.context, setup.slots),
     )
     asked = (hardware.little_room, *SHOWN) if rooms.starts(setup.context, setup.slots) else SHOWN
     return [found for rule in asked if (found := rule(case)) is not None]
