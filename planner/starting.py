@@ -66,7 +66,7 @@ def _asked_early(setup: Setup) -> tuple[list[Finding], list[Finding]]:
 
 
 def _softened(finding: Finding, setup: Setup) -> Finding:
-    """A plan refuses these, an engine starts all the same: doubtful facts, a layout across nodes that the user wants."""
+    """A plan refuses these, an engine starts all the same: doubtful facts, tensor parallel across nodes where asked."""
     starts = finding.rule == "H104" or (finding.rule == "H303" and setup.chosen)
     return structs.replace(finding, effect="warn") if starts else finding
 

@@ -82,9 +82,8 @@ def test_tokens_and_concurrency_agree_to_a_block(tmp_path: Path) -> None:
     for case, answer in zip(asked, theirs(asked, [pool(case) for case in asked], tmp_path), strict=True):
         picture = seen(ours(case))
         block = 64 if catalog().model(case[0]).mla else 16
-        # a context that is no multiple of the block is counted in whole blocks: theirs says tokens of such a context
-        tokens = picture.max_concurrency * case[3]
-        assert abs(tokens - answer["tokens"]) <= 2 * block + 1e-5 * tokens, case
+        tokens = answer["blocks"] * block
+        assert abs(picture.kv_tokens - tokens) <= block + 1e-5 * tokens, case
         assert picture.max_concurrency == pytest.approx(answer["concurrency"], rel=2e-3), case
 
 
