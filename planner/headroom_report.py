@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catalog.units import GIB
-from planner.picture import Change, Headroom, Outcome, Picture
+from planner.picture import Change, Headroom, Oracle, Outcome, Picture
 from planner.plan import Finding
 from planner.report import EFFECTS, console
 from planner.wording import interval, percent, short
@@ -149,9 +149,17 @@ def _fits(outcome: Outcome, seen: Picture) -> Table:
     }
     for seats in seen.seats:
         rows[f"at {seats.context:,} tokens"] = f"{seats.sequences:,} at once, with as many slots"
+    if outcome.oracle is not None:
+        rows["the engine's own planner"] = _oracle(outcome.oracle)
     for label, text in rows.items():
         grid.add_row(f"  {label}", escape(text))
     return grid
+
+
+def _oracle(own: Oracle) -> str:
+    if not own.starts or own.kv_tokens is None:
+        return f"refuses ({own.program}): {own.said}"
+    return f"{own.kv_tokens:,} tokens, {own.max_concurrency:.2f} sequences ({own.program}) of the same cache"
 
 
 def _changes(out: Console, outcome: Outcome) -> None:
@@ -169,7 +177,7 @@ def _changes(out: Console, outcome: Outcome) -> None:
 
 
 def _change(each: Change) -> tuple[str, ...]:
-    spare = short(each.margin_bytes / GIB)
+    spare = short(each.margin.value / GIB) + ("" if each.margin.low > 0 else ", just")
     return f"  {escape(each.change)}", escape(each.flags), spare, f"{each.longest_context:,}", f"{each.sequences:,}"
 
 

@@ -75,7 +75,7 @@ class Change(Struct, frozen=True, kw_only=True):
     change: str
     flags: str
     """The same as flags of `lanewise fit`."""
-    margin_bytes: float
+    margin: Estimate
     longest_context: int
     sequences: int
     """Of the context that was asked for, or of the shorter one that the change is."""
@@ -116,6 +116,18 @@ class Picture(Struct, frozen=True, kw_only=True):
         return next((each.sequences for each in self.seats if each.context == context), None)
 
 
+class Oracle(Struct, frozen=True, kw_only=True):
+    """What the engine's own planner makes of the cache that our count leaves it."""
+
+    program: str
+    starts: bool
+    """Whether it accepts the longest context with this cache."""
+    kv_tokens: int | None
+    max_concurrency: float | None
+    said: str
+    """Its own words where it refuses."""
+
+
 class Outcome(Struct, frozen=True, kw_only=True):
     """One lane on one engine and device: whether it starts, why not, and its memory."""
 
@@ -137,6 +149,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """None where a reason leaves nothing to count."""
     changes: tuple[Change, ...] = ()
     """What would make it start or, where it starts, what would give more room; of the lane that was asked for."""
+    oracle: Oracle | None = None
+    """The command line's `--oracle`; None where nobody asked, or it cannot be asked about this one."""
 
 
 class Headroom(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from planner import pairing, setups
 from planner.picture import Ask, Change
+from planner.plan import Estimate
 from planner.rows import books_of
 from planner.setups import Setup
 from planner.starting import verdict
@@ -39,15 +40,15 @@ def changes(setup: Setup, others: Sequence[Setup], ask: Ask) -> tuple[Change, ..
     return tuple(made)
 
 
-Given = tuple[float, int, int]
-"""(margin in bytes, longest context, sequences at the asked context) of a setup that starts."""
+Given = tuple[Estimate, int, int]
+"""(margin, longest context, sequences at the asked context) of a setup that starts."""
 
 
 def _gives(setup: Setup) -> Given | None:
     starts, _, _, seen = verdict(setup)
     if not starts or seen is None:
         return None
-    return seen.margin.value, seen.longest_context, seen.seats_at(setup.context) or 0
+    return seen.margin, seen.longest_context, seen.seats_at(setup.context) or 0
 
 
 def _more(then: Given, now: Given) -> bool:
@@ -55,7 +56,7 @@ def _more(then: Given, now: Given) -> bool:
 
 
 def _change(change: str, flags: str, then: Given) -> Change:
-    return Change(change=change, flags=flags, margin_bytes=then[0], longest_context=then[1], sequences=then[2])
+    return Change(change=change, flags=flags, margin=then[0], longest_context=then[1], sequences=then[2])
 
 
 def _another_share(setup: Setup, _others: Sequence[Setup], _ask: Ask) -> Iterator[Step]:

@@ -51,6 +51,14 @@ def make_headroom(ask: Ask, settings: Settings, kept: Kept | None = None) -> Hea
     return headroom.headroom(msgspec.structs.replace(ask, hardware=_written_out(ask.hardware, settings, kept)), catalog)
 
 
+def with_oracle(found: Headroom, settings: Settings) -> Headroom:
+    """The answer with what engines' own planners say beside it. Raises Unsupported where none can be asked."""
+    from planner import oracle
+
+    model = with_requested_model(found.ask["model"], settings).model(found.ask["model"])
+    return oracle.beside(found, model, settings.tools_dir)
+
+
 def with_machine(request: Request, settings: Settings, kept: Kept | None = None) -> Request:
     """The request with the machine that it points at written out, so that its plan can be made again anywhere."""
     if request.hardware is None:

@@ -33,6 +33,7 @@ def add_to(commands: Commands) -> None:
     _add_flags(fit.add_argument_group("engine and its flags"))
     answer = fit.add_argument_group("answer")
     answer.add_argument("--json", action="store_true", help="print the answer as one JSON document")
+    answer.add_argument("--oracle", action="store_true", help="ask vLLM's own cache planner too, where it is installed")
     fit.set_defaults(run=run)
 
 
@@ -65,7 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask, answer; 3 when nothing starts."""
     from planner import decode, service, settings
 
-    found = service.make_headroom(decode.decode_ask(document(arguments)), settings.from_environment())
+    own = settings.from_environment()
+    found = service.make_headroom(decode.decode_ask(document(arguments)), own)
+    if arguments.oracle:
+        found = service.with_oracle(found, own)
     if arguments.json:
         write_document(service.encode(found))
     else:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from catalog import tensors
-from catalog.model import Model
+from planner import cli, oracle
 from planner.picture import Outcome
 from tests.fit.test_headroom import one, seen
 from tests.plan.asking import catalog, device
@@ -41,45 +39,21 @@ def ours(case: Case) -> Outcome:
     return one(model, on, lane=lane, engine="vllm", tensor_parallel=tensor, kv_cache=cache, context=context)
 
 
-def layers(model: Model, tensor: int, cache: str) -> list[dict[str, Any]]:
-    """What one device caches, as vLLM's model files declare it."""
-    full: dict[str, Any] = {"count": tensors.full_layers(model), "kind": "full", "dtype": cache, "window": 0}
-    if model.mla is not None:
-        return [full | {"kind": "latent", "heads": 1, "width": model.mla.kv_lora + model.mla.rope}]
-    wide = {"heads": max(1, (model.global_kv_heads or model.kv_heads) // tensor)}
-    made = [full | wide | {"width": model.global_head_dim or model.head_dim}]
-    if model.window is not None:
-        heads = max(1, model.kv_heads // tensor)
-        window = {"count": model.window.layers, "window": model.window.tokens, "kind": "window"}
-        made.append(full | window | {"heads": heads, "width": model.head_dim})
-    return made
-
-
-def theirs(asked: list[Case], pools: list[float], scratch: Path) -> list[dict[str, Any]]:
-    written = []
-    for case, pool in zip(asked, pools, strict=True):
-        flags = ours(case).flags
-        written.append(
-            {
-                "context": case[3],
-                "sequences": flags.max_num_seqs,
-                "step_tokens": flags.max_num_batched_tokens,
-                "pool_bytes": pool,
-                "layers": layers(catalog().model(case[0]), case[1], case[2]),
-            }
-        )
-    return vllm_parser().plan_caches(written, scratch)
+def theirs(asked: list[Case], pools: list[float]) -> list[dict[str, Any]]:
+    found = [oracle.case(ours(case), catalog().model(case[0])) for case in asked]
+    given = [case | {"pool_bytes": pool} for case, pool in zip(found, pools, strict=True)]
+    return oracle.run(given, vllm_parser().source.parent)
 
 
 def pool(case: Case) -> float:
     return seen(ours(case)).parts[-1].bytes.value
 
 
-def test_tokens_and_concurrency_agree_to_a_block(tmp_path: Path) -> None:
+def test_tokens_and_concurrency_agree_to_a_block() -> None:
     """44 combinations: dense, experts and latent attention, tensor parallel, 16-bit and FP8 cache, two contexts."""
     asked = cases(FULL)
     assert len(asked) >= 40
-    for case, answer in zip(asked, theirs(asked, [pool(case) for case in asked], tmp_path), strict=True):
+    for case, answer in zip(asked, theirs(asked, [pool(case) for case in asked]), strict=True):
         picture = seen(ours(case))
         block = 64 if catalog().model(case[0]).mla else 16
         tokens = answer["blocks"] * block
@@ -87,19 +61,29 @@ def test_tokens_and_concurrency_agree_to_a_block(tmp_path: Path) -> None:
         assert picture.max_concurrency == pytest.approx(answer["concurrency"], rel=2e-3), case
 
 
-def test_it_starts_exactly_when_theirs_does(tmp_path: Path) -> None:
+def test_it_starts_exactly_when_theirs_does() -> None:
     """A pool of just what we call needed starts, one block less does not."""
     asked = [case for case in cases(FULL) if catalog().model(case[0]).mla is None]
     needed = [seen(ours(case)).needed_bytes * (1 + 1e-5) for case in asked]
-    assert [case for case, made in zip(asked, theirs(asked, needed, tmp_path), strict=True) if "error" in made] == []
+    assert [case for case, made in zip(asked, theirs(asked, needed), strict=True) if "error" in made] == []
     blocks = [seen(ours(case)).sequence_bytes / -(-case[3] // 16) for case in asked]
     short = [size - block for size, block in zip(needed, blocks, strict=True)]
-    started = [case for case, made in zip(asked, theirs(asked, short, tmp_path), strict=True) if "error" not in made]
+    started = [case for case, made in zip(asked, theirs(asked, short), strict=True) if "error" not in made]
     assert started == []
 
 
 @pytest.mark.xfail(strict=True, reason="windowed layers also hold the tokens of one step, in equal groups: not counted")
-def test_windowed_layers_agree(tmp_path: Path) -> None:
+def test_windowed_layers_agree() -> None:
     asked = cases(WINDOWED)
-    for case, answer in zip(asked, theirs(asked, [pool(case) for case in asked], tmp_path), strict=True):
+    for case, answer in zip(asked, theirs(asked, [pool(case) for case in asked]), strict=True):
         assert seen(ours(case)).max_concurrency == pytest.approx(answer["concurrency"], rel=0.02), case
+
+
+def test_the_command_prints_both(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANEWISE_TOOLS_DIR", str(vllm_parser().source.parent.parent))
+    words = ("fit", "Qwen/Qwen3-32B", "--on", "h200-sxm5", "--lane", "fp8", "--oracle")
+    assert cli.main(words) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    ours_ = next(line for line in lines if line.startswith("maximum concurrency"))
+    theirs_ = next(line for line in lines if line.startswith("the engine's own planner"))
+    assert f" {ours_.split()[2]} sequences" in theirs_

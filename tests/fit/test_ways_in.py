@@ -11,7 +11,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from planner import cli
+from planner import cli, oracle
 from planner.api import create_app
 from planner.api.schema import ASK
 from planner.picture import Headroom
@@ -87,6 +87,29 @@ def test_exit_codes(words: tuple[str, ...], code: int, capsys: pytest.CaptureFix
 def test_without_a_place_it_asks_for_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fit", "Qwen/Qwen3-8B"]) == 2
     assert "--on ACCELERATOR[:COUNT]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--lane", "fp8"), "an environment of its own"),
+        (("--lane", "gguf:Q4_K_M"), "llama-fit-params"),
+        (("--lane", "fp8", "--engine-version", "vllm=0.19"), "the oracle is vLLM 0.33.0"),
+    ],
+)
+def test_an_oracle_that_cannot_be_asked_says_so(
+    words: tuple[str, ...],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if says != "an environment of its own":
+        (tmp_path / oracle.FOLDER).mkdir()
+        (tmp_path / oracle.FOLDER / "ready").touch()
+    monkeypatch.setenv("LANEWISE_TOOLS_DIR", str(tmp_path))
+    assert cli.main(["fit", "Qwen/Qwen3-8B", "--on", "h100-sxm5-80", "--oracle", *words]) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_all_lanes_are_a_table_with_the_refused_below(capsys: pytest.CaptureFixture[str]) -> None:

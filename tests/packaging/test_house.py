@@ -24,6 +24,8 @@ SHELL = frozenset(
             "headroom_report",
             "listing",
             "machine_report",
+            "oracle",
+            "oracle_script",
             "predict",
             "regression",
             "render",

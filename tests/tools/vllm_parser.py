@@ -41,7 +41,6 @@ _FP8_DYNAMIC: dict[str, Any] = {
 }  # fmt: skip
 MODELS: dict[str, dict[str, Any]] = {
     "dense": _LLAMA,
-    "long": _LLAMA | {"max_position_embeddings": 1 << 22},
     "dense-fp8": _LLAMA | {"quantization_config": _FP8_DYNAMIC},
     "dense-awq": _LLAMA
     | {
@@ -70,22 +69,13 @@ class Parser:
         """For each (argv after `vllm`, key of MODELS or None): what vLLM understood, or its error."""
         written = [{"argv": list(argv), "model_folder": model and str(_model(scratch, model))} for argv, model in cases]
         (scratch / "cases.json").write_text(json.dumps(written))
-        return self._run("vllm_parse.py", scratch)
-
-    def plan_caches(self, cases: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
-        """What vLLM's own planner makes of each cache; see vllm_plan_cache.py."""
-        folder = str(_model(scratch, "long"))
-        (scratch / "cases.json").write_text(json.dumps([case | {"model_folder": folder} for case in cases]))
-        return self._run("vllm_plan_cache.py", scratch)
-
-    def _run(self, name: str, scratch: Path) -> list[dict[str, Any]]:
-        script = Path(__file__).with_name(name)
+        script = Path(__file__).with_name("vllm_parse.py")
         env = os.environ | {"VLLM_TARGET_DEVICE": "cpu", "PYTHONPATH": str(self.source), "HF_HUB_OFFLINE": "1"}
         env |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
         command = [self.python, script, scratch / "cases.json", scratch / "results.json"]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"{name} did not run:\n{done.stderr[-4000:]}")
+            raise RuntimeError(f"vLLM's parser did not run:\n{done.stderr[-4000:]}")
         results: list[dict[str, Any]] = json.loads((scratch / "results.json").read_text())
         return results
 

@@ -1,6 +1,7 @@
 """Runs inside vLLM's environment: its own planner divides a cache among layers, as it does at the start of a server.
 
-usage: python vllm_plan_cache.py CASES.json RESULTS.json
+usage: python oracle_script.py CASES.json RESULTS.json
+It knows nothing of Lanewise: another interpreter runs it.
 CASES: [{"model_folder", "context", "sequences", "step_tokens", "pool_bytes",
          "layers": [{"count", "kind": "full|window|latent", "heads", "width", "dtype", "window"}]}]
 RESULTS, in the same order: {"tokens", "concurrency", "blocks"} or {"error": text}
