@@ -6,17 +6,31 @@ import math
 import re
 import tomllib
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from catalog import inventory as inventories
 from catalog.errors import BadInput, Unsupported
 from catalog.lane import is_lane
-from planner.request import FAMILIES, SCHEMA, Hardware, Lora, Overrides, Quality, Request, Slo, Spread
+from planner.picture import Ask
+from planner.request import (
+    FAMILIES,
+    PLANNED_ENGINES,
+    SCHEMA,
+    Hardware,
+    Lora,
+    Overrides,
+    Quality,
+    Request,
+    Slo,
+    Spread,
+)
 
 MAX_RANK = 512
 """Largest `--max-lora-rank` (vllm 0.33 config/lora.py)."""
+LARGEST = 1 << 30
+"""Tokens, sequences or devices beyond which a number is a slip of the pen."""
 
 NOT_PLANNED = {
     "workload.trace": "traces are not planned yet: state qps or users and length distributions",
@@ -34,20 +48,33 @@ NOT_PLANNED = {
 
 def decode(data: bytes, kind: Literal["json", "toml"] = "json") -> Request:
     """Read a request. Raises BadInput with the path of the fault, Unsupported for a field not planned yet."""
+    request = strictly(data, Request, kind)
+    check(request)
+    return request
+
+
+def decode_ask(data: bytes) -> Ask:
+    """Read a question about memory, in JSON. Raises BadInput with the path of the fault."""
+    ask = strictly(data, Ask)
+    check_ask(ask)
+    return ask
+
+
+Read = TypeVar("Read")
+
+
+def strictly(data: bytes, kind_of: type[Read], kind: Literal["json", "toml"] = "json") -> Read:
+    """Bytes as a Struct; unknown fields and other types are faults. Raises BadInput with the path."""
     try:
-        request = (
-            msgspec.json.decode(data, type=Request)
-            if kind == "json"
-            else msgspec.convert(tomllib.loads(data.decode()), Request)
-        )
+        if kind == "json":
+            return msgspec.json.decode(data, type=kind_of)
+        return msgspec.convert(tomllib.loads(data.decode()), kind_of)
     except msgspec.ValidationError as fault:
         message, _, place = str(fault).partition(" - at ")
         path = re.search(r"`(\$[^`]*)`", place)
         raise BadInput(message, path[1] if path else "$") from None
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise BadInput(f"not {kind.upper()}: {fault}") from None
-    check(request)
-    return request
 
 
 def check(request: Request) -> None:
@@ -59,14 +86,48 @@ def check(request: Request) -> None:
         raise Unsupported("`simulate`: the event simulation is not planned yet", "$.simulate")
     if request.task not in (None, "generate"):
         raise Unsupported(f"`task`: only generate is planned, got {request.task!r}", "$.task")
-    if request.hardware is not None and request.hardware.inventory is not None:
-        try:
-            inventories.check(request.hardware.inventory)
-        except BadInput as fault:
-            raise type(fault)(fault.message, f"$.hardware.inventory{fault.path.removeprefix('$')}") from None
+    _check_inventory(request.hardware)
     for path, wrong, expected in _limits(request):
         if wrong:
             raise BadInput(f"expected {expected}", f"$.{path}")
+
+
+def check_ask(ask: Ask) -> None:
+    """Refuse values of a question about memory that make no sense."""
+    _check_inventory(ask.hardware)
+    if ask.engine is not None and ask.engine not in PLANNED_ENGINES:
+        raise Unsupported(f"memory is counted for {' and '.join(PLANNED_ENGINES)}, not for {ask.engine!r}", "$.engine")
+    for path, wrong, expected in _ask_limits(ask):
+        if wrong:
+            raise BadInput(f"expected {expected}", f"$.{path}")
+
+
+def _ask_limits(ask: Ask) -> list[tuple[str, bool, str]]:
+    """(path, whether it is wrong, what was expected) of every rule about single values of a question."""
+    counts = {name: getattr(ask, name) for name in ("sequences", "batched_tokens")}
+    counts |= {name: getattr(ask, name) for name in ("tensor_parallel", "pipeline_parallel")}
+    share, lora = ask.utilization, ask.lora
+    return [
+        ("schema", ask.schema != SCHEMA, f"schema {SCHEMA}, got {ask.schema}"),
+        ("model", not ask.model.strip(), "a model id, folder or .gguf file"),
+        ("lane", ask.lane is not None and not is_lane(ask.lane), f"a lane id, got {ask.lane!r}"),
+        ("context", ask.context is not None and not 2 <= ask.context <= LARGEST, f"2 to {LARGEST} tokens"),
+        *((name, n is not None and not 1 <= n <= LARGEST, f"1 to {LARGEST}, got {n}") for name, n in counts.items()),
+        ("utilization", share is not None and not 0 < share <= 1, f"a share above 0, at most 1, got {share}"),
+        ("hardware.any", ask.hardware.any is not None, "accelerators by name, or a machine"),
+        ("lora.adapters", lora is not None and lora.adapters < 1, "at least 1 adapter"),
+        ("lora.max_rank", lora is not None and not 1 <= lora.max_rank <= MAX_RANK, f"a rank from 1 to {MAX_RANK}"),
+        *_hardware_limits(ask.hardware),
+    ]
+
+
+def _check_inventory(hardware: Hardware | None) -> None:
+    if hardware is None or hardware.inventory is None:
+        return
+    try:
+        inventories.check(hardware.inventory)
+    except BadInput as fault:
+        raise type(fault)(fault.message, f"$.hardware.inventory{fault.path.removeprefix('$')}") from None
 
 
 def _limits(request: Request) -> list[tuple[str, bool, str]]:

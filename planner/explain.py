@@ -159,14 +159,14 @@ def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
     swept, books = row.swept, row.swept.rows.books
     batch, most = float(swept.batch[row.index]), float(swept.most[row.index])
     at = pace(terms, batch, books)
-    made = _memory(room(terms, most, books), row.option.pairing)
+    made = memory_estimates(room(terms, most, books), row.option.pairing)
     made |= _latencies(row, latency(terms, batch, at, books), fits)
     made |= _rates(row, at, fits)
     made["loss_pct"] = _loss(row.option.loss)
     return made | _prices(row, at)
 
 
-def _memory(held: Room[float], pairing: Pairing) -> dict[str, Estimate]:
+def memory_estimates(held: Room[float], pairing: Pairing) -> dict[str, Estimate]:
     """Bytes of one device; the pool's error is that of everything that was subtracted."""
     weight, active = WEIGHT_ERROR * held.weight_bytes, ACTIVATION_ERROR * held.activation_bytes
     stated = pairing.own is not None and pairing.own.weight_bytes is not None

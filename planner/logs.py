@@ -69,10 +69,10 @@ class Described:
             "vision": model.extra_params > 0, "pipeline": self.layout.pipeline > 1,
             "tensor": self.layout.tensor > 1, "wide": self.layout.tensor > 4,
             "i-quant": row.lane[5:].startswith("IQ"),
-            "device": self.device is not None and self.device.architecture != "hopper",
+            "device": self.device is not None and not self._on("hopper"),
             "4-bit": self.lane.family.startswith("4-bit"), "unsloth": row.lane[5:] in UNSLOTH_BITS,
             "share": not row.share, "version": not release(row),
-            "budget": not (row.sequences and row.tokens) and (self.device is None or self.device.architecture != "hopper"),
+            "budget": not (row.sequences and row.tokens) and not self._on("hopper"),
             "shared": self.device is not None and self.device.kind == "unified",
         }  # fmt: skip
         return frozenset(name for name, given in stated.items() if given)
@@ -101,6 +101,9 @@ class Described:
             layout=self.layout, cell_bytes=cell_bits(row, self.model) / 8, context=context, slots=sizes[0],
             chunk=sizes[1], memory=total, share=share,
         )  # fmt: skip
+
+    def _on(self, architecture: str) -> bool:
+        return self.device is not None and self.device.architecture == architecture
 
     def _budget(self, total: float, context: float) -> tuple[float, float]:
         architecture = self.device.architecture if self.device else ""

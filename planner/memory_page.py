@@ -1,4 +1,4 @@
-"""The accuracy page of the memory predictions: docs/accuracy/memory.md, written by `lanewise accuracy memory --page`."""
+"""docs/accuracy/memory.md, how accurate memory predictions are: written by `lanewise accuracy memory --page`."""
 
 from __future__ import annotations
 

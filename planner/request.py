@@ -193,9 +193,9 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     task: str | None = None
 
 
-def canonical(request: Request) -> dict[str, Any]:
-    """The request without what was left out: what the plan repeats and its id is made of."""
-    built: dict[str, Any] = msgspec.to_builtins(request)
+def canonical(asked: Struct) -> dict[str, Any]:
+    """A request without what was left out: what the plan repeats and its id is made of."""
+    built: dict[str, Any] = msgspec.to_builtins(asked)
     return {key: value for key, value in _without_none(built).items() if value != {}}
 
 

@@ -19,8 +19,9 @@ from catalog.load import Catalog, load
 from catalog.model import Model
 from catalog.units import Quantity
 from planner.launch import LaunchOptions
+from planner.picture import Ask, Headroom
 from planner.plan import Candidate, LaunchFile, Plan
-from planner.request import Request
+from planner.request import Hardware, Request
 from planner.settings import Settings
 
 Rendered = tuple[tuple[LaunchFile, bytes], ...]
@@ -42,15 +43,35 @@ def make_plan(request: Request, settings: Settings, kept: Kept | None = None) ->
     return search.plan(with_machine(request, settings, kept), catalog)
 
 
+def make_headroom(ask: Ask, settings: Settings, kept: Kept | None = None) -> Headroom:
+    """Does it start, and how much fits: read what the catalogue lacks, then count. Raises BadInput and its children."""
+    catalog = with_requested_model(ask.model, settings)
+    from planner import headroom
+
+    return headroom.headroom(msgspec.structs.replace(ask, hardware=_written_out(ask.hardware, settings, kept)), catalog)
+
+
+def with_oracle(found: Headroom, settings: Settings) -> Headroom:
+    """The answer with what engines' own planners say beside it. Raises Unsupported where none can be asked."""
+    from planner import oracle
+
+    model = with_requested_model(found.ask["model"], settings).model(found.ask["model"])
+    return oracle.beside(found, model, settings.tools_dir)
+
+
 def with_machine(request: Request, settings: Settings, kept: Kept | None = None) -> Request:
     """The request with the machine that it points at written out, so that its plan can be made again anywhere."""
-    hardware = request.hardware
-    if hardware is None or not (hardware.probe or hardware.inventory_id):
+    if request.hardware is None:
         return request
+    return msgspec.structs.replace(request, hardware=_written_out(request.hardware, settings, kept))
+
+
+def _written_out(hardware: Hardware, settings: Settings, kept: Kept | None) -> Hardware:
+    if not (hardware.probe or hardware.inventory_id):
+        return hardware
     found = _stored(hardware.inventory_id, settings, kept) if hardware.inventory_id else probe(settings)
     once = inventories.decode(inventories.canonical(found))
-    own = msgspec.structs.replace(hardware, probe=None, inventory_id=None, inventory=once)
-    return msgspec.structs.replace(request, hardware=own)
+    return msgspec.structs.replace(hardware, probe=None, inventory_id=None, inventory=once)
 
 
 def _stored(key: str, settings: Settings, kept: Kept | None) -> Inventory:

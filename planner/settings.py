@@ -18,6 +18,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     local_models: bool = True
     """Whether a request may name a folder or file of this machine; a server that others reach says no."""
 
+    tools_dir: Path | None = None
+    """Folder of environments with engines' own planners, for `lanewise fit --oracle`."""
+
     @property
     def overlay(self) -> Path | None:
         """The user's catalogue folder, None while nothing was added."""
@@ -28,6 +31,7 @@ VARIABLES = {
     "LANEWISE_CATALOG_DIR": "folder of your own catalogue entries (default: `catalog` in the data folder)",
     "LANEWISE_DATABASE_URL": "SQLAlchemy URL of the plan store (default: `lanewise.sqlite3` in the data folder)",
     "LANEWISE_DATA_DIR": "the data folder (default: the platform's own, `~/.local/share/lanewise` on Linux)",
+    "LANEWISE_TOOLS_DIR": "engines' own planners for `fit --oracle` (default: `~/.cache/lanewise/tools`)",
 }
 
 
@@ -37,6 +41,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     return Settings(
         catalog_dir=Path(environ.get("LANEWISE_CATALOG_DIR") or data / "catalog").expanduser(),
         database_url=environ.get("LANEWISE_DATABASE_URL") or f"sqlite:///{data / 'lanewise.sqlite3'}",
+        tools_dir=Path(environ.get("LANEWISE_TOOLS_DIR") or "~/.cache/lanewise/tools").expanduser(),
     )
 
 

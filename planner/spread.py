@@ -1,4 +1,4 @@
-"""How far a memory prediction may be off: 80 % intervals from the parts that make it (catalog/data/truth/memory.toml)."""
+"""How far a memory prediction may be off: 80 % intervals from its parts (catalog/data/truth/memory.toml)."""
 
 from __future__ import annotations
 

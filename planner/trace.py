@@ -119,7 +119,7 @@ def step(formula: Callable[P, R]) -> Callable[P, R]:
     return named
 
 
-def largest(first: N, second: N) -> N:
+def largest(first: N, second: N | float) -> N:
     """The binding one of two limits; the derivation shows both."""
     return _pick("max", first, second, max, np.maximum)
 

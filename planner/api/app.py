@@ -12,7 +12,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from catalog.errors import BadInput, NotFound, UnknownModel, Unsupported
-from planner.api import catalog, health, inventories, plans, reviews, schema
+from planner.api import catalog, fit, health, inventories, plans, reviews, schema
 from planner.settings import Settings
 from planner.store import Store
 from planner.version import VERSION
@@ -28,7 +28,7 @@ def create_app(settings: Settings) -> Litestar:
     """Open the store (migrating it) and answer."""
     store = Store(settings.database_url)
     return Litestar(
-        route_handlers=[*plans.ROUTES, reviews.review, *inventories.ROUTES, *catalog.ROUTES, health.health],
+        route_handlers=[*plans.ROUTES, reviews.review, fit.fit, *inventories.ROUTES, *catalog.ROUTES, health.health],
         state=State({"settings": settings, "store": store}),
         on_shutdown=[store.close],
         request_max_body_size=LARGEST_BODY,

@@ -17,6 +17,7 @@ from litestar.openapi.spec import (
 
 from catalog.inventory import Inventory
 from planner import browse
+from planner.picture import Ask, Headroom
 from planner.plan import Plan
 from planner.request import Request
 
@@ -49,7 +50,13 @@ INVENTORY: dict[str, Any] = {
         }
     ],
 }
-DOCUMENTS = (Request, Plan, browse.Entry, Inventory)
+ASK: dict[str, Any] = {
+    "model": "Qwen/Qwen3-32B",
+    "hardware": {"accelerators": [{"id": "h100-sxm5-80", "count": 1}]},
+    "lane": "fp8",
+    "context": 32768,
+}
+DOCUMENTS = (Request, Plan, browse.Entry, Inventory, Ask, Headroom)
 
 
 @dataclass
@@ -97,6 +104,21 @@ class StoredPlanOperation(Operation):
         self.responses = {
             "200": OpenAPIResponse(description="The plan as it was answered", content=_json("Plan")),
             "404": OpenAPIResponse(description="No such plan", content=_json("Fault")),
+        }
+
+
+@dataclass
+class FitOperation(Operation):
+    """POST /fit: an Ask in, a Headroom out, a Fault for bad input."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(content=_json("Ask", ASK), required=True)
+        self.responses = {
+            "200": OpenAPIResponse(
+                description="The memory of one device; `starts` says whether anything does", content=_json("Headroom")
+            ),
+            "400": OpenAPIResponse(description="Bad input, with the path of the fault", content=_json("Fault", FAULT)),
+            "413": OpenAPIResponse(description="The body is larger than 1 MiB", content=_json("Fault")),
         }
 
 

@@ -171,21 +171,22 @@ def from_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     slo = {f"{name}_ms": _p95(getattr(arguments, f"{name}_p95_ms")) for name in ("ttft", "tpot", "e2e")}
     flags = {
         "model": arguments.model,
-        "workload": _given(workload),
-        "slo": _given(slo),
-        "quality": _given({"max_loss_pct": arguments.max_loss}),
-        "hardware": _hardware(arguments),
-        "budget": _given({"usd_per_month": arguments.usd_per_month}),
+        "workload": given(workload),
+        "slo": given(slo),
+        "quality": given({"max_loss_pct": arguments.max_loss}),
+        "hardware": hardware(arguments),
+        "budget": given({"usd_per_month": arguments.usd_per_month}),
         "objective": arguments.objective,
         "lanes": _list(arguments.lanes),
         "engines": _list(arguments.engines),
-        "engine_versions": _versions(arguments.engine_version),
-        "overrides": _given({"waive": _list(arguments.waive)}),
+        "engine_versions": versions(arguments.engine_version),
+        "overrides": given({"waive": _list(arguments.waive)}),
     }
-    return _given(flags)
+    return given(flags)
 
 
-def _given(fields: dict[str, Any]) -> dict[str, Any]:
+def given(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields without those that were not given."""
     return {name: value for name, value in fields.items() if value is not None and value != {}}
 
 
@@ -201,7 +202,8 @@ def _list(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _versions(pins: list[str] | None) -> dict[str, str] | None:
+def versions(pins: list[str] | None) -> dict[str, str] | None:
+    """`--engine-version ENGINE=VERSION`, each engine once. Raises BadInput."""
     if pins is None:
         return None
     for pin in pins:
@@ -220,12 +222,14 @@ def _shares(text: str | None, flag: str) -> dict[str, float] | None:
         raise BadInput(f"expected NAME=SHARE,… with numbers, got {text!r}", flag) from error
 
 
-def _hardware(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    ways = {"--on": arguments.on, "--any": arguments.any, "--here": arguments.here, "--inventory": arguments.inventory}
+def hardware(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """What the flags say there is; None where they say nothing. Raises BadInput for more than one way."""
+    anything = getattr(arguments, "any", False)
+    ways = {"--on": arguments.on, "--any": anything, "--here": arguments.here, "--inventory": arguments.inventory}
     given = [flag for flag, value in ways.items() if value]
     if len(given) > 1:
         raise BadInput(f"say once what there is, not with {' and '.join(given)}", given[-1])
-    if arguments.any:
+    if anything:
         return {"any": {}}
     if arguments.here:
         return {"probe": True}

@@ -39,7 +39,7 @@ def committed() -> dict[Key, list[str]]:
 
 def no_worse(cell: Cell, written: str) -> bool:
     if cell.right is not None:
-        return cell.right >= int(written.split()[0])
+        return cell.right >= int(written.split(maxsplit=1)[0])
     if cell.median is None or cell.p90 is None:
         return written == "-"
     median, p90 = (float(part) for part in written.split(" / "))

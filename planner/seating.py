@@ -1,0 +1,169 @@
+"""Where the memory of one device goes under a setup's flags, and how much fits into the rest: a plan's own formulas.
+
+The longest context and the most sequences are found by halving over the same formulas: more of either never needs
+less memory, so the answers are exact to a block or a sequence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from planner import explain, memory, rows, serving
+from planner.picture import Part, Picture, Seats
+from planner.plan import Basis, Estimate
+from planner.serving import Room, Terms
+from planner.setups import Setup
+
+USUAL = 8192
+"""Tokens of context at which seats are counted besides the asked one."""
+MOST_SEATS = 1 << 20
+"""Sequences beyond which nobody counts."""
+
+
+class Rooms:
+    """The memory of one device under a setup's flags, for any context and number of slots."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.books = setup, rows.books_of(setup.pairing)
+        place = setup.tensor, setup.pipeline
+        made = rows.terms_of(setup.option, place, float(setup.chunk), setup.fits)
+        self.terms: Terms[float] = made if setup.utilization is None else replace(made, share=setup.utilization)
+        self.block = setup.pairing.engine.block_tokens
+        self._known: dict[int, Callable[[float], Room[float]]] = {}
+
+    def __call__(self, context: int, slots: int) -> Room[float]:
+        """With `slots` sequences of up to `context` tokens, which fill whole blocks."""
+        blocks = -(-context // self.block)
+        if blocks not in self._known:
+            tokens = float(blocks * self.block)
+            demand = replace(self.terms.demand, context=tokens, prompt=tokens - 1)
+            self._known[blocks] = serving.rooms(replace(self.terms, demand=demand), self.books)
+        return self._known[blocks](batch_of(slots))
+
+    def needed(self, context: int, slots: int) -> float:
+        """Cache without which the engine stops: vLLM insists on one longest sequence, llama.cpp reserves every slot."""
+        return self.cache_of(context, slots if self.books == "llama.cpp" else 1)
+
+    def cache_of(self, context: int, sequences: int) -> float:
+        """Cache of so many sequences, and in vLLM the one block that it keeps empty (v1/core/block_pool.py)."""
+        each = self(context, 1).longest_bytes
+        empty = self(context + self.block, 1).longest_bytes - each if self.books == "vllm" else 0.0
+        return sequences * each + empty
+
+    def starts(self, context: int, slots: int) -> bool:
+        """Whether the cache holds what it must."""
+        return 0 < self(context, slots).cache_bytes >= self.needed(context, slots)
+
+    def seats(self, context: int) -> int:
+        """The most sequences of `context` tokens, with as many slots."""
+        return most(lambda n: 0 < self(context, n).cache_bytes >= self.cache_of(context, n), MOST_SEATS)
+
+    def concurrency(self, context: int, slots: int) -> tuple[int, float]:
+        """(tokens, sequences of `context` tokens) that the cache holds in whole blocks, as vLLM counts them."""
+        held, each = self(context, slots), -(-context // self.block)
+        blocks = int(max(held.cache_bytes, 0.0) / held.longest_bytes * each)
+        return blocks * self.block, blocks / each
+
+    def longest_context(self) -> int:
+        """The longest sequence, in whole blocks, with which the engine starts; the model's own limit ends it."""
+        limit = self.setup.pairing.model.max_position
+        blocks = most(lambda count: self.starts(count * self.block, self.setup.slots), -(-limit // self.block))
+        return min(blocks * self.block, limit)
+
+
+def batch_of(slots: int) -> float:
+    """The mean batch for which `memory.slots_for` reserves so many slots."""
+    return float((math.sqrt(slots + 1) - 1) ** 2 * (1 - 1e-9))
+
+
+def most(holds: Callable[[int], bool], limit: int) -> int:
+    """The largest number up to `limit` that still holds, of a condition that fails for good once it fails; 0: none."""
+    if holds(limit):
+        return limit
+    low, high = 0, 1
+    while high < limit and holds(high):
+        low, high = high, min(2 * high, limit)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def picture(setup: Setup, rooms: Rooms) -> Picture:
+    """The itemised memory of one device, and what fits."""
+    held = rooms(setup.context, setup.slots)
+    needed, parts = rooms.needed(setup.context, setup.slots), tuple(_parts(setup, rooms, held))
+    pool, total = parts[-1].bytes, rooms.terms.memory
+    tokens, concurrency = rooms.concurrency(setup.context, setup.slots)
+    asked = dict.fromkeys((USUAL, setup.context))
+    return Picture(
+        device_bytes=_digits(total),
+        free_bytes=setup.pairing.device.free,
+        claimed_bytes=_digits(held.claimed_bytes),
+        parts=parts,
+        unclaimed_bytes=_digits(total - held.claimed_bytes),
+        needed_bytes=_digits(needed),
+        sequence_bytes=_digits(held.longest_bytes),
+        margin=_moved(pool, -needed),
+        first_missing=_first_missing(setup, parts, held.claimed_bytes, needed),
+        kv_tokens=tokens,
+        max_concurrency=_digits(concurrency),
+        longest_context=rooms.longest_context(),
+        seats=tuple(
+            Seats(context=each, sequences=rooms.seats(each))
+            for each in asked
+            if each <= setup.pairing.model.max_position
+        ),
+    )
+
+
+def _parts(setup: Setup, rooms: Rooms, held: Room[float]) -> Iterator[Part]:
+    """Everything inside the claim; the cache is what is left of it, below nothing where it does not suffice."""
+    terms, made = rooms.terms, explain.memory_estimates(held, setup.pairing)
+    adapters = terms.adapter_bytes / (setup.tensor * setup.pipeline)
+    yield Part(name="weights", bytes=_moved(made["weight_bytes"], -adapters))
+    if adapters:
+        yield Part(name="adapters", bytes=_around(adapters, 0.0, "published"))
+    yield Part(name="activations", bytes=made["activation_bytes"])
+    rest = held.claimed_bytes - held.weight_bytes - held.activation_bytes - held.cache_bytes
+    if rooms.books == "vllm":
+        graphs = memory.cuda_graphs_bytes(terms.shape, terms.layout, terms.accounting)
+        yield Part(name="CUDA graphs", bytes=_around(graphs, explain.ACTIVATION_ERROR * graphs, "assumed"))
+        yield Part(name="libraries", bytes=_around(rest - graphs, explain.FIXED_ERROR, "assumed"))
+    else:
+        yield Part(name="left free on purpose", bytes=_around(rest, 0.0, "published"))
+    yield Part(name="KV cache", bytes=made["kv_pool_bytes"])
+
+
+def _around(value: float, error: float, basis: Basis) -> Estimate:
+    """`error` is one standard deviation, bytes."""
+    low, high = max(value - explain.Z80 * error, 0.0), value + explain.Z80 * error
+    return Estimate(value=_digits(value), low=_digits(low), high=_digits(high), basis=basis, unit="B")
+
+
+def _moved(estimate: Estimate, by: float) -> Estimate:
+    """The estimate and both its ends, `by` bytes more."""
+    low, value, high = (_digits(part + by) for part in (estimate.low, estimate.value, estimate.high))
+    return Estimate(value=value, low=low, high=high, basis=estimate.basis, unit=estimate.unit)
+
+
+def _first_missing(setup: Setup, parts: tuple[Part, ...], claimed: float, needed: float) -> str:
+    """The part with which the claim overflows, in the order in which an engine takes them."""
+    used = 0.0
+    if setup.utilization is not None and setup.utilization > setup.largest_share:
+        return "the claim"
+    for part in parts[:-1]:
+        used += part.bytes.value
+        if used >= claimed:
+            return part.name
+    if claimed - used >= needed:
+        return ""
+    slots = setup.slots if rows.books_of(setup.pairing) == "llama.cpp" else 1
+    return f"{'one sequence' if slots == 1 else f'{slots} sequences'} of {setup.context:,} tokens"
+
+
+def _digits(value: float) -> float:
+    """Bytes as plans print them: six digits."""
+    return float(f"{value:.6g}")

@@ -1,0 +1,246 @@
+"""From a question about memory to the setups it speaks of: lane, engine, device, layout and flags all settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from msgspec import structs
+
+from catalog.accelerator import Accelerator
+from catalog.engine import CacheFormat
+from catalog.errors import BadInput, Unsupported
+from catalog.load import Catalog
+from catalog.model import Model
+from catalog.units import GIB
+from planner import hardware, memory, pairing
+from planner.fits import Fits
+from planner.pairing import Losses, Option
+from planner.picture import Ask
+from planner.plan import Assumption
+from planner.request import PLANNED_ENGINES, Request, Spread, Workload
+from planner.rows import books_of
+from planner.rules import PLACED
+from planner.rules.rule import Cached, Device, Pairing, Placed
+from planner.settle import Settled, settle
+
+MICRO_BATCH = 512
+"""llama.cpp: tokens of one pass (n_ubatch)."""
+WIDEST = 128
+"""Tensor parallel sizes that are tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """One engine start, every flag settled."""
+
+    pairing: Pairing
+    cached: Cached
+    tensor: int
+    pipeline: int
+    expert: bool
+    slots: int
+    chunk: int
+    fits: Fits
+    chosen: bool
+    """The layout is the user's own."""
+    utilization: float | None
+    """The user's own."""
+
+    @property
+    def context(self) -> int:
+        return self.pairing.settled.load.context
+
+    @property
+    def placed(self) -> Placed:
+        return Placed(pairing=self.pairing, tensor=self.tensor, pipeline=self.pipeline, expert=self.expert)
+
+    @property
+    def option(self) -> Option:
+        """With its cache format; the bits of an unknown one are those of 16-bit values."""
+        bits = self.cached.format.bits if self.cached.format is not None else 16.0
+        return Option(cached=self.cached, cell_bits=bits, findings=())
+
+    @property
+    def share(self) -> float:
+        """Part of the memory that the engine claims: as asked, or its default as far as that is free."""
+        return self._claimable(None) if self.utilization is None else self.utilization
+
+    @property
+    def largest_share(self) -> float:
+        """The largest share that is free; on a device that nobody looked at, all but what the driver keeps."""
+        return self._claimable(1.0)
+
+    def _claimable(self, share: float | None) -> float:
+        device, engine = self.pairing.device, self.pairing.engine
+        total, free = device.memory or 0.0, device.free
+        if share is not None:
+            engine, free = structs.replace(engine, memory_share=share), total if free is None else free
+        return memory.claimable_share(device.accelerator, engine, total, free)[0]
+
+    def at(self, context: int) -> Setup:
+        """The same with another longest context."""
+        settled = self.pairing.settled
+        load = structs.replace(settled.load, context=context)
+        return self.on(structs.replace(self.pairing, settled=structs.replace(settled, load=load)))
+
+    def on(self, changed: Pairing) -> Setup:
+        """The same flags for a changed pairing."""
+        return replace(self, pairing=changed, cached=structs.replace(self.cached, pairing=changed))
+
+    def holding(self, dtype: str) -> Setup:
+        """The same with another cache format."""
+        return replace(self, cached=_cached(self.pairing, dtype))
+
+
+def request_of(ask: Ask, context: int) -> Request:
+    """The question as a plan's request: sequences that fill the longest context."""
+    prompt = float(max(context - 1, 1))
+    return Request(
+        model=ask.model,
+        workload=Workload(
+            users=1,
+            prompt_tokens=Spread(mean=prompt, p95=prompt),
+            output_tokens=Spread(mean=1.0, p95=1.0),
+            context_tokens_max=context,
+            lora=ask.lora,
+        ),
+        hardware=ask.hardware,
+        engines=(ask.engine,) if ask.engine else None,
+        engine_versions=ask.engine_versions,
+        lanes=(ask.lane,) if ask.lane else None,
+    )
+
+
+def setups(ask: Ask, catalog: Catalog) -> tuple[list[Setup], tuple[Assumption, ...]]:
+    """Every setup that the question leaves open, and the defaults that were used.
+
+    Raises BadInput and its children for what cannot be asked of any of them.
+    """
+    model = catalog.model(ask.model)
+    context = ask.context or model.max_position
+    settled = settle(request_of(ask, context), model.max_position, catalog.as_of)
+    devices = _wide_enough(hardware.devices(settled.request, catalog), ask, model)
+    fits, losses = Fits(catalog.speed), Losses(catalog, model, settled)
+    paired = list(pairing.pairings(settled, model, devices, catalog, losses))
+    kept = [each for each in paired if _serves(each, ask)]
+    if not kept:
+        raise _nothing_left(ask, paired)
+    return [setup(each, ask, fits) for each in kept], _assumed(ask, context, settled)
+
+
+def setup(paired: Pairing, ask: Ask, fits: Fits) -> Setup:
+    """One pairing with the flags of the question, and the engine's defaults for the others."""
+    tensor, pipeline, expert = layout(paired, ask)
+    chunk, slots = defaults(paired)
+    return Setup(
+        pairing=paired,
+        cached=_cached(paired, ask.kv_cache or pairing.CACHES[paired.engine.id][0]),
+        tensor=tensor,
+        pipeline=pipeline,
+        expert=expert,
+        slots=ask.sequences or slots,
+        chunk=ask.batched_tokens or chunk,
+        fits=fits,
+        chosen=ask.tensor_parallel is not None or ask.pipeline_parallel is not None,
+        utilization=ask.utilization if books_of(paired) == "vllm" else None,
+    )
+
+
+def _cached(paired: Pairing, dtype: str) -> Cached:
+    row: CacheFormat | None = paired.engine.cache(dtype, paired.device.accelerator)
+    return Cached(pairing=paired, dtype=dtype, format=row, losses={})
+
+
+def defaults(paired: Pairing) -> tuple[int, int]:
+    """(tokens of one step, slots) where no flag says: vLLM's by device (0.33 engine/arg_utils.py get_batch_defaults of
+    the API server, also taken for 0.19), llama.cpp's micro-batch and one slot.
+    """
+    if books_of(paired) == "llama.cpp":
+        return MICRO_BATCH, 1
+    total = paired.device.memory or 0.0
+    if total >= 160 * GIB:
+        return 16384, 1024
+    return (8192, 1024) if total >= 70 * GIB and not _small_tier(paired.device.accelerator) else (2048, 256)
+
+
+def _small_tier(device: Accelerator) -> bool:
+    return "a100" in device.id or device.compute_capability == "12.1"
+
+
+def layout(paired: Pairing, ask: Ask) -> tuple[int, int, bool]:
+    """(tensor, pipeline, whole experts): the asked one, or the most devices in the widest way no rule refuses."""
+    places = list(_places(paired, ask))
+    for tensor, pipeline, expert in places:
+        placed = Placed(pairing=paired, tensor=tensor, pipeline=pipeline, expert=expert)
+        if all(rule(placed) is None for rule in PLACED):
+            return tensor, pipeline, expert
+    return places[0]
+
+
+def _places(paired: Pairing, ask: Ask) -> Iterator[tuple[int, int, bool]]:
+    most, layers = paired.device.most, paired.model.layers
+    if ask.tensor_parallel is not None:
+        sizes = [(ask.tensor_parallel, ask.pipeline_parallel or 1)]
+    elif ask.pipeline_parallel is not None:
+        sizes = [(t, ask.pipeline_parallel) for t in range(_widest(paired, most // ask.pipeline_parallel), 0, -1)]
+    else:
+        wide = ((t, min(most // t, layers)) for t in range(1, _widest(paired, most) + 1))
+        sizes = sorted(wide, key=lambda size: (-size[0] * size[1], -size[0]))
+    for tensor, pipeline in sizes:
+        yield tensor, pipeline, False
+        if paired.model.moe is not None and tensor > 1:
+            yield tensor, pipeline, True
+
+
+def _widest(paired: Pairing, devices: int) -> int:
+    return 1 if books_of(paired) == "llama.cpp" else max(1, min(devices, WIDEST))
+
+
+def _wide_enough(devices: tuple[Device, ...], ask: Ask, model: Model) -> tuple[Device, ...]:
+    tensor, stages = ask.tensor_parallel or 1, ask.pipeline_parallel or 1
+    if stages > model.layers:
+        raise BadInput(f"{stages} pipeline stages for {model.layers} layers", "$.pipeline_parallel")
+    kept = tuple(device for device in devices if device.most >= tensor * stages)
+    if not kept:
+        most = max(device.most for device in devices)
+        path = "$.tensor_parallel" if ask.tensor_parallel else "$.pipeline_parallel"
+        raise BadInput(f"tensor x pipeline parallel needs {tensor * stages} devices, there are {most}", path)
+    return kept
+
+
+def _serves(paired: Pairing, ask: Ask) -> bool:
+    """Whether the engine has the flags at all: llama.cpp splits no tensors, cache formats have their own names."""
+    llama = books_of(paired) == "llama.cpp"
+    formats = {row.dtype for row in paired.engine.caches}
+    split = ask.tensor_parallel is not None and ask.tensor_parallel > 1
+    return (ask.kv_cache is None or ask.kv_cache in formats) and not (llama and (split or ask.utilization is not None))
+
+
+def _nothing_left(ask: Ask, paired: list[Pairing]) -> BadInput:
+    """Why no engine is left for the question."""
+    if not paired:
+        return Unsupported(f"{ask.engine} does not serve the lane {ask.lane or 'asked for'}", "$.engine")
+    names = " and ".join(dict.fromkeys(each.engine.id for each in paired))
+    known = sorted({row.dtype for each in paired for row in each.engine.caches})
+    if ask.kv_cache is not None and ask.kv_cache not in known:
+        return BadInput(f"{names} has no cache format {ask.kv_cache!r}; known are {', '.join(known)}", "$.kv_cache")
+    if ask.utilization is not None:
+        return Unsupported(f"{names} has no share of memory to set: it takes what it needs", "$.utilization")
+    return Unsupported(
+        f"{names} splits layers over devices, not tensors: ask for pipeline_parallel", "$.tensor_parallel"
+    )
+
+
+def _assumed(ask: Ask, context: int, settled: Settled) -> tuple[Assumption, ...]:
+    """The defaults that decide memory; what a plan assumes besides (rates, prices) plays no part here."""
+    used = []
+    if ask.context is None:
+        used.append(Assumption(path="context", value=context, because="the model's own limit, as engines take it"))
+    if ask.sequences is None:
+        because = "the engine's default: vLLM's by device, one slot of llama.cpp"
+        used.append(Assumption(path="sequences", value="default", because=because))
+    if ask.engine is None and ask.lane is None:
+        names = list(PLANNED_ENGINES)
+        used.append(Assumption(path="engine", value=names, because="the engines that Lanewise launches"))
+    return (*used, *(each for each in settled.assumptions if each.path.startswith("workload.lora")))
