@@ -149,7 +149,7 @@ class Budget(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     from_memory: Bytes = Bytes(0.0)
     """Of one device."""
-    except_architectures: tuple[str, ...] = ()
+    except_capabilities: tuple[str, ...] = ()
     sequences: int
     tokens: int | None = None
     """None: as many as the longest context has."""
@@ -171,6 +171,9 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_share: float = 0.92
     """Default share of device memory the engine claims (gpu_memory_utilization)."""
     block_tokens: int = 16
+    """Tokens that the cache is handed out by …"""
+    latent_block_tokens: int | None = None
+    """… and under latent attention, where its kernels want another number."""
     kernels: tuple[Kernel, ...] = ()
     caches: tuple[CacheFormat, ...] = ()
     flags: tuple[Flag, ...] = ()
@@ -181,6 +184,10 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Constants that hold for some versions only; also of versions that can no longer be planned."""
     budgets: tuple[Budget, ...] = ()
     """Defaults by class of device; the first that fits decides."""
+
+    def block(self, *, latent: bool) -> int:
+        """Tokens of a block of the cache."""
+        return self.latent_block_tokens or self.block_tokens if latent else self.block_tokens
 
     def constants_at(self, version: str) -> dict[str, float]:
         """The memory-accounting constants of any version."""
@@ -196,10 +203,10 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             found |= dict.fromkeys(epoch.constants, epoch.source) if epoch.exists(version) else {}
         return found
 
-    def budget(self, version: str, memory: float, architecture: str) -> Budget:
+    def budget(self, version: str, memory: float, capability: str | None) -> Budget:
         """The defaults of a device of that many bytes. Raises Unsupported where no row speaks of it."""
         for row in self.budgets:
-            if row.exists(version) and memory >= row.from_memory and architecture not in row.except_architectures:
+            if row.exists(version) and memory >= row.from_memory and capability not in row.except_capabilities:
                 return row
         raise Unsupported(f"no defaults of {self.id} {version} are known", f"engines/{self.id}")
 

@@ -106,8 +106,8 @@ class Described:
         return self.device is not None and self.device.architecture == architecture
 
     def _budget(self, total: float, context: float) -> tuple[float, float]:
-        architecture = self.device.architecture if self.device else ""
-        usual = self.engine.budget(self.version, total, architecture)
+        capability = self.device.compute_capability if self.device else None
+        usual = self.engine.budget(self.version, total, capability)
         tokens = self.row.tokens or usual.tokens or max(context, 2048.0)
         return min(self.row.sequences or usual.sequences, tokens), tokens
 
@@ -119,7 +119,8 @@ class Described:
     def log(self) -> Log:
         """vLLM's lines."""
         fixed = memory.accounting(self.engine, self.version, self.lane.id)
-        return startup.vllm(self.shape, held(self), fixed, self.use, float(self.engine.block_tokens))
+        block = float(self.engine.block(latent=self.model.mla is not None))
+        return startup.vllm(self.shape, held(self), fixed, self.use, block)
 
     @cached_property
     def fused(self) -> bool:

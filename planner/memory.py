@@ -61,9 +61,11 @@ class Accounting(Generic[N]):
     size_by_concurrency: N
     """1 where the printed cache size is concurrency x longest context, 0 where it is the blocks of one group."""
     steps_in_flight: N
-    """Scheduled steps whose tokens a window must hold too."""
+    """Scheduled steps, on one stage, whose tokens a window must hold too."""
     group_blocks: N
     """1 where windowed layers give back what left their window, 0 where every layer keeps the whole context."""
+    state_blocks: N
+    """Pages of one sequence in a group of linear layers: its state, and copies that prefix caching keeps."""
     margin_bytes: N
     """Left free on purpose (llama.cpp `--fit-target`)."""
     graph_context_bytes: N

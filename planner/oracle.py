@@ -59,7 +59,7 @@ def _refused(outcome: Outcome, model: Model) -> str:
     if outcome.picture is None or outcome.picture.parts[-1].bytes.value <= 0:
         return "there is no cache to divide"
     if model.linear is not None or tensors.index_bytes_per_token(model):
-        return f"layers of {model.id} that keep a state or an index are not described to the oracle yet"
+        return f"layers of {model.id} keep a state or an index: the oracle needs the model's config.json for them"
     return ""
 
 
@@ -72,6 +72,7 @@ def case(outcome: Outcome, model: Model) -> dict[str, Any]:
         "sequences": flags.max_num_seqs,
         "step_tokens": flags.max_num_batched_tokens,
         "pool_bytes": outcome.picture.parts[-1].bytes.value,
+        "tensor_parallel": flags.tensor_parallel,
         "layers": layers(model, flags.tensor_parallel, flags.pipeline_parallel, flags.kv_cache_dtype),
     }
 
@@ -87,17 +88,22 @@ def layers(model: Model, tensor: int, stages: int, cache: str) -> list[dict[str,
         count = -(-model.window.layers // stages)
         window = {"count": count, "window": model.window.tokens, "kind": "window", "width": model.head_dim}
         made.append(full | window | {"heads": max(1, model.kv_heads // tensor)})
+    if model.linear is not None:
+        made.append({"kind": "state", "count": -(-model.linear.layers // stages)})
     return made
 
 
 def run(cases: list[dict[str, Any]], program: Path) -> list[dict[str, Any]]:
-    """What vLLM's planner makes of each cache. Raises LanewiseError where it does not run."""
+    """What vLLM's planner makes of each cache; a case may bring a "model_folder" of its own.
+
+    Raises LanewiseError where it does not run.
+    """
     env = os.environ | {"VLLM_TARGET_DEVICE": "cpu", "PYTHONPATH": str(program / "args"), "HF_HUB_OFFLINE": "1"}
     env |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "config.json").write_text(json.dumps(GEOMETRY), encoding="utf-8")
-        given = [each | {"model_folder": scratch} for each in cases]
+        given = [{"model_folder": scratch} | each for each in cases]
         (folder / "cases.json").write_text(json.dumps(given), encoding="utf-8")
         command = [program / "venv" / "bin" / "python", Path(__file__).with_name("oracle_script.py")]
         files = [folder / "cases.json", folder / "results.json"]

@@ -2,8 +2,9 @@
 
 usage: python oracle_script.py CASES.json RESULTS.json
 It knows nothing of Lanewise: another interpreter runs it.
-CASES: [{"model_folder", "context", "sequences", "step_tokens", "pool_bytes",
-         "layers": [{"count", "kind": "full|window|latent", "heads", "width", "dtype", "window"}]}]
+CASES: [{"model_folder", "context", "sequences", "step_tokens", "pool_bytes", "tensor_parallel",
+         "layers": [{"count", "kind": "full|window|latent|state", "heads", "width", "dtype", "window"}]}]
+A model with layers of kind "state" is in "model_folder" itself: vLLM's model class says how large its states are.
 RESULTS, in the same order: {"tokens", "concurrency", "blocks"} or {"error": text}
 """
 
@@ -26,7 +27,9 @@ def answer(case: dict[str, Any]) -> dict[str, Any]:
     from vllm.v1.core.kv_cache_utils import get_kv_cache_capacity
 
     config = engine_config(case)
-    specs = dict(layer for group in case["layers"] for layer in layers(group))
+    if any(group["kind"] == "state" for group in case["layers"]):
+        align(config, case["tensor_parallel"])
+    specs = dict(layer for group in case["layers"] for layer in layers(group, config))
     groups = get_kv_cache_groups(config, dict(specs))
     try:
         planned = get_kv_cache_configs(config, [specs], [int(case["pool_bytes"])], groups)[0]
@@ -50,23 +53,58 @@ def engine_config(case: dict[str, Any]) -> Any:
     )
     config = args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     config.cache_config.kv_cache_layout = "LBNHC"
+    config.scheduler_config.async_scheduling = True  # as on a GPU: two steps in flight
     return config
 
 
-def layers(group: dict[str, Any]) -> list[tuple[str, Any]]:
+CHECKPOINTS = 64
+"""Tokens between the states that FlashInfer's kernel hands out (v1/attention/backends/gdn_attn.py)."""
+
+
+def align(config: Any, tensor_parallel: int) -> None:
+    """What a GPU's platform does to a hybrid model's block size once its layers are built."""
+    from vllm.platforms.interface import Platform
+    from vllm.v1.attention.backends.flash_attn import FlashAttentionBackend
+
+    config.parallel_config.tensor_parallel_size = tensor_parallel
+    config.cache_config.block_size = CHECKPOINTS
+    Platform._align_hybrid_block_size(config, FlashAttentionBackend)
+
+
+def state(config: Any) -> Any:
+    """One linear layer's state, as its layer class declares it on a GPU with FlashInfer's kernel."""
+    from vllm.model_executor.models import ModelRegistry
+    from vllm.v1.kv_cache_interface import MambaSpec
+
+    model, cache = config.model_config, config.cache_config
+    made, _ = ModelRegistry.resolve_model_cls(model.architecture, model_config=model)
+    return MambaSpec(
+        shapes=made.get_mamba_state_shape_from_config(config),
+        dtypes=made.get_mamba_state_dtype_from_config(config),
+        block_size=cache.mamba_block_size,
+        page_size_padded=cache.mamba_page_size_padded,
+        mamba_cache_mode=cache.mamba_cache_mode,
+        num_prefill_checkpoint_blocks=1,
+    )
+
+
+def layers(group: dict[str, Any], config: Any) -> list[tuple[str, Any]]:
     import torch
     from vllm.v1.kv_cache_interface import FullAttentionSpec, MLAAttentionSpec, SlidingWindowSpec
 
+    if group["kind"] == "state":
+        return [(f"state.{index}", state(config)) for index in range(group["count"])]
+    block = config.cache_config.block_size
     dtype = torch.float8_e4m3fn if group["dtype"] == "fp8" else torch.bfloat16
     shape = {"num_kv_heads": group["heads"], "head_size": group["width"], "dtype": dtype}
     if group["kind"] == "window":
         made = [
-            SlidingWindowSpec(block_size=16, sliding_window=group["window"], **shape) for _ in range(group["count"])
+            SlidingWindowSpec(block_size=block, sliding_window=group["window"], **shape) for _ in range(group["count"])
         ]
     elif group["kind"] == "latent":
         made = [MLAAttentionSpec(block_size=64, **shape) for _ in range(group["count"])]
     else:
-        made = [FullAttentionSpec(block_size=16, **shape) for _ in range(group["count"])]
+        made = [FullAttentionSpec(block_size=block, **shape) for _ in range(group["count"])]
     return [(f"{group['kind']}.{index}", spec) for index, spec in enumerate(made)]
 
 

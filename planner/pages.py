@@ -27,13 +27,19 @@ def block_bytes(model: Shape[N], cell_bytes: N, layout: Layout[N], block: N) -> 
 
 
 @step
-def sequence_blocks(model: Shape[N], fixed: Accounting[N], block: N, context: N, chunk: N) -> N:
-    """Blocks that one sequence of `context` tokens takes at most: a window holds the steps in flight (`chunk` tokens
-    each) too, and one block more because it need not begin at a block's edge."""
+def tokens_in_flight(fixed: Accounting[N], layout: Layout[N], chunk: N) -> N:
+    """Tokens that are scheduled and not yet computed: a step of `chunk` per stage, and those prepared ahead."""
+    return (fixed.steps_in_flight + layout.pipeline - 1) * chunk
+
+
+@step
+def sequence_blocks(model: Shape[N], fixed: Accounting[N], block: N, context: N, flight: N) -> N:
+    """Blocks that one sequence of `context` tokens takes at most: a window holds the tokens in flight too, and one
+    block more because it need not begin at a block's edge."""
     long = ceiling(context / block)
-    kept = smallest(model.window_tokens - 1 + fixed.steps_in_flight * chunk, context)
+    kept = smallest(model.window_tokens - 1 + flight, context)
     short = fixed.group_blocks * smallest(ceiling(kept / block) + 1, long + 1) + (1 - fixed.group_blocks) * long
-    return model.full_groups * long + model.window_groups * short + model.state_groups
+    return model.full_groups * long + model.window_groups * short + model.state_groups * fixed.state_blocks
 
 
 @step

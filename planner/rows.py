@@ -86,7 +86,7 @@ def _terms(
         accounting=given[3],
         memory=usable,
         share=memory.claimable_share(pairing.device.accelerator, pairing.engine, usable, pairing.device.free)[0],
-        block_tokens=float(pairing.engine.block_tokens),
+        block_tokens=float(pairing.engine.block(latent=pairing.model.mla is not None)),
         adapter_bytes=adapters_of(pairing),
         cell_bytes=option.cell_bits / 8,
         request_s=resolved.request_s,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 
-from planner import explain, memory, rows, serving
+from planner import explain, memory, pages, rows, serving
 from planner.picture import Part, Picture, Seats
 from planner.plan import Basis, Estimate
 from planner.serving import Room, Terms
@@ -30,7 +31,7 @@ class Rooms:
         place = setup.tensor, setup.pipeline
         made = rows.terms_of(setup.option, place, float(setup.chunk), setup.fits)
         self.terms: Terms[float] = made if setup.utilization is None else replace(made, share=setup.utilization)
-        self.block = setup.pairing.engine.block_tokens
+        self.block = int(self.terms.block_tokens)
         self._known: dict[int, Callable[[float], Room[float]]] = {}
 
     def __call__(self, context: int, slots: int) -> Room[float]:
@@ -48,9 +49,8 @@ class Rooms:
 
     def cache_of(self, context: int, sequences: int) -> float:
         """Cache of so many sequences, and in vLLM the one block that it keeps empty (v1/core/block_pool.py)."""
-        each = self(context, 1).longest_bytes
-        empty = self(context + self.block, 1).longest_bytes - each if self.books == "vllm" else 0.0
-        return sequences * each + empty
+        empty = self.page[1] if self.books == "vllm" else 0.0
+        return sequences * self(context, 1).longest_bytes + empty
 
     def starts(self, context: int, slots: int) -> bool:
         """Whether the cache holds what it must."""
@@ -60,11 +60,25 @@ class Rooms:
         """The most sequences of `context` tokens, with as many slots."""
         return most(lambda n: 0 < self(context, n).cache_bytes >= self.cache_of(context, n), MOST_SEATS)
 
+    @cached_property
+    def page(self) -> tuple[float, float]:
+        """vLLM's page: (tokens, bytes on one device) of a block in one group of layers."""
+        shape, layout, cell = self.terms.shape, self.terms.layout, self.terms.cell_bytes
+        tokens = pages.block_tokens(shape, cell, layout, self.terms.block_tokens)
+        return tokens, pages.block_bytes(shape, cell, layout, tokens)
+
     def concurrency(self, context: int, slots: int) -> tuple[int, float]:
-        """(tokens, sequences of `context` tokens) that the cache holds in whole blocks, as vLLM counts them."""
-        held, each = self(context, slots), -(-context // self.block)
-        blocks = int(max(held.cache_bytes, 0.0) / held.longest_bytes * each)
-        return blocks * self.block, blocks / each
+        """(tokens, sequences of `context` tokens) that the cache holds in whole blocks, as vLLM prints them."""
+        held = self(context, slots)
+        if self.books == "llama.cpp":
+            each = -(-context // self.block)
+            cells = int(max(held.cache_bytes, 0.0) / held.longest_bytes * each)
+            return cells * self.block, cells / each
+        tokens, size = self.page
+        blocks = pages.pool_blocks(held.cache_bytes, size)
+        fits = pages.concurrency(blocks, held.longest_bytes / size)
+        printed = pages.printed_tokens(self.terms.shape, self.terms.accounting, (blocks, tokens), fits, float(context))
+        return int(printed), fits
 
     def longest_context(self) -> int:
         """The longest sequence, in whole blocks, with which the engine starts; the model's own limit ends it."""

@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
-from catalog.accelerator import Accelerator
 from catalog.engine import CacheFormat
 from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
 from catalog.model import Model
-from catalog.units import GIB
 from planner import hardware, memory, pairing
 from planner.fits import Fits
 from planner.pairing import Losses, Option
@@ -153,19 +151,13 @@ def _cached(paired: Pairing, dtype: str) -> Cached:
 
 
 def defaults(paired: Pairing) -> tuple[int, int]:
-    """(tokens of one step, slots) where no flag says: vLLM's by device (0.33 engine/arg_utils.py get_batch_defaults of
-    the API server, also taken for 0.19), llama.cpp's micro-batch and one slot.
-    """
+    """(tokens of one step, slots) where no flag says: vLLM's by version and device, llama.cpp's micro-batch and one
+    slot."""
     if books_of(paired) == "llama.cpp":
         return MICRO_BATCH, 1
-    total = paired.device.memory or 0.0
-    if total >= 160 * GIB:
-        return 16384, 1024
-    return (8192, 1024) if total >= 70 * GIB and not _small_tier(paired.device.accelerator) else (2048, 256)
-
-
-def _small_tier(device: Accelerator) -> bool:
-    return "a100" in device.id or device.compute_capability == "12.1"
+    engine, device = paired.engine, paired.device
+    usual = engine.budget(engine.version, device.memory or 0.0, device.accelerator.compute_capability)
+    return usual.tokens or paired.settled.load.context, usual.sequences
 
 
 def layout(paired: Pairing, ask: Ask) -> tuple[int, int, bool]:

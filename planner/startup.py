@@ -69,7 +69,8 @@ def vllm(model: Shape[float], held: Weights[float], fixed: Accounting[float], us
     left = [memory.vllm_cache_bytes(claimed, weights, peak, taken, outside) for peak in (first, last)]
     block = pages.block_tokens(model, use.cell_bytes, use.layout, block)
     size = pages.block_bytes(model, use.cell_bytes, use.layout, block)
-    each = pages.sequence_blocks(model, fixed, block, use.context, use.chunk)
+    flight = pages.tokens_in_flight(fixed, use.layout, use.chunk)
+    each = pages.sequence_blocks(model, fixed, block, use.context, flight)
     blocks = pages.pool_blocks(min(left), size)
     fits = pages.concurrency(blocks, each)
     return Log(

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from catalog.units import GIB
 from planner import cli, rules
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +163,6 @@ def test_quoted_weights_are_what_is_planned(
         ("A1-013a", LLAMA + "--on rtx4090:1 --lanes w4a16,awq-int4,gptq-int4,gguf:Q4_K_M"),
         ("A1-017b", LLAMA + "--on a10:1 --lanes w4a16,awq-int4,gptq-int4,gguf:Q4_K_M"),
         ("A1-054b", LLAMA + "--on a10g:1 --lanes w4a16,awq-int4,gptq-int4,gguf:Q4_K_M"),
-        ("A2-004a", LLAMA + "--on a100-sxm4-40:4 --lanes bf16"),
     ],
 )
 def test_what_is_said_not_to_fit_is_refused_for_its_weights(
@@ -172,6 +172,27 @@ def test_what_is_said_not_to_fit_is_refused_for_its_weights(
     assert not plan["feasible"]
     assert {refusal["finding"]["rule"] for refusal in plan["refused"]} == {"H201"}
     assert "H201" in answer(number)
+
+
+def test_four_cards_hold_a_70b_as_a_pipeline_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "fit",
+        "meta-llama/Llama-3.1-70B-Instruct",
+        "--on",
+        "a100-sxm4-40:4",
+        "--lane",
+        "bf16",
+        "--context",
+        "4096",
+    ]
+    assert cli.main([*words, "--json"]) == cli.INFEASIBLE
+    (split,) = json.loads(capsys.readouterr().out)["outcomes"]
+    assert [reason["rule"] for reason in split["reasons"]] == ["H201"]
+    weights = split["picture"]["parts"][0]["bytes"]["value"] / GIB
+    assert f"{weights:.1f} GiB of weights per card" in answer("A2-004a")
+    assert cli.main([*words, "--pipeline-parallel", "4", "--json"]) == cli.DONE
+    (staged,) = json.loads(capsys.readouterr().out)["outcomes"]
+    assert f"keeps {staged['picture']['parts'][-1]['bytes']['value'] / GIB:.1f} GiB of cache" in answer("A2-004a")
 
 
 def planned(request_: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

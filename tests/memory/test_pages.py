@@ -27,7 +27,7 @@ def printed(name: str, fixed: Accounting[float]) -> tuple[float, float, float]:
     model = shape(catalog().model(key))
     block = pages.block_tokens(model, cell, ONE, least)
     blocks = pages.pool_blocks(gib * GIB, pages.block_bytes(model, cell, ONE, block))
-    each = pages.sequence_blocks(model, fixed, block, float(context), 8192.0)
+    each = pages.sequence_blocks(model, fixed, block, float(context), fixed.steps_in_flight * 8192.0)
     fits = pages.concurrency(blocks, each)
     return blocks, pages.printed_tokens(model, fixed, (blocks, block), fits, float(context)), fits
 
