@@ -140,8 +140,14 @@ class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Epoch(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Memory accounting of some versions, planned or not: what differs from the constants that hold for all."""
 
+    except_capabilities: tuple[str, ...] = ()
+    """NVIDIA devices that it does not hold for."""
     constants: dict[str, float]
     source: str
+
+    def holds(self, version: str, capability: str | None) -> bool:
+        """Whether it speaks of a version on a device of that compute capability (None: no NVIDIA device)."""
+        return self.exists(version) and capability not in self.except_capabilities
 
 
 class Budget(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,18 +195,18 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Tokens of a block of the cache."""
         return self.latent_block_tokens or self.block_tokens if latent else self.block_tokens
 
-    def constants_at(self, version: str) -> dict[str, float]:
-        """The memory-accounting constants of any version."""
+    def constants_at(self, version: str, capability: str | None) -> dict[str, float]:
+        """The memory-accounting constants of any version on a device of that compute capability."""
         found = dict(self.constants)
         for epoch in self.accounting:
-            found |= epoch.constants if epoch.exists(version) else {}
+            found |= epoch.constants if epoch.holds(version, capability) else {}
         return found
 
-    def sources_at(self, version: str) -> dict[str, str]:
-        """Where the constants of a version come from; `*` for those without a source of their own."""
+    def sources_at(self, version: str, capability: str | None) -> dict[str, str]:
+        """Where those constants come from; `*` for the ones without a source of their own."""
         found = dict(self.constant_sources)
         for epoch in self.accounting:
-            found |= dict.fromkeys(epoch.constants, epoch.source) if epoch.exists(version) else {}
+            found |= dict.fromkeys(epoch.constants, epoch.source) if epoch.holds(version, capability) else {}
         return found
 
     def budget(self, version: str, memory: float, capability: str | None) -> Budget:

@@ -316,8 +316,8 @@ def _sources(row: Row, fits: Fits) -> dict[str, str]:
     peaks = {name: facts.source_of(name) for name in ("bandwidth", "link_bandwidth")}
     peaks |= dict.fromkeys(("matrix_peak", "attention_peak", "scalar_peak"), facts.source)
     stated = device.ask is not None and device.memory != facts.usable_memory
-    cited = engine.sources_at(engine.version)
-    constants = {name: cited.get(name, "") for name in engine.constants_at(engine.version)}
+    cited = engine.sources_at(engine.version, facts.compute_capability)
+    constants = {name: cited.get(name, "") for name in engine.constants_at(engine.version, facts.compute_capability)}
     return {
         "demand": "the request",
         "shape": pairing.model.source,

@@ -60,6 +60,11 @@ class Described:
         """The engine's release, or the one that our newest facts speak of where the row does not say."""
         return release(self.row) or self.engine.version
 
+    @property
+    def capability(self) -> str | None:
+        """NVIDIA's compute capability of the device; None for others, and where the row names none."""
+        return self.device.compute_capability if self.device else None
+
     @cached_property
     def tags(self) -> frozenset[str]:
         """What widens an interval: parts of a model without rows, and settings that the row does not state."""
@@ -70,6 +75,7 @@ class Described:
             "tensor": self.layout.tensor > 1, "wide": self.layout.tensor > 4,
             "i-quant": row.lane[5:].startswith("IQ"),
             "device": self.device is not None and not self._on("hopper"),
+            "group elsewhere": self.layout.tensor > 1 and not self._on("hopper"),
             "4-bit": self.lane.family.startswith("4-bit"), "unsloth": row.lane[5:] in UNSLOTH_BITS,
             "share": not row.share, "version": not release(row),
             "budget": not (row.sequences and row.tokens) and not self._on("hopper"),
@@ -96,7 +102,7 @@ class Described:
             sizes, share = (1.0, 512.0), 1.0
         else:
             sizes = self._budget(total, context)
-            share = row.share or self.engine.constants_at(self.version)["memory_share"]
+            share = row.share or self.engine.constants_at(self.version, self.capability)["memory_share"]
         return Settings(
             layout=self.layout, cell_bytes=cell_bits(row, self.model) / 8, context=context, slots=sizes[0],
             chunk=sizes[1], memory=total, share=share,
@@ -106,8 +112,7 @@ class Described:
         return self.device is not None and self.device.architecture == architecture
 
     def _budget(self, total: float, context: float) -> tuple[float, float]:
-        capability = self.device.compute_capability if self.device else None
-        usual = self.engine.budget(self.version, total, capability)
+        usual = self.engine.budget(self.version, total, self.capability)
         tokens = self.row.tokens or usual.tokens or max(context, 2048.0)
         return min(self.row.sequences or usual.sequences, tokens), tokens
 
@@ -118,9 +123,15 @@ class Described:
     @cached_property
     def log(self) -> Log:
         """vLLM's lines."""
-        fixed = memory.accounting(self.engine, self.version, self.lane.id)
+        fixed = memory.accounting(self.engine, self.capability, self.version, self.lane.id)
+        fixed = replace(fixed, state_blocks=fixed.state_blocks + self.drafted)
         block = float(self.engine.block(latent=self.model.mla is not None))
         return startup.vllm(self.shape, held(self), fixed, self.use, block)
+
+    @property
+    def drafted(self) -> int:
+        """Tokens that the prediction layer drafts: its weights are loaded, and every draft keeps a linear state."""
+        return int(self.row.note.get("drafted", "0"))
 
     @cached_property
     def fused(self) -> bool:
@@ -130,7 +141,7 @@ class Described:
     @cached_property
     def buffers(self) -> Buffers:
         """llama.cpp's lines."""
-        fixed = memory.accounting(self.engine)
+        fixed = memory.accounting(self.engine, self.capability)
         old = 0 < build(self.row) < BUILD_WITHOUT_PIPELINE
         one = replace(self.use, layout=Layout(tensor=1.0, pipeline=1.0)) if old else self.use
         made = startup.llamacpp(
@@ -257,4 +268,5 @@ def held(found: Described) -> Weights[float]:
     key = (found.model.id, found.lane.id, found.method.recipe.name)
     if key not in _KNOWN:
         _KNOWN[key] = weights(found.model, found.method)
-    return _KNOWN[key]
+    drafter = 2.0 * found.model.mtp_params if found.drafted else 0.0
+    return replace(_KNOWN[key], split_bytes=_KNOWN[key].split_bytes + drafter)

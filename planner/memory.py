@@ -80,9 +80,9 @@ QUANTIZED_ACTIVATIONS = "int8-w8a8"
 """The lane whose MLP keeps 8-bit activations beside the 16-bit ones."""
 
 
-def accounting(engine: Engine, version: str | None = None, lane: str = "") -> Accounting[float]:
-    """The constants of a version, this engine's own without one; one that the file leaves out is 0."""
-    given = engine.constants_at(version or engine.version)
+def accounting(engine: Engine, capability: str | None, version: str | None = None, lane: str = "") -> Accounting[float]:
+    """The constants of a version (without one the engine's own) on a device; one that the file leaves out is 0."""
+    given = engine.constants_at(version or engine.version, capability)
     made = {name: float(given.get(name, 0.0)) for name in Accounting.__dataclass_fields__}
     made["int8_ffn_bytes"] *= lane == QUANTIZED_ACTIVATIONS
     return Accounting(**made)

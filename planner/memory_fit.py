@@ -57,7 +57,9 @@ def laid(engine: Engine, until: str, since: str, constants: Constants) -> Engine
     epoch = type(engine.accounting[0])(
         since=since, until=until, constants=constants, source="fitted to part of the rows"
     )
-    return replace(engine, accounting=(*engine.accounting, epoch))
+    general = [each for each in engine.accounting if not each.except_capabilities]
+    some = [each for each in engine.accounting if each.except_capabilities]
+    return replace(engine, accounting=(*general, epoch, *some))
 
 
 def newest(rows: Sequence[Measured]) -> Constants:
@@ -154,7 +156,7 @@ def _metric(rows: Iterable[Measured], metric: str) -> list[Measured]:
 
 
 def _own(found: Described) -> memory.Accounting[float]:
-    return memory.accounting(found.engine, found.version, found.lane.id)
+    return memory.accounting(found.engine, found.capability, found.version, found.lane.id)
 
 
 def _samples(found: Described) -> bool:

@@ -96,7 +96,7 @@ def _terms(
 
 def books_kept(pairing: Pairing) -> memory.Accounting[float]:
     """The memory constants of the pairing's engine version and lane."""
-    return memory.accounting(pairing.engine, lane=pairing.lane.id)
+    return memory.accounting(pairing.engine, pairing.device.accelerator.compute_capability, lane=pairing.lane.id)
 
 
 def held_by(pairing: Pairing) -> Weights[float]:
@@ -194,14 +194,15 @@ def _plain(options: list[Option], chunk: float, fits: Fits) -> list[Terms[float]
     first = options[0].pairing
     load, dimensions = demand(first.settled), shape(first.model)
     held: dict[tuple[object, ...], Weights[float]] = {}
-    kept: dict[tuple[str, str, bool], memory.Accounting[float]] = {}
+    kept: dict[tuple[object, ...], memory.Accounting[float]] = {}
     made = []
     for option in options:
         paired = option.pairing
         key = (paired.lane.id, paired.method.recipe.name, paired.own.weight_bytes if paired.own else None)
         if key not in held:
             held[key] = held_by(paired)
-        books = (paired.engine.id, paired.engine.version, paired.lane.id == memory.QUANTIZED_ACTIVATIONS)
+        int8, capability = paired.lane.id == memory.QUANTIZED_ACTIVATIONS, paired.device.accelerator.compute_capability
+        books = (paired.engine.id, paired.engine.version, int8, capability)
         if books not in kept:
             kept[books] = books_kept(paired)
         made.append(_terms(option, (load, dimensions, held[key], kept[books]), (1, 1), (chunk, fits)))

@@ -74,10 +74,12 @@ def note(text: str) -> dict[str, str]:
     named = re.search(r"llama\.cpp-(\w+)", text)
     flags = re.search(r"flags?:(.*)", text)
     batched = re.search(r"--max-num-batched-tokens[ =](\d+)", flags[1]) if flags else None
+    drafted = re.search(r"\bMTP n=(\d+)", text)
     return (
         found
         | ({"backend": named[1]} if named else {})
         | ({"chunk": batched[1]} if batched else {})
+        | ({"drafted": drafted[1]} if drafted else {})
         | ({"expert_parallel": "1"} if flags and "--ep-size" in flags[1] else {})
     )
 

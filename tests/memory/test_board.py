@@ -108,7 +108,7 @@ def test_a_fit_recovers_the_shipped_constants() -> None:
     kept = [row for row in rows if row.found.row.id not in spread.beside().unfitted]
     refitted, shipped = memory_fit.refit(kept, facts).engine, facts.engine("vllm")
     for version in ("0.19.0", "0.11.0", "0.6"):
-        assert refitted.constants_at(version) == pytest.approx(shipped.constants_at(version), rel=2e-3)
+        assert refitted.constants_at(version, "9.0") == pytest.approx(shipped.constants_at(version, "9.0"), rel=2e-3)
 
 
 def test_every_excluded_row_exists_and_says_why() -> None:

@@ -35,7 +35,7 @@ def printed(name: str, fixed: Accounting[float]) -> tuple[float, float, float]:
 @pytest.mark.parametrize("name", ASKED)
 def test_blocks_tokens_and_concurrency_are_those_of_vllm(name: str) -> None:
     engine = catalog().engine("vllm", "0.33")
-    fixed = memory.accounting(replace(engine, constants=engine.constants | {"steps_in_flight": 1.0}))
+    fixed = memory.accounting(replace(engine, constants=engine.constants | {"steps_in_flight": 1.0}), "9.0")
     blocks, tokens, fits = printed(name, fixed)
     *_, expected_blocks, expected_tokens, expected_fits = ASKED[name]
     assert blocks == expected_blocks
@@ -45,13 +45,13 @@ def test_blocks_tokens_and_concurrency_are_those_of_vllm(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["12 windows of 128 and 12 full layers", "52 windows of 1024 and 10 full layers"])
 def test_a_second_step_in_flight_costs_windows_room(name: str) -> None:
-    _, _, now = printed(name, memory.accounting(catalog().engine("vllm", "0.33")))
-    _, _, then = printed(name, memory.accounting(catalog().engine("vllm", "0.19")))
+    _, _, now = printed(name, memory.accounting(catalog().engine("vllm", "0.33"), "9.0"))
+    _, _, then = printed(name, memory.accounting(catalog().engine("vllm", "0.19"), "9.0"))
     assert now < then
 
 
 def test_a_full_window_never_takes_more_than_a_full_layer() -> None:
-    model, fixed = shape(catalog().model("google/gemma-3-27b-it")), memory.accounting(catalog().engine("vllm"))
+    model, fixed = shape(catalog().model("google/gemma-3-27b-it")), memory.accounting(catalog().engine("vllm"), "9.0")
     for context in (100.0, 1024.0, 5000.0, 40_000.0):
         groups = model.full_groups + model.window_groups
         blocks = pages.sequence_blocks(model, fixed, 16.0, context, 2048.0)
