@@ -162,6 +162,24 @@ class Budget(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: str
 
 
+Part = Literal["weights", "activation", "outside", "graphs", "claim", "pages", "file", "cache", "compute", "process"]
+"""What memory goes to: vLLM's lines, and llama.cpp's since "file"."""
+
+
+class Spread(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Half of the 80 % interval of one part of the memory, for some versions and, with `when`, in some cases."""
+
+    part: Part
+    when: str = ""
+    """A tag of planner/spread.py; empty for every case."""
+    ln: float = 0.0
+    """Relative."""
+    gib: float = 0.0
+    """Absolute, GiB."""
+    source: str
+    """`assumed: …` where too few models have logs."""
+
+
 class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One engine version."""
 
@@ -190,6 +208,9 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Constants that hold for some versions only; also of versions that can no longer be planned."""
     budgets: tuple[Budget, ...] = ()
     """Defaults by class of device; the first that fits decides."""
+
+    spread: tuple[Spread, ...] = ()
+    """How far the memory estimates may be off."""
 
     def block(self, *, latent: bool) -> int:
         """Tokens of a block of the cache."""

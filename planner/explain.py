@@ -7,8 +7,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from catalog.artifact import Artifact
-from catalog.units import GIB
-from planner import cost, making
+from catalog.engine import Part
+from planner import cost, making, memory, spread
 from planner import pairing as pairings
 from planner.fits import Fits
 from planner.memory import claimable_share
@@ -25,11 +25,12 @@ from planner.plan import (
 )
 from planner.quality import Loss
 from planner.rank import Row
-from planner.rows import terms_of
+from planner.rows import books_of, terms_of
 from planner.rules import SHOWN
 from planner.rules.rule import Pairing, Shown
 from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
 from planner.trace import Num, Unit, derivation
+from planner.work import Layout
 
 BYTE: Unit = {"byte": 1}
 SECOND: Unit = {"s": 1}
@@ -41,10 +42,6 @@ UNITS: dict[str, Unit] = {
     "memory": BYTE, "cell_bytes": BYTE,
 }  # fmt: skip
 """Units by field name; `…_bytes` are bytes, `…_s` seconds, everything else is a plain count."""
-WEIGHT_ERROR, ACTIVATION_ERROR, FIXED_ERROR = 0.01, 0.15, 0.25 * GIB
-"""Of the memory terms, one standard deviation: 0.3 % on unseen models for weights, 12-20 % for activations of
-mixtures and latent attention, a quarter GiB for what no log prints (memory research, §5)."""
-Z80 = Z["p90"]
 
 
 def candidate(row: Row, fits: Fits) -> Candidate:
@@ -159,25 +156,57 @@ def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
     swept, books = row.swept, row.swept.rows.books
     batch, most = float(swept.batch[row.index]), float(swept.most[row.index])
     at = pace(terms, batch, books)
-    made = memory_estimates(room(terms, most, books), row.option.pairing)
+    made = memory_estimates(room(terms, most, books), row.option.pairing, terms)
     made |= _latencies(row, latency(terms, batch, at, books), fits)
     made |= _rates(row, at, fits)
     made["loss_pct"] = _loss(row.option.loss)
     return made | _prices(row, at)
 
 
-def memory_estimates(held: Room[float], pairing: Pairing) -> dict[str, Estimate]:
-    """Bytes of one device; the pool's error is that of everything that was subtracted."""
-    weight, active = WEIGHT_ERROR * held.weight_bytes, ACTIVATION_ERROR * held.activation_bytes
-    stated = pairing.own is not None and pairing.own.weight_bytes is not None
-    weight = 0.0 if stated else weight
-    pool = math.hypot(weight, active, FIXED_ERROR)
+def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[str, Estimate]:
+    """Bytes of one device; the pool's error is that of everything that was subtracted from the claim."""
+    taken = {part: half(part, size, pairing, terms.layout) for part, size in _taken(held, pairing, terms).items()}
+    pool = math.hypot(*(each.bytes for each in taken.values()))
+    assumed = any(each.basis == "assumed" for each in taken.values())
+    weights, active, *_ = taken.values()
+    left = held.cache_bytes
     return {
-        "weight_bytes": _around(held.weight_bytes, weight, "overridden" if stated else "fitted", "B"),
-        "activation_bytes": _around(held.activation_bytes, active, "fitted", "B"),
-        "kv_pool_bytes": _around(held.cache_bytes, pool, "fitted", "B"),
-        "kv_needed_bytes": _around(max(held.running_bytes, held.longest_bytes), 0.0, "published", "B"),
+        "weight_bytes": within(held.weight_bytes, weights),
+        "activation_bytes": within(held.activation_bytes, active),
+        "kv_pool_bytes": _between(left - pool, left, left + pool, "assumed" if assumed else "fitted", "B"),
+        "kv_needed_bytes": within(max(held.running_bytes, held.longest_bytes), spread.Half(0.0, "published")),
     }
+
+
+def _taken(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[Part, float]:
+    """What an engine subtracts from its claim, weights and activations first."""
+    if books_of(pairing) == "llama.cpp":
+        return {"file": held.weight_bytes, "compute": held.activation_bytes}
+    graphs, libraries = beside(held, terms)
+    return {
+        "weights": held.weight_bytes, "activation": held.activation_bytes, "outside": libraries, "graphs": graphs,
+        "claim": held.claimed_bytes,
+    }  # fmt: skip
+
+
+def beside(held: Room[float], terms: Terms[float]) -> tuple[float, float]:
+    """(CUDA graphs, libraries) in vLLM's claim beside weights, activations and cache."""
+    made = memory.cuda_graphs_bytes(terms.shape, terms.layout, terms.accounting)
+    graphs = memory.claimed_graphs_bytes(made, terms.accounting)
+    return graphs, held.claimed_bytes - held.weight_bytes - held.activation_bytes - held.cache_bytes - graphs
+
+
+def half(part: Part, size: float, pairing: Pairing, layout: Layout[float]) -> spread.Half:
+    """Half of the interval of a part of `size` bytes; nothing where the user states the weights."""
+    if part in ("weights", "file") and pairing.own is not None and pairing.own.weight_bytes is not None:
+        return spread.Half(0.0, "overridden")
+    given = spread.tags(pairing.model, pairing.lane, layout, pairing.device.accelerator)
+    return spread.half(pairing.engine, pairing.engine.version, part, size, given)
+
+
+def within(value: float, half: spread.Half) -> Estimate:
+    """Bytes with their interval, which never reaches below nothing."""
+    return _between(max(value - half.bytes, 0.0), value, value + half.bytes, half.basis, "B")
 
 
 def _latencies(row: Row, late: Latency[float], fits: Fits) -> dict[str, Estimate]:
@@ -234,10 +263,6 @@ def _between(low: float, value: float, high: float, basis: Basis, unit: str) -> 
     return Estimate(
         value=_short(value), low=_short(min(low, value)), high=_short(max(high, value)), basis=basis, unit=unit
     )
-
-
-def _around(value: float, error: float, basis: Basis, unit: str) -> Estimate:
-    return _between(value - Z80 * error, value, value + Z80 * error, basis, unit)
 
 
 def _short(value: float) -> float:

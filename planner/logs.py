@@ -13,9 +13,8 @@ from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
 from catalog.model import Model
 from catalog.units import GIB
-from planner import memory, startup
+from planner import memory, spread, startup
 from planner.lanes import BY_ID
-from planner.lanes.gguf import UNSLOTH_BITS
 from planner.lanes.lane import Lane, Method
 from planner.startup import Buffers, Log, Settings
 from planner.truth import Start
@@ -67,21 +66,15 @@ class Described:
 
     @cached_property
     def tags(self) -> frozenset[str]:
-        """What widens an interval: parts of a model without rows, and settings that the row does not state."""
-        model, row = self.model, self.row
+        """What widens an interval: see planner/spread.py, and settings that the row does not state."""
+        row = self.row
         stated = {
-            "moe": model.moe is not None, "latent": model.mla is not None, "linear": model.linear is not None,
-            "vision": model.extra_params > 0, "pipeline": self.layout.pipeline > 1,
-            "tensor": self.layout.tensor > 1, "wide": self.layout.tensor > 4,
-            "i-quant": row.lane[5:].startswith("IQ"),
-            "device": self.device is not None and not self._on("hopper"),
-            "group elsewhere": self.layout.tensor > 1 and not self._on("hopper"),
-            "4-bit": self.lane.family.startswith("4-bit"), "unsloth": row.lane[5:] in UNSLOTH_BITS,
             "share": not row.share, "version": not release(row),
             "budget": not (row.sequences and row.tokens) and not self._on("hopper"),
             "shared": self.device is not None and self.device.kind == "unified",
         }  # fmt: skip
-        return frozenset(name for name, given in stated.items() if given)
+        own = frozenset(name for name, given in stated.items() if given)
+        return own | spread.tags(self.model, self.lane, self.layout, self.device)
 
     @cached_property
     def layout(self) -> Layout[float]:

@@ -7,18 +7,22 @@ Every row counts once. The error is ln(predicted / measured); a printed value of
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
 from catalog import load as catalogue
 from catalog.errors import BadInput
-from catalog.load import Catalog
-from planner import logs, memory_fit, predict_memory, spread, truth
+from catalog.load import DATA, Catalog
+from planner import logs, memory_fit, predict_memory, truth
 from planner.logs import Described
 from planner.memory_fit import Measured
 from planner.truth import Prediction
@@ -124,7 +128,8 @@ def left_out(lines: Sequence[dict[str, str]], group: Callable[[Described], str])
     catalog = catalogue.load()
     known = measured(lines, catalog)
     groups = {line["id"]: group(row.found) for line, row in known}
-    fitted = [row for _, row in known if row.found.row.id not in spread.beside().unfitted]
+    unfitted = {name for entry in excluded() for name in entry.ids}
+    fitted = [row for _, row in known if row.found.row.id not in unfitted]
     made: dict[str, Prediction] = {}
     for name in sorted(set(groups.values())):
         refitted = memory_fit.refit([row for row in fitted if group(row.found) != name], catalog)
@@ -133,6 +138,19 @@ def left_out(lines: Sequence[dict[str, str]], group: Callable[[Described], str])
     plain = predict_memory.answers([line for line in lines if line["id"] not in made], catalog)
     made |= {one.id: one for one in plain}
     return [made[line["id"]] for line in lines]
+
+
+class Excluded(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rows that are scored but not fitted to."""
+
+    ids: tuple[str, ...]
+    reason: str
+
+
+@cache
+def excluded(path: Path = DATA / "truth" / "memory.toml") -> tuple[Excluded, ...]:
+    """Those of the shipped table."""
+    return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8"))["excluded"], tuple[Excluded, ...])
 
 
 def measured(lines: Iterable[dict[str, str]], catalog: Catalog) -> list[tuple[dict[str, str], Measured]]:

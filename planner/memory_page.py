@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planner import memory_board, memory_fit, predict_memory, spread
+from planner import memory_board, memory_fit, predict_memory
 from planner.memory_board import Cell, Key, Score
 from planner.truth import Prediction
 
@@ -38,7 +38,7 @@ on predictions without the row's model; above 80 % it is wider than these rows n
 
 Mixtures of experts, latent attention, groups of more than four devices, and versions since 0.20 have no row that prints
 their activations, graphs or libraries: their terms come from the engine's code or from 0.19, and their intervals are
-marked `assumed` in `catalog/data/truth/memory.toml`. The scaling with the number of sequences and batched tokens rests
+marked `assumed` in `catalog/data/engines/vllm.toml`. The scaling with the number of sequences and batched tokens rests
 on the code too: every row of 0.19 has 1024 and 8192. Compute buffers of llama.cpp are exact for one model alone.
 """  # noqa: E501
 
@@ -55,13 +55,13 @@ def page(lines: Sequence[dict[str, str]]) -> str:
     return PAGE.format(
         rows=len(lines),
         answered=sum(not one.refused for one in inside),
-        excluded=len(spread.beside().unfitted),
+        excluded=sum(len(entry.ids) for entry in memory_board.excluded()),
         table="\n".join(rows),
         right=sum(one.answer.predicted == one.value for one in begun),
         starts=len(begun),
         false_yes=sum(_false_yes(one) for one in begun),
         refused=_refused(inside),
-        unfitted="\n".join(f"- {', '.join(entry.ids)}: {entry.reason}." for entry in spread.beside().excluded),
+        unfitted="\n".join(f"- {', '.join(entry.ids)}: {entry.reason}." for entry in memory_board.excluded()),
     )
 
 

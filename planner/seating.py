@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 
-from planner import explain, memory, pages, rows, serving
+from planner import explain, pages, rows, serving
 from planner.picture import Part, Picture, Seats
-from planner.plan import Basis, Estimate
+from planner.plan import Estimate
 from planner.serving import Room, Terms
 from planner.setups import Setup
+from planner.spread import Half
 
+EXACT = Half(0.0, "published")
 USUAL = 8192
 """Tokens of context at which seats are counted besides the asked one."""
 MOST_SEATS = 1 << 20
@@ -135,26 +137,23 @@ def picture(setup: Setup, rooms: Rooms) -> Picture:
 
 def _parts(setup: Setup, rooms: Rooms, held: Room[float]) -> Iterator[Part]:
     """Everything inside the claim; the cache is what is left of it, below nothing where it does not suffice."""
-    terms, made = rooms.terms, explain.memory_estimates(held, setup.pairing)
+    terms, made = rooms.terms, explain.memory_estimates(held, setup.pairing, rooms.terms)
     adapters = terms.adapter_bytes / (setup.tensor * setup.pipeline)
     yield Part(name="weights", bytes=_moved(made["weight_bytes"], -adapters))
     if adapters:
-        yield Part(name="adapters", bytes=_around(adapters, 0.0, "published"))
+        yield Part(name="adapters", bytes=explain.within(adapters, EXACT))
     yield Part(name="activations", bytes=made["activation_bytes"])
-    rest = held.claimed_bytes - held.weight_bytes - held.activation_bytes - held.cache_bytes
     if rooms.books == "vllm":
-        graphs = memory.cuda_graphs_bytes(terms.shape, terms.layout, terms.accounting)
-        yield Part(name="CUDA graphs", bytes=_around(graphs, explain.ACTIVATION_ERROR * graphs, "assumed"))
-        yield Part(name="libraries", bytes=_around(rest - graphs, explain.FIXED_ERROR, "assumed"))
+        graphs, libraries = explain.beside(held, terms)
+        if graphs:
+            doubt = explain.half("graphs", graphs, setup.pairing, terms.layout)
+            yield Part(name="CUDA graphs", bytes=explain.within(graphs, doubt))
+        doubt = explain.half("outside", libraries, setup.pairing, terms.layout)
+        yield Part(name="libraries", bytes=explain.within(libraries, doubt))
     else:
-        yield Part(name="left free on purpose", bytes=_around(rest, 0.0, "published"))
+        left = held.claimed_bytes - held.weight_bytes - held.activation_bytes - held.cache_bytes
+        yield Part(name="left free on purpose", bytes=explain.within(left, EXACT))
     yield Part(name="KV cache", bytes=made["kv_pool_bytes"])
-
-
-def _around(value: float, error: float, basis: Basis) -> Estimate:
-    """`error` is one standard deviation, bytes."""
-    low, high = max(value - explain.Z80 * error, 0.0), value + explain.Z80 * error
-    return Estimate(value=_digits(value), low=_digits(low), high=_digits(high), basis=basis, unit="B")
 
 
 def _moved(estimate: Estimate, by: float) -> Estimate:

@@ -174,25 +174,18 @@ def test_what_is_said_not_to_fit_is_refused_for_its_weights(
     assert "H201" in answer(number)
 
 
-def test_four_cards_hold_a_70b_as_a_pipeline_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "fit",
-        "meta-llama/Llama-3.1-70B-Instruct",
-        "--on",
-        "a100-sxm4-40:4",
-        "--lane",
-        "bf16",
-        "--context",
-        "4096",
-    ]
-    assert cli.main([*words, "--json"]) == cli.INFEASIBLE
-    (split,) = json.loads(capsys.readouterr().out)["outcomes"]
-    assert [reason["rule"] for reason in split["reasons"]] == ["H201"]
-    weights = split["picture"]["parts"][0]["bytes"]["value"] / GIB
-    assert f"{weights:.1f} GiB of weights per card" in answer("A2-004a")
-    assert cli.main([*words, "--pipeline-parallel", "4", "--json"]) == cli.DONE
-    (staged,) = json.loads(capsys.readouterr().out)["outcomes"]
-    assert f"keeps {staged['picture']['parts'][-1]['bytes']['value'] / GIB:.1f} GiB of cache" in answer("A2-004a")
+def test_four_cards_hold_a_70b_and_little_else(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "meta-llama/Llama-3.1-70B-Instruct", "--on", "a100-sxm4-40:4", "--lane", "bf16", "--json"]
+    assert cli.main(words) == cli.INFEASIBLE
+    (whole,) = json.loads(capsys.readouterr().out)["outcomes"]
+    assert [reason["rule"] for reason in whole["reasons"]] == ["H202"]
+    assert cli.main([*words, "--context", "4096"]) == cli.DONE
+    (short,) = json.loads(capsys.readouterr().out)["outcomes"]
+    parts, said = {part["name"]: part["bytes"] for part in short["picture"]["parts"]}, answer("A2-004a")
+    assert f"{parts['weights']['value'] / GIB:.1f} GiB of weights per card" in said
+    assert f"a cache of {parts['KV cache']['value'] / GIB:.1f} GiB" in said
+    assert short["picture"]["margin"]["low"] < 0
+    assert f"{short['picture']['longest_context']:,} tokens of context at most" in said
 
 
 def planned(request_: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from planner import accuracy, memory_board, memory_fit, memory_page, predict_memory, spread, truth
+from planner import accuracy, memory_board, memory_fit, memory_page, predict_memory, truth
 from planner.memory_board import Cell, Key, Score
 from planner.truth import Prediction
 from tests.plan.asking import catalog
@@ -105,7 +105,8 @@ def test_a_fit_recovers_the_shipped_constants() -> None:
     """The data file's constants are those of the logs, to the digits that it writes."""
     facts = catalog()
     rows = [row for _, row in memory_board.measured(LINES, facts)]
-    kept = [row for row in rows if row.found.row.id not in spread.beside().unfitted]
+    left = {name for entry in memory_board.excluded() for name in entry.ids}
+    kept = [row for row in rows if row.found.row.id not in left]
     refitted, shipped = memory_fit.refit(kept, facts).engine, facts.engine("vllm")
     for version in ("0.19.0", "0.11.0", "0.6"):
         assert refitted.constants_at(version, "9.0") == pytest.approx(shipped.constants_at(version, "9.0"), rel=2e-3)
@@ -113,7 +114,7 @@ def test_a_fit_recovers_the_shipped_constants() -> None:
 
 def test_every_excluded_row_exists_and_says_why() -> None:
     known = {line["id"] for line in LINES}
-    for entry in spread.beside().excluded:
+    for entry in memory_board.excluded():
         assert set(entry.ids) <= known
         assert len(entry.reason) > 20
 
