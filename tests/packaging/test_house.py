@@ -34,7 +34,7 @@ SHELL = frozenset(
             "regression",
             "render",
         ),
-        *("report", "resources", "review_page", "service", "settings", "sketch", "spread", "store", "truth", "version"),
+        *("report", "resources", "review_page", "service", "settings", "sketch", "store", "truth", "version"),
     }
 )
 """Modules of `planner` that may know the world around them."""
