@@ -67,7 +67,7 @@ def qwen3_moe(c: Config) -> Shapes:
 
 def qwen3_hybrid(c: Config) -> Shapes:
     """Qwen3-Next and Qwen3.5, dense or MoE: gated delta net beside gated attention."""
-    routed = c.optional_integer("num_experts")
+    routed = c.optional_integer("num_experts", "num_local_experts")
     mlp: Shapes = stepped_experts(c) if routed else {"intermediate": c.integer("intermediate_size")}
     gate = c.says("attn_output_gate") or c.text("model_type").startswith("qwen3_next")
     return {
@@ -107,7 +107,7 @@ def gemma4(c: Config) -> Shapes:
     if not c.says("enable_moe_block"):
         return shapes
     moe = Moe(
-        experts=c.integer("num_experts"),
+        experts=c.integer("num_experts", "num_local_experts"),
         per_token=c.integer("top_k_experts"),
         intermediate=c.integer("moe_intermediate_size", "expert_intermediate_size"),
         layers=layers(c),
@@ -233,7 +233,7 @@ def hunyuan_moe(c: Config) -> Shapes:
         **grouped(c),
         **embeddings(c),
         "moe": Moe(
-            experts=c.integer("num_experts"),
+            experts=c.integer("num_experts", "num_local_experts"),
             per_token=uniform(c, "moe_topk"),
             intermediate=uniform(c, "moe_intermediate_size"),
             layers=layers(c),
@@ -263,7 +263,7 @@ def step3(c: Config) -> Shapes:
     """Windowed layers by `layer_types`; a shared expert of `share_expert_dim`."""
     dense, shared = c.count("first_k_dense_replace"), c.optional_integer("share_expert_dim")
     moe = Moe(
-        experts=c.integer("num_experts"),
+        experts=c.integer("num_experts", "num_local_experts"),
         per_token=c.integer("num_experts_per_tok"),
         intermediate=c.integer("moe_intermediate_size"),
         layers=layers(c) - dense,

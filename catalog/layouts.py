@@ -151,7 +151,7 @@ def stepped_experts(c: Config) -> Shapes:
     routed = sum((layer + 1) % step == 0 and layer not in dense for layer in range(layers(c)))
     shared = c.count("shared_expert_intermediate_size")
     moe = Moe(
-        experts=c.integer("num_experts"),
+        experts=c.integer("num_experts", "num_local_experts"),
         per_token=c.integer("num_experts_per_tok"),
         intermediate=c.integer("moe_intermediate_size"),
         layers=routed,

@@ -43,7 +43,8 @@ def test_a_matrix_weighs_what_a_real_checkpoint_holds(lane: str, recipe: str) ->
     method = BY_ID[lane].method(recipe)
     assert method is not None
     assert method.matrix_bytes is not None
-    total = TINY_REST + sum(method.matrix_bytes(rows, columns) for rows, columns in TINY)
+    group = method.recipe.group_size or 0
+    total = TINY_REST + sum(method.matrix_bytes(rows, columns, group) for rows, columns in TINY)
     assert total == CHECKPOINTS[lane, recipe]
 
 
