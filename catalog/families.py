@@ -17,6 +17,7 @@ from catalog.layouts import (
     sliding,
     stated_head_dim,
     stepped_experts,
+    two_tables,
     uniform,
     windows,
 )
@@ -89,9 +90,10 @@ def gemma2(c: Config) -> Shapes:
 
 
 def gemma3(c: Config) -> Shapes:
-    """Five windowed layers to one, or as `sliding_window_pattern` says."""
+    """Five windowed layers to one, or as `sliding_window_pattern` says; both kinds have rotations of their own."""
     pattern = c.optional_integer("sliding_window_pattern") or 6
-    return {**gemma(c), **windows(c, sliding(c, lambda count: count - count // pattern))}
+    windowed = windows(c, sliding(c, lambda count: count - count // pattern))
+    return {**gemma(c), **windowed, "rope_positions": two_tables(c)}
 
 
 def gemma4(c: Config) -> Shapes:
@@ -100,6 +102,7 @@ def gemma4(c: Config) -> Shapes:
         raise Unsupported("layers that share a cache and per-layer embeddings have no formula yet", c.where)
     shapes: Shapes = {
         **gemma3(c),
+        "rope_positions": None,
         "global_kv_heads": c.optional_integer("num_global_key_value_heads"),
         "global_head_dim": c.optional_integer("global_head_dim"),
         "key_is_value": c.says("attention_k_eq_v"),

@@ -6,7 +6,6 @@ Slow: needs the tool environments of tests/tools/quantizer.py and tests/tools/vl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -65,14 +64,11 @@ class Case:
         tokens = pages.printed_tokens(model, self.fixed, (blocks, self.block), fits, float(self.context))
         return int(tokens), self.context, f"{fits:.2f}"
 
-    @cached_property
+    @property
     def words(self) -> tuple[str, ...]:
-        sizes = {
-            "max-model-len": self.context,
-            "max-num-batched-tokens": self.chunk,
-            "kv-cache-memory-bytes": self.pool,
-        }
-        return (*(word for name, size in sizes.items() for word in (f"--{name}", str(size))), "--max-num-seqs", "8")
+        """Flags of `vllm serve`."""
+        lengths = ("--max-model-len", str(self.context), "--max-num-batched-tokens", str(self.chunk))
+        return (*lengths, "--max-num-seqs", "8", "--kv-cache-memory-bytes", str(self.pool), *self.flags)
 
 
 ENOUGH = 9 * 131_072
@@ -98,7 +94,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def served(case: Case, folder: Path, scratch: Path) -> tuple[Model, Start]:
-    return checkpoint.read(folder / case.folder, {}), start(folder / case.folder, scratch, *case.words, *case.flags)
+    return checkpoint.read(folder / case.folder, {}), start(folder / case.folder, scratch, *case.words)
 
 
 @pytest.mark.parametrize("name", CASES)
