@@ -17,6 +17,7 @@ from catalog.layouts import (
     sliding,
     stated_head_dim,
     stepped_experts,
+    two_tables,
     uniform,
     windows,
 )
@@ -67,7 +68,7 @@ def qwen3_moe(c: Config) -> Shapes:
 
 def qwen3_hybrid(c: Config) -> Shapes:
     """Qwen3-Next and Qwen3.5, dense or MoE: gated delta net beside gated attention."""
-    routed = c.optional_integer("num_experts")
+    routed = c.optional_integer("num_experts", "num_local_experts")
     mlp: Shapes = stepped_experts(c) if routed else {"intermediate": c.integer("intermediate_size")}
     gate = c.says("attn_output_gate") or c.text("model_type").startswith("qwen3_next")
     return {
@@ -89,9 +90,10 @@ def gemma2(c: Config) -> Shapes:
 
 
 def gemma3(c: Config) -> Shapes:
-    """Five windowed layers to one, or as `sliding_window_pattern` says."""
+    """Five windowed layers to one, or as `sliding_window_pattern` says; both kinds have rotations of their own."""
     pattern = c.optional_integer("sliding_window_pattern") or 6
-    return {**gemma(c), **windows(c, sliding(c, lambda count: count - count // pattern))}
+    windowed = windows(c, sliding(c, lambda count: count - count // pattern))
+    return {**gemma(c), **windowed, "rope_positions": two_tables(c)}
 
 
 def gemma4(c: Config) -> Shapes:
@@ -100,6 +102,7 @@ def gemma4(c: Config) -> Shapes:
         raise Unsupported("layers that share a cache and per-layer embeddings have no formula yet", c.where)
     shapes: Shapes = {
         **gemma3(c),
+        "rope_positions": None,
         "global_kv_heads": c.optional_integer("num_global_key_value_heads"),
         "global_head_dim": c.optional_integer("global_head_dim"),
         "key_is_value": c.says("attention_k_eq_v"),
@@ -107,7 +110,7 @@ def gemma4(c: Config) -> Shapes:
     if not c.says("enable_moe_block"):
         return shapes
     moe = Moe(
-        experts=c.integer("num_experts"),
+        experts=c.integer("num_experts", "num_local_experts"),
         per_token=c.integer("top_k_experts"),
         intermediate=c.integer("moe_intermediate_size", "expert_intermediate_size"),
         layers=layers(c),
@@ -233,7 +236,7 @@ def hunyuan_moe(c: Config) -> Shapes:
         **grouped(c),
         **embeddings(c),
         "moe": Moe(
-            experts=c.integer("num_experts"),
+            experts=c.integer("num_experts", "num_local_experts"),
             per_token=uniform(c, "moe_topk"),
             intermediate=uniform(c, "moe_intermediate_size"),
             layers=layers(c),
@@ -263,7 +266,7 @@ def step3(c: Config) -> Shapes:
     """Windowed layers by `layer_types`; a shared expert of `share_expert_dim`."""
     dense, shared = c.count("first_k_dense_replace"), c.optional_integer("share_expert_dim")
     moe = Moe(
-        experts=c.integer("num_experts"),
+        experts=c.integer("num_experts", "num_local_experts"),
         per_token=c.integer("num_experts_per_tok"),
         intermediate=c.integer("moe_intermediate_size"),
         layers=layers(c) - dense,

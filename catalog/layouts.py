@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypedDict
 
-from catalog.config import Config
+from catalog.config import Config, section
 from catalog.errors import BadInput, Unsupported
 from catalog.model import Linear, Mla, Moe, Window
 
@@ -26,6 +26,7 @@ class Shapes(TypedDict, total=False):
     kv_heads: int
     head_dim: int
     value_dim: int | None
+    rope_positions: int | None
     vocab: int
     max_position: int
     tied: bool
@@ -151,7 +152,7 @@ def stepped_experts(c: Config) -> Shapes:
     routed = sum((layer + 1) % step == 0 and layer not in dense for layer in range(layers(c)))
     shared = c.count("shared_expert_intermediate_size")
     moe = Moe(
-        experts=c.integer("num_experts"),
+        experts=c.integer("num_experts", "num_local_experts"),
         per_token=c.integer("num_experts_per_tok"),
         intermediate=c.integer("moe_intermediate_size"),
         layers=routed,
@@ -167,6 +168,14 @@ def windows(c: Config, windowed: int, chunked: bool = False) -> Shapes:
         return {}
     tokens = c.integer("attention_chunk_size") if chunked else c.integer("sliding_window")
     return {"window": Window(layers=windowed, tokens=tokens, chunked=chunked)}
+
+
+def two_tables(c: Config) -> int:
+    """Positions in the tables of rotations of full-length and windowed layers; linear scaling lengthens the first."""
+    full = section(section(c.values, "rope_parameters"), "full_attention") or section(c.values, "rope_scaling")
+    factor = full.get("factor") if (full.get("rope_type") or full.get("type")) == "linear" else 1
+    limit = c.integer("max_position_embeddings")
+    return limit + round(limit * factor) if isinstance(factor, (int, float)) else 2 * limit
 
 
 def sliding(c: Config, otherwise: Callable[[int], int]) -> int:

@@ -84,6 +84,8 @@ class Tensor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Layers over which `count` is spread evenly; 0 for what stands outside the layers (embedding, head)."""
     dtype: str | None = None
     """Stored number format where a checkpoint was read (`BF16`, `F8_E4M3`, a GGUF type); None where derived."""
+    stored_bytes: float | None = None
+    """Bytes of all `count` with their scales and zero points where a safetensors checkpoint was read."""
 
     @property
     def params(self) -> int:

@@ -15,7 +15,7 @@ from catalog.load import Catalog
 from catalog.model import Model
 from catalog.parameters import Family, Setup
 from catalog.units import GIB
-from planner.lanes import BY_ID
+from planner.lanes import BY_ID, as_published
 from planner.lanes.lane import Lane, Method
 from planner.speed import Work, peaks
 from planner.truth import Row
@@ -108,7 +108,7 @@ def describe(row: Row, catalog: Catalog) -> Described:
     if lane is None or not any(engine.id == row.engine for engine in catalog.engines):
         raise Unsupported(f"no facts for engine {row.engine!r} with lane {row.lane!r}", "$.lane")
     engine, recipe = catalog.engine(row.engine), model.native_recipe if model.native == lane.id else ""
-    method = lane.method(recipe) or lane.methods[min(1, len(lane.methods) - 1)]
+    method = as_published(lane.method(recipe) or lane.methods[min(1, len(lane.methods) - 1)])
     kernel = engine.kernel(lane.id, method.recipe.name, device)
     if kernel is None or kernel.refuse:
         raise Unsupported(kernel.refuse if kernel and kernel.refuse else f"no kernel for {lane.id}", "$.lane")

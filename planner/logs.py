@@ -14,7 +14,7 @@ from catalog.load import Catalog
 from catalog.model import Model
 from catalog.units import GIB
 from planner import memory, spread, startup
-from planner.lanes import BY_ID
+from planner.lanes import BY_ID, as_published
 from planner.lanes.lane import Lane, Method
 from planner.startup import Buffers, Log, Settings
 from planner.truth import Start
@@ -154,7 +154,7 @@ def describe(row: Start, catalog: Catalog, refitted: Refitted | None = None) -> 
     if lane is None or (lane.family == "gguf") != (row.engine == "llama.cpp"):
         raise Unsupported(f"no facts for engine {row.engine!r} with lane {row.lane!r}", "$.lane")
     recipe = model.native_recipe if model.native == lane.id else ""
-    method = lane.method(recipe) or lane.methods[min(1, len(lane.methods) - 1)]
+    method = as_published(lane.method(recipe) or lane.methods[min(1, len(lane.methods) - 1)])
     engine = refitted.engine if refitted and row.engine == refitted.engine.id else catalog.engine(row.engine)
     engine = refitted.llamacpp if refitted and row.engine == "llama.cpp" else engine
     scale = refitted.scales.get(row.lane[5:], 1.0) if refitted else 1.0

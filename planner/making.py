@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from catalog import tensors
 from catalog.model import Model
+from planner import lanes
 from planner.plan import Calibration, Make
 from planner.rules.rule import Pairing
 from planner.settle import Load
@@ -32,10 +32,6 @@ PUBLIC = {
 }
 """Text of the domain where one has none of one's own: data sets registered in llm-compressor 0.14 that no gate of ours
 is measured on (gsm8k and wikitext are registered too)."""
-QUANTIZED = ("attention.q", "attention.k", "attention.v", "attention.o", "mlp.", "expert.")
-"""Parts whose matrices carry group scales."""
-GROUPS = (128, 64, 32)
-"""Group sizes that the WNA16 kernels of vLLM take, the cheapest first."""
 
 
 def make(pairing: Pairing) -> Make | None:
@@ -50,7 +46,7 @@ def make(pairing: Pairing) -> Make | None:
         because=_because(pairing),
         algorithm=method.recipe.algorithm,
         symmetric=method.recipe.symmetric,
-        group_size=group_size(model, method.recipe.group_size),
+        group_size=lanes.group_size(method, model),
         ignore=() if online or method.tool != "llm-compressor" else ignored(model),
         calibration=None if online else calibration(pairing),
         imatrix=method.tool == "llama-quantize" and pairing.lane.bits < IMATRIX_BELOW,
@@ -65,22 +61,6 @@ def _because(pairing: Pairing) -> str:
     if pairing.method.recipe.online:
         return "quantized by the engine while it loads"
     return "no trusted checkpoint is published"
-
-
-def group_size(model: Model, usual: int | None) -> int | None:
-    """The usual group size, or the largest smaller one that divides every quantized matrix; None where none does."""
-    if usual is None:
-        return None
-    return next((size for size in GROUPS if size <= usual and divides(model, size)), None)
-
-
-def divides(model: Model, size: int) -> bool:
-    """Whether groups of `size` divide the inputs of every quantized matrix (llm-compressor refuses a rest)."""
-    return all(each.columns % size == 0 for each in tensors.inventory(model) if _grouped(each.part, each.columns))
-
-
-def _grouped(part: str, columns: int) -> bool:
-    return columns > 1 and part.startswith(QUANTIZED)
 
 
 def ignored(model: Model) -> tuple[str, ...]:

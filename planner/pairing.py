@@ -17,7 +17,7 @@ from catalog.errors import Unsupported
 from catalog.load import Catalog
 from catalog.model import Model
 from planner import quality
-from planner.lanes import BY_ID, SEARCHED, Lane, Method
+from planner.lanes import BY_ID, SEARCHED, Lane, Method, as_published, grouped
 from planner.plan import Finding
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
@@ -247,14 +247,15 @@ def _merit(kernel: object, way: Way, order: int) -> tuple[bool, bool, bool, int]
 def methods(lane: Lane, model: Model, published: dict[str, list[Artifact]]) -> list[Way]:
     """The ways to get this lane: as published by the model's owner, as published by others, or made."""
     if lane.id == model.native and lane.family != "16-bit":
-        return [(lane.method(model.native_recipe) or lane.methods[-1], original(model))]
+        return [(as_published(lane.method(model.native_recipe) or lane.methods[-1]), original(model))]
     if lane.family == "16-bit":
         return [(lane.methods[0], original(model))]
     group = "gguf" if lane.family == "gguf" else lane.id
     ready: list[Way] = [
-        (lane.method(artifact.recipe) or default_published(lane), artifact) for artifact in published.get(group, [])
+        (as_published(lane.method(artifact.recipe) or default_published(lane)), artifact)
+        for artifact in published.get(group, [])
     ]
-    return [*ready, (lane.methods[0], None)]
+    return [*ready, (grouped(lane.methods[0], model), None)]
 
 
 def default_published(lane: Lane) -> Method:

@@ -203,7 +203,8 @@ def _quantizer(make: Make) -> str:
     name = "GPTQModifier" if make.algorithm.lower() == "gptq" else "QuantizationModifier"
     scheme = f"targets='Linear', scheme={make.scheme!r}"
     if make.group_size not in (None, PRESET_GROUP):
-        weights = {"num_bits": 4, "type": "int", "symmetric": make.symmetric, "strategy": "group"}
+        bits = 8 if make.scheme == "W8A16" else 4
+        weights = {"num_bits": bits, "type": "int", "symmetric": make.symmetric, "strategy": "group"}
         weights["group_size"] = make.group_size
         scheme = f"config_groups={{'group_0': {{'targets': ['Linear'], 'weights': {weights!r}}}}}"
     return f"{name}({scheme}, ignore={list(make.ignore or ('lm_head',))!r})"

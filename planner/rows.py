@@ -198,7 +198,8 @@ def _plain(options: list[Option], chunk: float, fits: Fits) -> list[Terms[float]
     made = []
     for option in options:
         paired = option.pairing
-        key = (paired.lane.id, paired.method.recipe.name, paired.own.weight_bytes if paired.own else None)
+        own = paired.own.weight_bytes if paired.own else None
+        key = (paired.lane.id, paired.method.recipe.name, paired.artifact is None, own)
         if key not in held:
             held[key] = held_by(paired)
         int8, capability = paired.lane.id == memory.QUANTIZED_ACTIVATIONS, paired.device.accelerator.compute_capability

@@ -20,7 +20,7 @@ from catalog.errors import BadInput, UnknownModel
 from catalog.model import Model
 from catalog.tensors import params
 from catalog.units import Bytes
-from probes.weights import Packing, Stored, group
+from probes.weights import DTYPE_BITS, Packing, Stored, group
 
 CONFIG_LIMIT = 16 * 2**20
 """Bytes; a config.json or index beyond this is no such file."""
@@ -122,7 +122,8 @@ def weighed(model: Model, checkpoint: Checkpoint) -> Model:
 def packing(config: Json, lane: str) -> Packing:
     """How integer weights are packed, by the checkpoint's own description."""
     stated = section(config, "quantization_config")
-    bits = stated.get("bits")
+    groups = [found for found in section(stated, "config_groups").values() if isinstance(found, Mapping)]
+    bits = section(groups[0], "weights").get("num_bits") if groups else stated.get("bits")
     width = bits if isinstance(bits, int) and bits in (2, 4, 8) else 4
     return Packing(bits=width, along="outputs" if lane == "awq-int4" else "inputs")
 
@@ -254,13 +255,6 @@ class Entry(Struct, frozen=True):
     dtype: str
     shape: tuple[Natural, ...]
     data_offsets: tuple[Natural, Natural]
-
-
-DTYPE_BITS = {
-    "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
-    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
-}  # fmt: skip
-"""The number formats of safetensors."""
 
 
 def check(name: str, entry: Entry, where: str) -> None:

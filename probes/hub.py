@@ -14,8 +14,8 @@ from typing import TypeVar
 from catalog.config import Json
 from catalog.errors import BadInput, UnknownModel
 from catalog.model import Model
-from probes.checkpoint import DTYPE_BITS, Checkpoint, model_of, parsed, with_modelopt
-from probes.weights import Stored
+from probes.checkpoint import Checkpoint, model_of, parsed, with_modelopt
+from probes.weights import DTYPE_BITS, Stored
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 TIMEOUT_S = 10.0

@@ -2,14 +2,14 @@
 
 Stored tensors may be fused (query, key and value in one; gate and up in one), stacked (all experts in one) or packed
 (several numbers to a word); what comes out are plain matrices, outputs x inputs. Scales, zero points and the like are
-no tensors of ours: they count in the checkpoint's bytes alone.
+no tensors of ours: their bytes count with the matrix that they describe.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from typing import Literal
 
@@ -19,6 +19,12 @@ from msgspec import Struct
 from catalog.model import Model, Tensor
 from catalog.tensors import full_group
 
+DTYPE_BITS = {
+    "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
+    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+}  # fmt: skip
+"""The number formats of safetensors."""
+
 
 class Stored(Struct, frozen=True):
     """One tensor as a file lists it: outputs before inputs, stacked experts first."""
@@ -26,6 +32,12 @@ class Stored(Struct, frozen=True):
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> float | None:
+        """None for block formats, whose sizes are not those of safetensors."""
+        bits = DTYPE_BITS.get(self.dtype)
+        return None if bits is None else prod(self.shape) * bits / 8
 
 
 class Packing(Struct, frozen=True, kw_only=True):
@@ -49,6 +61,8 @@ class Matrix(Struct, frozen=True, kw_only=True):
     dtype: str
     count: int = 1
     layer: int | None = None
+    stored: float | None = None
+    """Bytes of all `count` and of what describes them."""
 
 
 LAYER = re.compile(r"(?:layers|blk|h)\.(\d+)\.")
@@ -97,22 +111,47 @@ LAST_WORD = re.compile(r"(_blocks|\.[a-z_]*weight[a-z_]*)$")
 
 def group(stored: Iterable[Stored], model: Model, packing: Packing | None = None) -> tuple[Tensor, ...]:
     """The tensors of a checkpoint by part, shape and format."""
-    counts: dict[tuple[str, int, int, str], int] = defaultdict(int)
-    layers: dict[tuple[str, int, int, str], set[int]] = defaultdict(set)
-    for matrix in (matrix for tensor in stored for matrix in matrices(tensor, model, packing or Packing())):
-        key = (matrix.part, matrix.rows, matrix.columns, matrix.dtype)
-        counts[key] += matrix.count
-        if matrix.layer is not None:
-            layers[key].add(matrix.layer)
+    stored = tuple(stored)
+    beside = companions(stored)
+    alike: dict[tuple[str, int, int, str], list[Matrix]] = defaultdict(list)
+    for tensor in stored:
+        for matrix in matrices(tensor, model, packing or Packing(), beside):
+            alike[matrix.part, matrix.rows, matrix.columns, matrix.dtype].append(matrix)
     return tuple(
-        Tensor(part=part, rows=rows, columns=columns, count=count, layers=len(layers[key]), dtype=dtype)
-        for key, count in counts.items()
-        for part, rows, columns, dtype in (key,)
+        Tensor(
+            part=part,
+            rows=rows,
+            columns=columns,
+            count=sum(matrix.count for matrix in found),
+            layers=len({matrix.layer for matrix in found if matrix.layer is not None}),
+            dtype=dtype,
+            stored_bytes=together(found),
+        )
+        for (part, rows, columns, dtype), found in alike.items()
     )
 
 
-def matrices(tensor: Stored, model: Model, packing: Packing) -> Iterator[Matrix]:
-    """The plain matrices that a stored tensor holds; none for the companions of packed weights."""
+def together(found: list[Matrix]) -> float | None:
+    """Bytes of all of them; None where one is unknown."""
+    sizes = [matrix.stored for matrix in found if matrix.stored is not None]
+    return sum(sizes) if len(sizes) == len(found) else None
+
+
+def companions(stored: Iterable[Stored]) -> dict[str, float]:
+    """Bytes of scales, zero points and the like by the name of what they describe."""
+    sizes: dict[str, float] = defaultdict(float)
+    for tensor in stored:
+        if COMPANIONS.search(tensor.name):
+            described = COMPANIONS.sub("", tensor.name).removesuffix(".").removesuffix(".weight")
+            sizes[described] += tensor.bytes or 0.0
+    return sizes
+
+
+def matrices(tensor: Stored, model: Model, packing: Packing, beside: Mapping[str, float]) -> Iterator[Matrix]:
+    """The plain matrices that a stored tensor holds; none for the companions of packed weights.
+
+    `beside` = bytes of companions by name.
+    """
     if COMPANIONS.search(tensor.name) or not tensor.shape:
         return
     part = part_of(tensor, model)
@@ -120,6 +159,9 @@ def matrices(tensor: Stored, model: Model, packing: Packing) -> Iterator[Matrix]
     if part.startswith("expert.") and count > 1 and transposed(part, rows, columns, model):
         rows, columns = columns, rows
     matrix = Matrix(part=part, rows=rows, columns=columns, dtype=dtype, count=count, layer=layer_of(tensor.name))
+    if tensor.bytes is not None:
+        whole = tensor.bytes + beside.get(LAST_WORD.sub("", tensor.name), 0.0)
+        matrix = msgspec.structs.replace(matrix, stored=whole)
     yield from split(matrix, model)
 
 
@@ -180,7 +222,7 @@ def split(matrix: Matrix, model: Model) -> Iterator[Matrix]:
     family, _, name = matrix.part.partition(".")
     if name == "gate_up":
         for half in ("gate", "up"):
-            yield msgspec.structs.replace(matrix, part=f"{family}.{half}", rows=matrix.rows // 2)
+            yield slice_of(matrix, f"{family}.{half}", matrix.rows // 2)
     elif name == "qkv":
         yield from split_attention(matrix, model)
     else:
@@ -195,4 +237,10 @@ def split_attention(matrix: Matrix, model: Model) -> Iterator[Matrix]:
         yield msgspec.structs.replace(matrix, part="linear")
         return
     for name, rows in zip("qkv", widths, strict=True):
-        yield msgspec.structs.replace(matrix, part=f"attention.{name}", rows=rows)
+        yield slice_of(matrix, f"attention.{name}", rows)
+
+
+def slice_of(matrix: Matrix, part: str, rows: int) -> Matrix:
+    """Some outputs of a fused matrix, with their share of its bytes."""
+    stored = None if matrix.stored is None else matrix.stored * rows / matrix.rows
+    return msgspec.structs.replace(matrix, part=part, rows=rows, stored=stored)

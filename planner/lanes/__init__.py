@@ -9,7 +9,7 @@ from planner.lanes.fp8 import FP8
 from planner.lanes.gguf import DEFAULT_TYPES, GGUF
 from planner.lanes.int4 import AWQ, GPTQ, NF4, W4A16
 from planner.lanes.int8 import W8A8, W8A16
-from planner.lanes.lane import Lane, Method
+from planner.lanes.lane import Lane, Method, as_published, group_size, grouped
 from planner.lanes.sixteen_bit import BF16, FP16
 
 LANES: tuple[Lane, ...] = (BF16, FP16, FP8, W8A8, W8A16, AWQ, GPTQ, W4A16, NVFP4, MXFP4, NF4, *GGUF)
@@ -18,10 +18,21 @@ SEARCHED = tuple(lane for lane in LANES if lane is not NF4 and (lane.family != "
 
 
 def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:
-    """Bytes of all `count` tensors of this shape when made by this method."""
+    """Bytes of all `count` tensors of this shape when made by this method; as stored where it was read made."""
     if method.matrix_bytes is None:
         return gguf.tensor_bytes(tensor, method.scheme, model)
-    return lane.tensor_bytes(tensor, method.matrix_bytes, method.only)
+    if tensor.stored_bytes is not None and is_read(method, model):
+        return tensor.stored_bytes
+    return lane.tensor_bytes(tensor, method, method.matrix_bytes)
 
 
-__all__ = ["BY_ID", "LANES", "SEARCHED", "Lane", "Method", "tensor_bytes"]
+def is_read(method: Method, model: Model) -> bool:
+    """Whether the model is a quantized checkpoint that somebody read, and the method its own: its files say then which
+    layers stayed 16-bit and what its scales take."""
+    own = BY_ID.get(model.quantization or "")
+    return own is not None and any(each.scheme == method.scheme for each in own.methods)
+
+
+__all__ = [
+    "BY_ID", "LANES", "SEARCHED", "Lane", "Method", "as_published", "group_size", "grouped", "tensor_bytes",
+]  # fmt: skip

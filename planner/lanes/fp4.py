@@ -6,12 +6,12 @@ from planner.lanes.lane import Lane, Method, made
 from planner.plan import Recipe
 
 
-def _nvfp4(rows: int, columns: int) -> float:
+def _nvfp4(rows: int, columns: int, _group: int) -> float:
     """Packed nibbles, an FP8 scale per 16, two 4-byte global scales (compressed-tensors NVFP4, exact)."""
     return rows * columns / 2 + rows * columns / 16 + 8
 
 
-def _mxfp4(rows: int, columns: int) -> float:
+def _mxfp4(rows: int, columns: int, _group: int) -> float:
     """Packed nibbles and a one-byte scale per 32 (compressed-tensors MXFP4A16, exact)."""
     return rows * columns / 2 + rows * columns / 32
 

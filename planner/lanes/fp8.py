@@ -6,17 +6,17 @@ from planner.lanes.lane import Lane, Method, blocks, made
 from planner.plan import Recipe
 
 
-def _per_channel(rows: int, columns: int) -> float:
+def _per_channel(rows: int, columns: int, _group: int) -> float:
     """One 16-bit scale per output row (compressed-tensors FP8_DYNAMIC, exact)."""
     return rows * columns + 2.0 * rows
 
 
-def _per_block(rows: int, columns: int) -> float:
+def _per_block(rows: int, columns: int, _group: int) -> float:
     """One 16-bit scale per 128 x 128 block (compressed-tensors FP8_BLOCK, exact)."""
     return rows * columns + 2.0 * blocks(rows, 128) * blocks(columns, 128)
 
 
-def _per_tensor(rows: int, columns: int) -> float:
+def _per_tensor(rows: int, columns: int, _group: int) -> float:
     """A weight scale and an input scale per tensor (compressed-tensors FP8, exact)."""
     return rows * columns + 4.0
 

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from planner.lanes.lane import Lane, Method, blocks, made
+from planner.lanes.lane import GROUPS, Lane, Method, blocks, made
 from planner.plan import Recipe
 
-GROUP = 128
-"""Weights per scale, as in the W4A16 preset of compressed-tensors."""
 
-
-def _awq(rows: int, columns: int) -> float:
+def _awq(rows: int, columns: int, group: int) -> float:
     """AutoAWQ "gemm": packed words, 4-bit zero points and fp16 scales per group (shapes of vLLM auto_awq.py)."""
-    return rows * columns / 2 + blocks(columns, GROUP) * (rows / 2 + 2.0 * rows)
+    return rows * columns / 2 + blocks(columns, group) * (rows / 2 + 2.0 * rows)
 
 
-def _gptq(rows: int, columns: int) -> float:
-    """AutoGPTQ: as AWQ, and a 4-byte group index per input (shapes of vLLM auto_gptq.py)."""
-    return rows * columns / 2 + blocks(columns, GROUP) * (rows / 2 + 2.0 * rows) + 4.0 * columns
+def _gptq(rows: int, columns: int, group: int) -> float:
+    """AutoGPTQ: as AWQ, and a 4-byte group index per input, which vLLM 0.32 leaves in the file (auto_gptq.py)."""
+    return _awq(rows, columns, group) + 4.0 * columns
 
 
-def _packed_symmetric(rows: int, columns: int) -> float:
+def _packed_symmetric(rows: int, columns: int, group: int) -> float:
     """Packed words, a 16-bit scale per group, a shape of 16 bytes (compressed-tensors W4A16, exact)."""
-    return 4.0 * rows * blocks(columns * 4, 32) + 2.0 * rows * blocks(columns, GROUP) + 16
+    return 4.0 * rows * blocks(columns * 4, 32) + 2.0 * rows * blocks(columns, group) + 16
 
 
-def _packed_groups_of_32(rows: int, columns: int) -> float:
-    """The same with groups of 32 (Kimi-K2.5 and later: W4A16 g32 QAT experts)."""
-    return 4.0 * rows * blocks(columns * 4, 32) + 2.0 * rows * blocks(columns, 32) + 16
+def _packed_asymmetric(rows: int, columns: int, group: int) -> float:
+    """The same with zero points packed along the outputs (compressed-tensors W4A16_ASYM, exact)."""
+    return _packed_symmetric(rows, columns, group) + 4.0 * blocks(rows * 4, 32) * blocks(columns, group)
 
 
 AWQ = Lane(
@@ -35,8 +32,10 @@ AWQ = Lane(
     bits=4.156,
     methods=(
         Method(
-            recipe=made("awq", "AWQ", symmetric=False, group_size=GROUP),
-            matrix_bytes=_awq,
+            recipe=made("awq", "AWQ", symmetric=False, group_size=GROUPS[0]),
+            matrix_bytes=_packed_asymmetric,
+            published=_awq,
+            groups=GROUPS,
             tool="llm-compressor",
             scheme="W4A16_ASYM",
         ),
@@ -49,8 +48,10 @@ GPTQ = Lane(
     bits=4.156,
     methods=(
         Method(
-            recipe=made("gptq", "GPTQ", symmetric=True, group_size=GROUP),
-            matrix_bytes=_gptq,
+            recipe=made("gptq", "GPTQ", symmetric=True, group_size=GROUPS[0]),
+            matrix_bytes=_packed_symmetric,
+            published=_gptq,
+            groups=GROUPS,
             tool="llm-compressor",
             scheme="W4A16",
         ),
@@ -63,20 +64,22 @@ W4A16 = Lane(
     bits=4.125,
     methods=(
         Method(
-            recipe=made("gptq", "GPTQ", symmetric=True, group_size=GROUP),
+            recipe=made("gptq", "GPTQ", symmetric=True, group_size=GROUPS[0]),
             matrix_bytes=_packed_symmetric,
+            groups=GROUPS,
             tool="llm-compressor",
             scheme="W4A16",
         ),
         Method(
-            recipe=made("autoround", "AutoRound", symmetric=True, group_size=GROUP),
+            recipe=made("autoround", "AutoRound", symmetric=True, group_size=GROUPS[0]),
             matrix_bytes=_packed_symmetric,
+            groups=GROUPS,
             tool="llm-compressor",
             scheme="W4A16",
         ),
         Method(
             recipe=Recipe(name="qat", algorithm="QAT", training="qat", symmetric=True, group_size=32),
-            matrix_bytes=_packed_groups_of_32,
+            matrix_bytes=_packed_symmetric,
             tool="none",
             scheme="W4A16",
             only=("expert",),
@@ -86,7 +89,7 @@ W4A16 = Lane(
 )
 
 
-def _nf4(rows: int, columns: int) -> float:
+def _nf4(rows: int, columns: int, _group: int) -> float:
     """4-bit codes and an fp32 scale per block of 64 (bitsandbytes, without double quantization)."""
     return rows * columns / 2 + rows * columns / 64 * 4
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from planner.lanes.lane import Lane, Method, blocks, made
+from planner.lanes.lane import GROUPS, Lane, Method, blocks, made
 
 
-def _per_channel(rows: int, columns: int) -> float:
+def _per_channel(rows: int, columns: int, _group: int) -> float:
     """One 16-bit scale per output row (compressed-tensors W8A8, exact)."""
     return rows * columns + 2.0 * rows
 
 
-def _packed_groups(rows: int, columns: int) -> float:
-    """Packed words, a 16-bit scale per group of 128, a shape of 16 bytes (compressed-tensors W8A16, exact)."""
-    return 4.0 * rows * blocks(columns * 8, 32) + 2.0 * rows * blocks(columns, 128) + 16
+def _packed_groups(rows: int, columns: int, group: int) -> float:
+    """Packed words, a 16-bit scale per group, a shape of 16 bytes (compressed-tensors W8A16, exact)."""
+    return 4.0 * rows * blocks(columns * 8, 32) + 2.0 * rows * blocks(columns, group) + 16
 
 
 W8A8 = Lane(
@@ -35,8 +35,9 @@ W8A16 = Lane(
     bits=8.125,
     methods=(
         Method(
-            recipe=made("gptq", "GPTQ", symmetric=True, group_size=128),
+            recipe=made("gptq", "GPTQ", symmetric=True, group_size=GROUPS[0]),
             matrix_bytes=_packed_groups,
+            groups=GROUPS,
             tool="llm-compressor",
             scheme="W8A16",
         ),

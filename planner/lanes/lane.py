@@ -6,15 +6,22 @@ from collections.abc import Callable
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from catalog.model import Tensor
+from catalog import tensors
+from catalog.model import Model, Tensor
 from planner.plan import Recipe
 
 KEPT_16_BIT = ("embedding", "head", "norm", "router", "vision", "mtp")
 """Parts that every safetensors recipe of ours leaves in 16 bits (engines.md §3: lm_head ignored, routers ignored)."""
 
-MatrixBytes = Callable[[int, int], float]
-"""Bytes of one (rows = outputs, columns = inputs) weight matrix with its scales, as stored and loaded."""
+MatrixBytes = Callable[[int, int, int], float]
+"""Bytes of one weight matrix with its scales, as stored and loaded: of rows (outputs), columns (inputs), and the inputs
+that share a scale."""
+GROUPS = (128, 64, 32)
+"""Group sizes that the WNA16 kernels of vLLM take, the cheapest first, which is that of compressed-tensors' presets."""
+WHOLE_ROW = 0
+"""The group of methods whose scales do not depend on one."""
 
 
 class Method(Struct, frozen=True, kw_only=True):
@@ -22,11 +29,15 @@ class Method(Struct, frozen=True, kw_only=True):
 
     recipe: Recipe
     matrix_bytes: MatrixBytes | None
-    """None where the layer decides too (GGUF)."""
+    """What the tool writes; None where the layer decides too (GGUF)."""
     tool: str
     """llm-compressor, vllm (quantized while loading), llama-quantize, none (as published)."""
     scheme: str
     """The tool's own name for it: FP8_DYNAMIC, W4A16, fp8_per_channel, Q4_K_M."""
+    published: MatrixBytes | None = None
+    """The layout of other tools' checkpoints of this recipe; None where it is the same."""
+    groups: tuple[int, ...] = ()
+    """Group sizes to choose from, the usual one first; empty where the format leaves no choice."""
     only: tuple[str, ...] = ()
     """Tensor parts that are quantized; empty for every matrix but KEPT_16_BIT."""
 
@@ -47,12 +58,35 @@ class Lane(Struct, frozen=True, kw_only=True):
         return next((method for method in self.methods if method.recipe.name == recipe), None)
 
 
-def tensor_bytes(tensor: Tensor, matrix_bytes: MatrixBytes, only: tuple[str, ...]) -> float:
+def tensor_bytes(tensor: Tensor, method: Method, matrix_bytes: MatrixBytes) -> float:
     """Bytes of all `count` tensors of this shape in a safetensors lane."""
-    kept = tensor.part in KEPT_16_BIT or (only and tensor.part.partition(".")[0] not in only)
-    if kept or tensor.columns == 1:
+    if not quantized(tensor, method):
         return 2.0 * tensor.params
-    return tensor.count * matrix_bytes(tensor.rows, tensor.columns)
+    return tensor.count * matrix_bytes(tensor.rows, tensor.columns, method.recipe.group_size or WHOLE_ROW)
+
+
+def quantized(tensor: Tensor, method: Method) -> bool:
+    """Whether the method shrinks this tensor."""
+    kept = tensor.part in KEPT_16_BIT or (method.only and tensor.part.partition(".")[0] not in method.only)
+    return not kept and tensor.columns > 1
+
+
+def grouped(method: Method, model: Model) -> Method:
+    """The method with the largest group size that divides every matrix it shrinks; unchanged where none does."""
+    size = group_size(method, model)
+    return method if size is None else replace(method, recipe=replace(method.recipe, group_size=size))
+
+
+def group_size(method: Method, model: Model) -> int | None:
+    """The usual group size, or the largest smaller one that divides the inputs of every quantized matrix; None where
+    none divides (llm-compressor refuses a rest), or the format leaves no choice."""
+    widths = {each.columns for each in tensors.inventory(model) if quantized(each, method)}
+    return next((size for size in method.groups if all(width % size == 0 for width in widths)), None)
+
+
+def as_published(method: Method) -> Method:
+    """The method as other tools' checkpoints are laid out."""
+    return method if method.published is None else replace(method, matrix_bytes=method.published)
 
 
 def made(name: str, algorithm: str, symmetric: bool | None = None, group_size: int | None = None) -> Recipe:

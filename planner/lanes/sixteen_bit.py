@@ -6,7 +6,7 @@ from planner.lanes.lane import Lane, Method
 from planner.plan import Recipe
 
 
-def _two_bytes(rows: int, columns: int) -> float:
+def _two_bytes(rows: int, columns: int, _group: int) -> float:
     return 2.0 * rows * columns
 
 

@@ -172,7 +172,7 @@ def group_size(case: Shown) -> Says | None:
     Fires: --model HuggingFaceTB/SmolLM2-135M-Instruct --on l4 --qps 0.5 --lanes w4a16 --max-loss 60 --set workload.lora.merged=true
     Silent: --model HuggingFaceTB/SmolLM2-135M-Instruct --on l4 --qps 0.5 --lanes bf16
     """
-    made, usual = case.make, case.pairing.method.recipe.group_size
+    made, usual = case.make, case.pairing.lane.methods[0].recipe.group_size
     if made is None or usual is None or made.group_size is None:
         return None
     why = "" if made.group_size == usual else f" because {usual} does not divide this model's matrices"

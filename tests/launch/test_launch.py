@@ -182,6 +182,7 @@ def test_a_recipe_names_the_folder_that_the_script_opens() -> None:
             "[QuantizationModifier(targets='Linear', scheme='FP8_DYNAMIC', ignore=['lm_head'])]",
         ),
         (Recipe(name="gptq", algorithm="GPTQ"), replace(MADE, group_size=64), "[GPTQModifier(config_groups={'group_0'"),
+        (Recipe(name="gptq", algorithm="GPTQ"), replace(MADE, scheme="W8A16", group_size=64), "{'num_bits': 8,"),
     ],
 )
 def test_recipes_compile(recipe: Recipe, make: Make, text: str) -> None:

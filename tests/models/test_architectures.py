@@ -165,3 +165,20 @@ def test_quantization_to_lane(stated: dict[str, object], lane: str, recipe: str,
 def test_unknown_quantization_is_refused(stated: dict[str, object]) -> None:
     with pytest.raises(BadInput):
         read({"quantization_config": stated}, "a/b")
+
+
+@pytest.mark.parametrize(
+    ("stated", "positions"),
+    [
+        ({}, 2 * 8192),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, 9 * 8192),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}}}, 9 * 8192),
+    ],
+)
+def test_gemma_3_has_a_table_of_rotations_for_each_kind_of_layer(stated: dict[str, object], positions: int) -> None:
+    config: dict[str, object] = {
+        "architectures": ["Gemma3ForCausalLM"], "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 6,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 256, "sliding_window": 128,
+        "max_position_embeddings": 8192,
+    }  # fmt: skip
+    assert model_from_config(config | stated, "gemma", "a test").rope_positions == positions

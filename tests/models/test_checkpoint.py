@@ -56,6 +56,11 @@ def test_fused_and_stacked_tensors_come_apart(tmp_path: Path) -> None:
                 "input_activations": None, "weights": {"num_bits": 4, "type": "int", "symmetric": True}}}},
             "weight_packed", (128, 64 // 8), "w4a16",
         ),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {
+                "input_activations": None, "weights": {"num_bits": 8, "type": "int", "symmetric": True}}}},
+            "weight_packed", (128, 64 // 4), "int8-w8a16",
+        ),
     ],
 )  # fmt: skip
 def test_packed_integers_count_as_weights(
@@ -72,6 +77,7 @@ def test_packed_integers_count_as_weights(
     model = read(stored.checkpoint(tmp_path / "packed", config, shapes, "I32"), {})
     up = next(tensor for tensor in model.tensors if tensor.part == "mlp.up")
     assert (up.rows, up.columns, model.quantization, model.native) == (128, 64, lane, lane)
+    assert up.stored_bytes == 4 * (shape[0] * shape[1] + 128 + 16)
     assert set(parts(model)) == {"mlp.up", "embedding"}
 
 

@@ -11,7 +11,7 @@ from catalog import tensors
 from catalog.load import DATA
 from catalog.model import Model
 from planner import memory
-from planner.lanes import BY_ID, tensor_bytes
+from planner.lanes import BY_ID, grouped, tensor_bytes
 from planner.serving import Books
 from planner.work import Layout, device_weight_bytes, shape, weights
 from tests.plan.asking import catalog
@@ -43,8 +43,18 @@ def test_a_matrix_weighs_what_a_real_checkpoint_holds(lane: str, recipe: str) ->
     method = BY_ID[lane].method(recipe)
     assert method is not None
     assert method.matrix_bytes is not None
-    total = TINY_REST + sum(method.matrix_bytes(rows, columns) for rows, columns in TINY)
+    group = method.recipe.group_size or 0
+    total = TINY_REST + sum(method.matrix_bytes(rows, columns, group) for rows, columns in TINY)
     assert total == CHECKPOINTS[lane, recipe]
+
+
+@pytest.mark.parametrize("lane", ["awq-int4", "gptq-int4", "w4a16", "int8-w8a16"])
+def test_smaller_groups_are_paid_for_where_128_divides_no_width(lane: str) -> None:
+    model, usual = catalog().model("HuggingFaceTB/SmolLM2-135M-Instruct"), BY_ID[lane].methods[0]
+    method = grouped(usual, model)
+    assert (method.recipe.group_size, usual.recipe.group_size) == (64, 128)
+    assert weights(model, method).split_bytes > weights(model, usual).split_bytes
+    assert grouped(usual, catalog().model(EIGHT)) == usual
 
 
 @pytest.mark.parametrize("kind", LLAMA_CPP_SIZES)

