@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from catalog import tensors
 from catalog.engine import Engine
 from catalog.model import Model
 from planner import lanes, memory, pages
@@ -112,19 +111,14 @@ class Buffers:
 
 def llamacpp(model: Model, shape: Shape[float], method: Method, fixed: Accounting[float], use: Settings) -> Buffers:
     """The buffers of a model that is wholly on its devices."""
-    sizes = {"file": 0.0, "embedding": 0.0, "mtp": 0.0}
-    for tensor in tensors.inventory(model):
-        if gguf.in_file(tensor, model):
-            size = lanes.tensor_bytes(tensor, method, model)
-            sizes["file"] += size
-            if tensor.part in sizes:
-                sizes[tensor.part] += size
-    beside = sizes["mtp"] + (0.0 if model.tied else sizes["embedding"])
+    sizes = {part: size for part, size in lanes.part_bytes(model, method).items() if gguf.in_file(part, model)}
+    file = sum(sizes.values())
+    beside = sizes.get("mtp", 0.0) + (0.0 if model.tied else sizes["embedding"])
     chunk = min(use.chunk, use.context)
     compute = memory.llamacpp_graph_bytes(shape, use.layout, fixed, use.context, chunk)
     return Buffers(
-        file=sizes["file"],
-        model=sizes["file"] - beside,
+        file=file,
+        model=file - beside,
         cache=llamacpp_cache(shape, use),
         compute=compute * use.layout.pipeline,
     )

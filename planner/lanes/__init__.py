@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from catalog.model import Model, Tensor
+from collections import defaultdict
+from collections.abc import Mapping
+
+from catalog import tensors
+from catalog.model import Model
 from planner.lanes import gguf, lane
 from planner.lanes.fp4 import MXFP4, NVFP4
 from planner.lanes.fp8 import FP8
@@ -17,11 +21,14 @@ BY_ID = {lane.id: lane for lane in LANES}
 SEARCHED = tuple(lane for lane in LANES if lane is not NF4 and (lane.family != "gguf" or lane.id[5:] in DEFAULT_TYPES))
 
 
-def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:
-    """Bytes of all `count` tensors of this shape when made by this method."""
+def part_bytes(model: Model, method: Method) -> Mapping[str, float]:
+    """Bytes of each part of a model when made by this method."""
     if method.matrix_bytes is None:
-        return gguf.tensor_bytes(tensor, method.scheme, model)
-    return lane.tensor_bytes(tensor, method.matrix_bytes, method.only)
+        return gguf.part_bytes(model, method.scheme)
+    sizes: dict[str, float] = defaultdict(float)
+    for tensor in tensors.inventory(model):
+        sizes[tensor.part] += lane.tensor_bytes(tensor, method.matrix_bytes, method.only)
+    return sizes
 
 
-__all__ = ["BY_ID", "LANES", "SEARCHED", "Lane", "Method", "tensor_bytes"]
+__all__ = ["BY_ID", "LANES", "SEARCHED", "Lane", "Method", "part_bytes"]
