@@ -18,6 +18,8 @@ from planner.work import Layout, Shape, Weights, cache_bytes_fixed, cache_bytes_
 
 CELLS_PADDED = 256
 """llama.cpp pads the cells of a cache to this number (llama-context.cpp)."""
+FUSED_GATES = 5780
+"""First build whose gate and product are one operation (`ggml_swiglu_split`; assumed from its date)."""
 WINDOWED_CACHES = 5400
 """First llama.cpp build that gives windowed layers a smaller cache (between b5300 and b5500; assumed)."""
 
@@ -141,6 +143,11 @@ def padded(cells: float) -> float:
 def unfused(fixed: Accounting[float]) -> Accounting[float]:
     """Without flash attention scores and mask are stored in 32 bits (llama-graph.cpp; exact for the logged 560 MiB)."""
     return replace(fixed, graph_context_bytes=4.0, graph_score_bytes=4.0)
+
+
+def in_place(fixed: Accounting[float]) -> Accounting[float]:
+    """Builds without a fused gate work in place: no log of theirs shows an MLP that is larger than the logits."""
+    return replace(fixed, graph_ffn_bytes=0.0)
 
 
 def process_bytes(engine: Engine, backend: str, *, fused: bool) -> float:
