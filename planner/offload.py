@@ -7,6 +7,7 @@ to devices, in runs as long as the split says; embeddings stay with the host; ex
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -70,22 +71,32 @@ class Buffers:
     def total(self) -> float:
         return self.model + self.cache + self.compute
 
+    @classmethod
+    def sum(cls, each: Sequence[Buffers]) -> Buffers:
+        """Places that share one memory."""
+        model, cache = sum(one.model for one in each), sum(one.cache for one in each)
+        return cls(model=model, cache=cache, compute=sum(one.compute for one in each))
 
-def buffers(
-    model: Model, kind: str, shape: Shape[float], fixed: Accounting[float], start: Start, split: Split
-) -> list[Buffers]:
-    """One per device, the host's last."""
-    places = placement(model, split)
-    weights, cache = _weights(model, kind, split, places), _cache(model, start, places)
-    order = [*range(len(split.shares)), HOST]
-    return [
-        Buffers(
-            model=weights.get(place, 0.0),
-            cache=cache.get(place, 0.0),
-            compute=_compute(shape, fixed, start, _place_of(place, places, split)),
-        )
-        for place in order
-    ]
+
+class Offload:
+    """One model in one file type, split once; its buffers at any start."""
+
+    def __init__(self, model: Model, kind: str, shape: Shape[float], fixed: Accounting[float], split: Split) -> None:
+        self.model, self.shape, self.fixed, self.split = model, shape, fixed, split
+        self.places = placement(model, split)
+        self.weights = _weights(model, kind, split, self.places)
+
+    def buffers(self, start: Start) -> list[Buffers]:
+        """One per device, the host's last."""
+        cache = _cache(self.model, start, self.places)
+        return [
+            Buffers(
+                model=self.weights.get(place, 0.0),
+                cache=cache.get(place, 0.0),
+                compute=_compute(self.shape, self.fixed, start, _place_of(place, self.places, self.split)),
+            )
+            for place in (*range(len(self.split.shares)), HOST)
+        ]
 
 
 def placement(model: Model, split: Split) -> list[int]:

@@ -30,6 +30,7 @@ def write(model: Model, kind: str, path: Path) -> Path:
     writer = gguf.GGUFWriter(path, made.gguf)
     for key, value in metadata(model, made).items():
         _add(writer, f"{made.gguf}.{key}", value)
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{'MXFP4_MOE' if kind == 'MXFP4' else kind}"])
     writer.add_string("tokenizer.ggml.model", "no_vocab")
     size = 0
     for tensor, block in stored(model, kind):

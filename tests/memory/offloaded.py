@@ -9,8 +9,8 @@ import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from planner import memory, offload
-from planner.offload import Buffers, Split, Start
+from planner import memory
+from planner.offload import Buffers, Offload, Split, Start
 from planner.work import shape
 from tests.plan.asking import catalog
 
@@ -46,7 +46,7 @@ class Case:
     def ours(self) -> list[Buffers]:
         model = catalog().model(self.model)
         fixed = memory.accounting(catalog().engine("llama.cpp"))
-        return offload.buffers(model, self.kind, shape(model), fixed, self.start, self.split)
+        return Offload(model, self.kind, shape(model), fixed, self.split).buffers(self.start)
 
 
 LLAMA, MISTRAL = "meta-llama/Llama-3.1-8B-Instruct", "mistralai/Mistral-Small-3.2-24B-Instruct-2506"
