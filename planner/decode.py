@@ -60,6 +60,18 @@ def decode_ask(data: bytes) -> Ask:
     return ask
 
 
+def check_split(ask: Ask) -> None:
+    """llama.cpp's numbers of layers may be 0, its shares may not."""
+    for name in ("gpu_layers", "cpu_experts"):
+        if (getattr(ask, name) or 0) < 0:
+            raise BadInput(f"expected 0 or more, found {getattr(ask, name)}", f"$.{name}")
+    shares = ask.tensor_split
+    if shares is not None and (not shares or min(shares) <= 0):
+        raise BadInput("expected one number above 0 per device, as in 3,1", "$.tensor_split")
+    if shares is not None and ask.pipeline_parallel not in (None, len(shares)):
+        raise BadInput(f"{len(shares)} shares for {ask.pipeline_parallel} devices", "$.tensor_split")
+
+
 Read = TypeVar("Read")
 
 
@@ -97,6 +109,7 @@ def check_ask(ask: Ask) -> None:
     _check_inventory(ask.hardware)
     if ask.engine is not None and ask.engine not in PLANNED_ENGINES:
         raise Unsupported(f"memory is counted for {' and '.join(PLANNED_ENGINES)}, not for {ask.engine!r}", "$.engine")
+    check_split(ask)
     for path, wrong, expected in _ask_limits(ask):
         if wrong:
             raise BadInput(f"expected {expected}", f"$.{path}")

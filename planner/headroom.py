@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from catalog.load import Catalog
-from planner import roomier
+from planner import roomier, seating
 from planner.picture import Ask, Flags, Headroom, Outcome
 from planner.request import SCHEMA, canonical
 from planner.setups import Setup, setups
@@ -48,7 +48,8 @@ def outcome(setup: Setup, others: list[Setup], ask: Ask) -> Outcome:
         reasons=reasons,
         findings=findings,
         picture=seen,
-        changes=roomier.changes(setup, others, ask) if ask.lane else (),
+        places=seating.places(setup) if seen is not None else (),
+        changes=roomier.changes(setup, others, ask) if ask.lane and starts is not None else (),
     )
 
 
@@ -62,4 +63,7 @@ def _flags(setup: Setup) -> Flags:
         tensor_parallel=setup.tensor,
         pipeline_parallel=setup.pipeline,
         expert_parallel=setup.expert,
+        gpu_layers=setup.split.layers if setup.split else None,
+        tensor_split=setup.split.shares if setup.split else None,
+        cpu_experts=setup.split.cpu_experts if setup.split else None,
     )

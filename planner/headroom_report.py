@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catalog.units import GIB
-from planner.picture import Change, Headroom, Oracle, Outcome, Picture
+from planner.picture import Change, Headroom, Held, Oracle, Outcome, Picture
 from planner.plan import Finding
 from planner.report import EFFECTS, console
 from planner.wording import interval, percent, short
@@ -58,6 +58,8 @@ def _one(out: Console, outcome: Outcome) -> None:
         out.print()
         out.print(_bar(seen))
         out.print(_legend(seen))
+        if outcome.places:
+            out.print(_places(outcome.places))
         out.print(_fits(outcome, seen))
     _changes(out, outcome)
 
@@ -135,6 +137,18 @@ def _legend(seen: Picture) -> Table:
     table.add_row("", "device", short(seen.device_bytes / GIB), "–", "")
     if seen.free_bytes is not None:
         table.add_row("", "free before the start", short(seen.free_bytes / GIB), "–", "")
+    return table
+
+
+def _places(places: tuple[Held, ...]) -> Table:
+    """What llama.cpp keeps where."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("  place")
+    for name in ("weights GiB", "KV cache GiB", "graph GiB", "together GiB"):
+        table.add_column(name, justify="right")
+    for each in places:
+        sizes = each.weight_bytes, each.cache_bytes, each.compute_bytes
+        table.add_row(f"  {each.place}", *(short(size / GIB) for size in (*sizes, sum(sizes))))
     return table
 
 

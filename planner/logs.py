@@ -135,6 +135,7 @@ class Described:
     def buffers(self) -> Buffers:
         """llama.cpp's lines."""
         fixed = memory.accounting(self.engine, self.capability)
+        fixed = startup.in_place(fixed) if 0 < build(self.row) < startup.FUSED_GATES else fixed
         old = 0 < build(self.row) < BUILD_WITHOUT_PIPELINE
         one = replace(self.use, layout=Layout(tensor=1.0, pipeline=1.0)) if old else self.use
         made = startup.llamacpp(

@@ -38,6 +38,12 @@ class Ask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """vLLM's share of the device's memory (`--gpu-memory-utilization`)."""
     lora: Lora | None = None
     """Adapters that are loaded beside the weights."""
+    gpu_layers: int | None = None
+    """llama.cpp: layers on devices, the output counted as one (`--n-gpu-layers`); None: all."""
+    tensor_split: tuple[float, ...] | None = None
+    """llama.cpp: one share of the layers per device (`--tensor-split`); None: equal ones."""
+    cpu_experts: int | None = None
+    """llama.cpp: first layers whose experts stay with the host (`--n-cpu-moe`)."""
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -67,6 +73,21 @@ class Flags(Struct, frozen=True, kw_only=True):
     tensor_parallel: int
     pipeline_parallel: int
     expert_parallel: bool
+    gpu_layers: int | None = None
+    tensor_split: tuple[float, ...] | None = None
+    cpu_experts: int | None = None
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """What llama.cpp keeps in one place."""
+
+    place: str
+    """`device 0` and so on, or `host`."""
+    weight_bytes: float
+    """On the host mapped from the file: the system may drop and read them again."""
+    cache_bytes: float
+    compute_bytes: float
+    """The worst-case graph; on the host its inputs."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -147,6 +168,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     picture: Picture | None
     """None where a reason leaves nothing to count."""
+    places: tuple[Held, ...] = ()
+    """llama.cpp: every device and the host; empty where we have no list of the model's tensors."""
     changes: tuple[Change, ...] = ()
     """What would make it start or, where it starts, what would give more room; of the lane that was asked for."""
     oracle: Oracle | None = None

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from planner import pairing, setups
+from planner import pairing, seating, setups
 from planner.picture import Ask, Change
 from planner.plan import Estimate
 from planner.rows import books_of
@@ -134,6 +134,40 @@ def _more_devices(setup: Setup, _others: Sequence[Setup], ask: Ask) -> Iterator[
             yield f"{count} x {name}", f"--on {name}:{count}", changed
 
 
+def _experts_on_the_host(setup: Setup, _others: Sequence[Setup], _ask: Ask) -> Iterator[Step]:
+    """llama.cpp: the experts of as few layers as it takes."""
+    split = setup.usual_split
+    if split is None or setup.pairing.model.moe is None:
+        return
+    layers = setup.pairing.model.layers
+    kept = [replace(setup, split=replace(split, cpu_experts=n)) for n in range(layers, split.cpu_experts, -1)]
+    found = seating.most(lambda n: _starts(kept[n - 1]), len(kept)) if kept else 0
+    if found:
+        n = layers - found + 1
+        which = "one layer" if n == 1 else f"{n} layers"
+        yield f"the experts of {which} on the host", f"--cpu-experts {n}", kept[found - 1]
+
+
+def _fewer_gpu_layers(setup: Setup, _others: Sequence[Setup], _ask: Ask) -> Iterator[Step]:
+    """llama.cpp: as many layers on devices as fit."""
+    split = setup.usual_split
+    if split is None:
+        return
+    asked = setup.pairing.model.layers + 1 if split.layers is None else split.layers
+
+    def on_devices(layers: int) -> Setup:
+        return replace(setup, split=replace(split, layers=layers))
+
+    found = seating.most(lambda n: _starts(on_devices(n)), asked - 1) if asked > 1 else 0
+    if found:
+        whole = setup.pairing.model.layers + 1
+        yield f"{found} of {whole} layers on devices", f"--gpu-layers {found}", on_devices(found)
+
+
+def _starts(setup: Setup) -> bool:
+    return seating.Rooms(setup).starts(setup.context, setup.slots)
+
+
 Kind = Callable[[Setup, Sequence[Setup], Ask], Iterator[Step]]
 KINDS: tuple[Kind, ...] = (
     _another_share,
@@ -141,6 +175,8 @@ KINDS: tuple[Kind, ...] = (
     _fewer_slots,
     _smaller_cache,
     _shorter_context,
+    _experts_on_the_host,
+    _fewer_gpu_layers,
     _smaller_lane,
     _more_devices,
 )

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 
-from planner import explain, pages, rows, serving
-from planner.picture import Part, Picture, Seats
+from catalog.errors import Unsupported
+from planner import explain, memory, pages, rows, serving
+from planner.offload import Buffers, Offload, Start
+from planner.picture import Held, Part, Picture, Seats
 from planner.plan import Estimate
 from planner.serving import Room, Terms
 from planner.setups import Setup
@@ -34,16 +36,37 @@ class Rooms:
         made = rows.terms_of(setup.option, place, float(setup.chunk), setup.fits)
         self.terms: Terms[float] = made if setup.utilization is None else replace(made, share=setup.utilization)
         self.block = int(self.terms.block_tokens)
+        self.offload = offloaded(setup, self.terms) if setup.split is not None else None
         self._known: dict[int, Callable[[float], Room[float]]] = {}
 
     def __call__(self, context: int, slots: int) -> Room[float]:
         """With `slots` sequences of up to `context` tokens, which fill whole blocks."""
         blocks = -(-context // self.block)
+        if self.offload is not None:
+            return self._split(self.offload, blocks * self.block, slots)
         if blocks not in self._known:
             tokens = float(blocks * self.block)
             demand = replace(self.terms.demand, context=tokens, prompt=tokens - 1)
             self._known[blocks] = serving.rooms(replace(self.terms, demand=demand), self.books)
         return self._known[blocks](batch_of(slots))
+
+    def _split(self, offload: Offload, context: int, slots: int) -> Room[float]:
+        """The fullest device under the user's own split; where devices share the host's memory, all of it."""
+        *devices, host = offload.buffers(start(self.setup, self.terms, context, slots))
+        shared = self.setup.pairing.device.accelerator.kind == "unified"
+        each = [Buffers.sum([*devices, host])] if shared else devices
+        fullest = max(each, key=lambda device: device.total)
+        claimed = memory.claimed_bytes(self.terms.memory, self.terms.share)
+        margin = self.terms.accounting.margin_bytes
+        return Room(
+            weight_bytes=fullest.model,
+            claimed_bytes=claimed,
+            activation_bytes=fullest.compute,
+            cache_bytes=memory.llamacpp_cache_bytes(claimed, fullest.model, fullest.compute, margin),
+            longest_bytes=fullest.cache / slots,
+            running_bytes=fullest.cache,
+            slots=float(slots),
+        )
 
     def needed(self, context: int, slots: int) -> float:
         """Cache without which the engine stops: vLLM insists on one longest sequence, llama.cpp reserves every slot."""
@@ -72,6 +95,8 @@ class Rooms:
     def concurrency(self, context: int, slots: int) -> tuple[int, float]:
         """(tokens, sequences of `context` tokens) that the cache holds in whole blocks, as vLLM prints them."""
         held = self(context, slots)
+        if self.books == "llama.cpp" and not held.longest_bytes:
+            return context * slots, float(slots)  # all of the cache is the host's
         if self.books == "llama.cpp":
             each = -(-context // self.block)
             cells = int(max(held.cache_bytes, 0.0) / held.longest_bytes * each)
@@ -87,6 +112,39 @@ class Rooms:
         limit = self.setup.pairing.model.max_position
         blocks = most(lambda count: self.starts(count * self.block, self.setup.slots), -(-limit // self.block))
         return min(blocks * self.block, limit)
+
+
+def offloaded(setup: Setup, terms: Terms[float]) -> Offload:
+    """The setup's weights by place. Raises Unsupported where the model has no list of tensors."""
+    split, model, kind = setup.usual_split, setup.pairing.model, setup.pairing.method.scheme
+    if split is None:
+        raise Unsupported(f"layers of {model.id} in {kind} cannot be placed one by one here", "$.gpu_layers")
+    return Offload(model, kind, terms.shape, terms.accounting, split)
+
+
+def start(setup: Setup, terms: Terms[float], context: int, slots: int) -> Start:
+    """The setup as llama.cpp starts it: so many slots of `context` tokens each."""
+    return Start(
+        context=float(context * slots), slots=slots, chunk=float(setup.chunk), cell_bytes=float(terms.cell_bytes)
+    )
+
+
+def places(setup: Setup) -> tuple[Held, ...]:
+    """Every device and the host, for llama.cpp."""
+    if setup.usual_split is None:
+        return ()
+    terms = Rooms(setup).terms
+    found = offloaded(setup, terms).buffers(start(setup, terms, setup.context, setup.slots))
+    names = [*(f"device {number}" for number in range(len(found) - 1)), "host"]
+    return tuple(
+        Held(
+            place=name,
+            weight_bytes=_digits(each.model),
+            cache_bytes=_digits(each.cache),
+            compute_bytes=_digits(each.compute),
+        )
+        for name, each in zip(names, found, strict=True)
+    )
 
 
 def batch_of(slots: int) -> float:

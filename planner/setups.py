@@ -13,6 +13,9 @@ from catalog.load import Catalog
 from catalog.model import Model
 from planner import hardware, memory, pairing
 from planner.fits import Fits
+from planner.lanes.gguf import UNSLOTH_BITS
+from planner.lanes.named import named
+from planner.offload import Split
 from planner.pairing import Losses, Option
 from planner.picture import Ask
 from planner.plan import Assumption
@@ -44,6 +47,8 @@ class Setup:
     """The layout is the user's own."""
     utilization: float | None
     """The user's own."""
+    split: Split | None = None
+    """llama.cpp: what lies where, where the user says so; None: layers in equal runs, all on devices."""
 
     @property
     def context(self) -> int:
@@ -75,6 +80,16 @@ class Setup:
         if share is not None:
             engine, free = structs.replace(engine, memory_share=share), total if free is None else free
         return memory.claimable_share(device.accelerator, engine, total, free)[0]
+
+    @property
+    def usual_split(self) -> Split | None:
+        """Where llama.cpp puts what; None for other engines, host-only kernels and models without a list of tensors."""
+        paired, kind = self.pairing, self.pairing.method.scheme
+        if books_of(paired) != "llama.cpp" or paired.kernel is None or paired.kernel.name == "ggml-cpu":
+            return None
+        if not named(paired.model) or kind in UNSLOTH_BITS:
+            return None
+        return self.split or Split(shares=(1.0,) * self.pipeline)
 
     def at(self, context: int) -> Setup:
         """The same with another longest context."""
@@ -116,6 +131,8 @@ def setups(ask: Ask, catalog: Catalog) -> tuple[list[Setup], tuple[Assumption, .
     Raises BadInput and its children for what cannot be asked of any of them.
     """
     model = catalog.model(ask.model)
+    if ask.tensor_split is not None:
+        ask = structs.replace(ask, pipeline_parallel=len(ask.tensor_split))
     context = ask.context or model.max_position
     settled = settle(request_of(ask, context), model.max_position, catalog.as_of)
     devices = _wide_enough(hardware.devices(settled.request, catalog), ask, model)
@@ -142,7 +159,15 @@ def setup(paired: Pairing, ask: Ask, fits: Fits) -> Setup:
         fits=fits,
         chosen=ask.tensor_parallel is not None or ask.pipeline_parallel is not None,
         utilization=ask.utilization if books_of(paired) == "vllm" else None,
+        split=_split(ask, tensor * pipeline),
     )
+
+
+def _split(ask: Ask, devices: int) -> Split | None:
+    if ask.gpu_layers is None and ask.tensor_split is None and not ask.cpu_experts:
+        return None
+    shares = ask.tensor_split or (1.0,) * devices
+    return Split(shares=shares, layers=ask.gpu_layers, cpu_experts=ask.cpu_experts or 0)
 
 
 def _cached(paired: Pairing, dtype: str) -> Cached:
@@ -206,6 +231,8 @@ def _serves(paired: Pairing, ask: Ask) -> bool:
     llama = books_of(paired) == "llama.cpp"
     formats = {row.dtype for row in paired.engine.caches}
     split = ask.tensor_parallel is not None and ask.tensor_parallel > 1
+    if _split(ask, 1) is not None and not (llama and paired.lane.id.startswith("gguf:")):
+        return False
     return (ask.kv_cache is None or ask.kv_cache in formats) and not (llama and (split or ask.utilization is not None))
 
 
@@ -217,6 +244,8 @@ def _nothing_left(ask: Ask, paired: list[Pairing]) -> BadInput:
     known = sorted({row.dtype for each in paired for row in each.engine.caches})
     if ask.kv_cache is not None and ask.kv_cache not in known:
         return BadInput(f"{names} has no cache format {ask.kv_cache!r}; known are {', '.join(known)}", "$.kv_cache")
+    if _split(ask, 1) is not None:
+        return Unsupported(f"{names} has no layers or experts to keep with the host: llama.cpp has", "$.engine")
     if ask.utilization is not None:
         return Unsupported(f"{names} has no share of memory to set: it takes what it needs", "$.utilization")
     return Unsupported(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from catalog import tensors
 from catalog.engine import Engine
 from catalog.model import Model
 from planner import lanes, memory, pages
@@ -19,6 +18,8 @@ from planner.work import Layout, Shape, Weights, cache_bytes_fixed, cache_bytes_
 
 CELLS_PADDED = 256
 """llama.cpp pads the cells of a cache to this number (llama-context.cpp)."""
+FUSED_GATES = 5780
+"""First build whose gate and product are one operation (`ggml_swiglu_split`; assumed from its date)."""
 WINDOWED_CACHES = 5400
 """First llama.cpp build that gives windowed layers a smaller cache (between b5300 and b5500; assumed)."""
 
@@ -113,19 +114,14 @@ class Buffers:
 
 def llamacpp(model: Model, shape: Shape[float], method: Method, fixed: Accounting[float], use: Settings) -> Buffers:
     """The buffers of a model that is wholly on its devices."""
-    sizes = {"file": 0.0, "embedding": 0.0, "mtp": 0.0}
-    for tensor in tensors.inventory(model):
-        if gguf.in_file(tensor, model):
-            size = lanes.tensor_bytes(tensor, method, model)
-            sizes["file"] += size
-            if tensor.part in sizes:
-                sizes[tensor.part] += size
-    beside = sizes["mtp"] + (0.0 if model.tied else sizes["embedding"])
+    sizes = {part: size for part, size in lanes.part_bytes(model, method).items() if gguf.in_file(part, model)}
+    file = sum(sizes.values())
+    beside = sizes.get("mtp", 0.0) + (0.0 if model.tied else sizes["embedding"])
     chunk = min(use.chunk, use.context)
     compute = memory.llamacpp_graph_bytes(shape, use.layout, fixed, use.context, chunk)
     return Buffers(
-        file=sizes["file"],
-        model=sizes["file"] - beside,
+        file=file,
+        model=file - beside,
         cache=llamacpp_cache(shape, use),
         compute=compute * use.layout.pipeline,
     )
@@ -148,6 +144,11 @@ def padded(cells: float) -> float:
 def unfused(fixed: Accounting[float]) -> Accounting[float]:
     """Without flash attention scores and mask are stored in 32 bits (llama-graph.cpp; exact for the logged 560 MiB)."""
     return replace(fixed, graph_context_bytes=4.0, graph_score_bytes=4.0)
+
+
+def in_place(fixed: Accounting[float]) -> Accounting[float]:
+    """Builds without a fused gate work in place: no log of theirs shows an MLP that is larger than the logits."""
+    return replace(fixed, graph_ffn_bytes=0.0)
 
 
 def process_bytes(engine: Engine, backend: str, *, fused: bool) -> float:

@@ -12,7 +12,7 @@ from typing import Generic
 
 from catalog import tensors
 from catalog.model import Model, Tensor
-from planner.lanes import Method, tensor_bytes
+from planner.lanes import Method, part_bytes
 from planner.speed import Work
 from planner.trace import N, doublings, largest, smallest, step
 
@@ -107,9 +107,10 @@ class Layout(Generic[N]):
 def weights(model: Model, method: Method) -> Weights[float]:
     """Sum the inventory by the way it is divided."""
     held = [tensor for tensor in tensors.inventory(model) if tensor.part not in BESIDE]
+    sizes = part_bytes(model, method)
 
     def size(belongs: Callable[[str], bool]) -> float:
-        return sum(tensor_bytes(t, method, model) for t in held if belongs(t.part))
+        return sum(size for part, size in sizes.items() if part not in BESIDE and belongs(part))
 
     embedding, head = size("embedding".__eq__), size("head".__eq__)
     special = ("embedding", "head", "attention.k", "attention.v", *REPLICATED)

@@ -57,6 +57,9 @@ def _add_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--utilization", type=number, metavar="SHARE", help="vLLM's share of the memory, for example 0.9"
     )
+    group.add_argument("--gpu-layers", type=int, metavar="N", help="llama.cpp: layers on devices (default: all)")
+    group.add_argument("--tensor-split", type=shares, metavar="A,B", help="llama.cpp: shares of the layers by device")
+    group.add_argument("--cpu-experts", type=int, metavar="N", help="llama.cpp: layers whose experts stay on the host")
     group.add_argument(
         "--set", action="append", metavar="PATH=VALUE", help="any field of the question: hardware.reserved.memory_gib=4"
     )
@@ -79,7 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if found.starts else 3
 
 
-NAMES = ("lane", "engine", "context", "sequences", "tensor_parallel", "pipeline_parallel", "kv_cache", "utilization")
+def shares(text: str) -> list[float]:
+    """`3,1` as numbers, as llama.cpp spells a split."""
+    return [number(part) for part in text.split(",")]
+
+
+NAMES = ("lane", "engine", "context", "sequences", "tensor_parallel", "pipeline_parallel", "kv_cache", "utilization",
+         "gpu_layers", "tensor_split", "cpu_experts")  # fmt: skip
 """Flags that are fields of the question as they stand."""
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
+
+from catalog import tensors
 from catalog.model import Model, Tensor
 from planner.lanes import gguf, lane
 from planner.lanes.fp4 import MXFP4, NVFP4
@@ -17,12 +21,24 @@ BY_ID = {lane.id: lane for lane in LANES}
 SEARCHED = tuple(lane for lane in LANES if lane is not NF4 and (lane.family != "gguf" or lane.id[5:] in DEFAULT_TYPES))
 
 
-def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:
-    """Bytes of all `count` tensors of this shape when made by this method; as stored where it was read made."""
+def part_bytes(model: Model, method: Method) -> Mapping[str, float]:
+    """Bytes of each part of a model when made by this method."""
     if method.matrix_bytes is None:
-        return gguf.tensor_bytes(tensor, method.scheme, model)
+        return gguf.part_bytes(model, method.scheme)
+    sizes: dict[str, float] = defaultdict(float)
+    for tensor in tensors.inventory(model):
+        sizes[tensor.part] += tensor_bytes(tensor, method, model)
+    return sizes
+
+
+def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:
+    """Bytes of all `count` tensors of this shape when made by this method; as stored where it was read made.
+
+    Not for GGUF, whose types depend on the layer.
+    """
     if tensor.stored_bytes is not None and is_read(method, model):
         return tensor.stored_bytes
+    assert method.matrix_bytes is not None
     return lane.tensor_bytes(tensor, method, method.matrix_bytes)
 
 
@@ -34,5 +50,6 @@ def is_read(method: Method, model: Model) -> bool:
 
 
 __all__ = [
-    "BY_ID", "LANES", "SEARCHED", "Lane", "Method", "as_published", "group_size", "grouped", "tensor_bytes",
+    "BY_ID", "LANES", "SEARCHED", "Lane", "Method", "as_published", "group_size", "grouped", "part_bytes",
+    "tensor_bytes",
 ]  # fmt: skip

@@ -46,7 +46,7 @@ class Case:
     def fixed(self) -> Accounting[float]:
         """Asynchronous scheduling is off on a CPU: one step in flight (platforms/cpu.py)."""
         engine = catalog().engine("vllm")
-        return memory.accounting(replace(engine, constants=engine.constants | {"steps_in_flight": 1.0}))
+        return memory.accounting(replace(engine, constants=engine.constants | {"steps_in_flight": 1.0}), None)
 
     def block_bytes(self, model: Shape[float]) -> float:
         return pages.block_bytes(model, self.cell_bytes, ONE, self.block)

@@ -28,6 +28,7 @@ SHELL = frozenset(
             "memory_fit",
             "memory_page",
             "oracle",
+            "outline",
             "oracle_script",
             "predict",
             "predict_memory",

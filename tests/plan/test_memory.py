@@ -7,11 +7,10 @@ from statistics import median
 
 import pytest
 
-from catalog import tensors
 from catalog.load import DATA
 from catalog.model import Model
 from planner import memory
-from planner.lanes import BY_ID, grouped, tensor_bytes
+from planner.lanes import BY_ID, grouped, part_bytes
 from planner.serving import Books
 from planner.work import Layout, device_weight_bytes, shape, weights
 from tests.plan.asking import catalog
@@ -34,8 +33,7 @@ CHECKPOINTS = {
 
 
 def file_bytes(model: Model, lane: str) -> float:
-    method = BY_ID[lane].methods[0]
-    return sum(tensor_bytes(each, method, model) for each in tensors.inventory(model))
+    return sum(part_bytes(model, BY_ID[lane].methods[0]).values())
 
 
 @pytest.mark.parametrize(("lane", "recipe"), CHECKPOINTS)

@@ -1,0 +1,130 @@
+"""llama.cpp's own tools on a machine without a GPU: built once from a published sdist, kept outside the checkout.
+
+The build takes about five minutes on two cores and 1 GB; LANEWISE_TOOLS_DIR says where (default
+~/.cache/lanewise/tools). Remote devices (`rpc-server` on the CPU) stand in for GPUs: layers are offloaded to them,
+and `llama-fit-params` counts their buffers as it counts a GPU's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+VERSION = "0.3.36"
+"""Of the sdist llama-cpp-python, which carries llama.cpp whole (MIT), tests included."""
+TARGETS = ("llama-quantize", "llama-fit-params", "ggml-rpc-server")
+FLAGS = (
+    "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", "-DGGML_RPC=ON", "-DGGML_NATIVE=ON",
+    "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_OPENSSL=OFF",
+    "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF",
+)  # fmt: skip
+
+
+class Tools:
+    """A ready build: its programs by name and the source that they were built from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = folder / "build" / "bin"
+        self.source = folder / f"llama_cpp_python-{VERSION}" / "vendor" / "llama.cpp"
+
+    def program(self, name: str) -> Path:
+        return self.bin / name
+
+
+def llamacpp() -> Tools:
+    """The tools, built when they are not there yet."""
+    folder = tools_folder()
+    if not (folder / "ready").exists():
+        _make(folder)
+    return Tools(folder)
+
+
+def tools_folder() -> Path:
+    root = Path(os.environ.get("LANEWISE_TOOLS_DIR", "~/.cache/lanewise/tools")).expanduser()
+    return root / f"llamacpp-{VERSION}"
+
+
+def _make(folder: Path) -> None:
+    """The sdist, cmake and ninja from PyPI, then the three programs; `ready` is written last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _run(sys.executable, "-m", "venv", folder / "venv")
+    made = folder / "venv" / "bin"
+    _run(made / "python", "-m", "pip", "install", "--quiet", "cmake", "ninja")
+    download = (made / "python", "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation")
+    _run(*download, "--no-binary", ":all:", "--dest", folder, f"llama-cpp-python=={VERSION}")
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as packed:
+        packed.extractall(folder, filter="data")
+    source = Tools(folder).source
+    ninja = f"-DCMAKE_MAKE_PROGRAM={made / 'ninja'}"
+    _run(made / "cmake", "-S", source, "-B", folder / "build", "-G", "Ninja", ninja, *FLAGS)
+    _run(made / "ninja", "-C", folder / "build", *TARGETS)
+    next(folder.glob("*.tar.gz")).unlink()
+    (folder / "ready").touch()
+
+
+def _run(*command: object) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr)[-4000:]
+        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{said}")
+
+
+class Devices:
+    """So many stand-ins for GPUs on this machine, for as long as the context is open."""
+
+    def __init__(self, tools: Tools, count: int) -> None:
+        self.tools, self.count = tools, count
+        self.ports: list[int] = []
+        self._servers: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Devices:
+        for _ in range(self.count):
+            port = _free_port()
+            command = [str(self.tools.program("ggml-rpc-server")), "--threads", "1", "--port", str(port)]
+            quiet = subprocess.DEVNULL
+            self._servers.append(subprocess.Popen(command, stdout=quiet, stderr=quiet))
+            self.ports.append(port)
+        for port in self.ports:
+            _answers(port)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.terminate()
+            server.wait(timeout=30)
+
+    def buffers(self, model: Path, *flags: str, devices: int = 1) -> list[tuple[int, int, int]]:
+        """(model, cache, compute) in whole MiB per device, the host's last, as llama-fit-params prints them."""
+        places = ",".join(f"127.0.0.1:{port}" for port in self.ports[:devices])
+        command = [self.tools.program("llama-fit-params"), "--no-repack", "-m", model, "-fitp", "on", *flags]
+        done = subprocess.run(
+            [*map(str, command), *(("--rpc", places) if devices else ())],
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise RuntimeError(f"llama-fit-params {' '.join(flags)} failed:\n{done.stderr[-2000:]}")
+        rows = [line.split() for line in done.stdout.splitlines()]
+        return [(int(row[1]), int(row[2]), int(row[3])) for row in rows if len(row) == 4]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"no device answers at port {port}")
