@@ -80,12 +80,16 @@ class Rooms:
         return 0 < self(context, slots).cache_bytes >= self.needed(context, slots)
 
     def seats(self, context: int) -> int:
-        """The most sequences of `context` tokens, with as many slots."""
+        """The most sequences of `context` tokens, with as many slots; the given ones where the host holds the cache."""
+        if not self(context, 1).longest_bytes:
+            return self.setup.slots
         return most(lambda n: 0 < self(context, n).cache_bytes >= self.cache_of(context, n), MOST_SEATS)
 
     def concurrency(self, context: int, slots: int) -> tuple[int, float]:
         """(tokens, sequences of `context` tokens) that the cache holds in whole blocks, as vLLM counts them."""
         held, each = self(context, slots), -(-context // self.block)
+        if not held.longest_bytes:
+            return each * self.block * slots, float(slots)
         blocks = int(max(held.cache_bytes, 0.0) / held.longest_bytes * each)
         return blocks * self.block, blocks / each
 
