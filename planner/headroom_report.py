@@ -171,9 +171,17 @@ def _fits(outcome: Outcome, seen: Picture) -> Table:
 
 
 def _oracle(own: Oracle) -> str:
+    if own.places:
+        sizes = (f"{each.place} {_three(each)} GiB" for each in own.places)
+        file = f"; tensors {short(own.file_bytes / GIB)} GiB (llama-quantize)" if own.file_bytes else ""
+        return f"weights + cache + graph: {', '.join(sizes)} ({own.program}){file}"
     if not own.starts or own.kv_tokens is None:
         return f"refuses ({own.program}): {own.said}"
     return f"{own.kv_tokens:,} tokens, {own.max_concurrency:.2f} sequences ({own.program}) of the same cache"
+
+
+def _three(each: Held) -> str:
+    return " + ".join(short(size / GIB) for size in (each.weight_bytes, each.cache_bytes, each.compute_bytes))
 
 
 def _changes(out: Console, outcome: Outcome) -> None:

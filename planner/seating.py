@@ -82,7 +82,9 @@ class Rooms:
         return 0 < self(context, slots).cache_bytes >= self.needed(context, slots)
 
     def seats(self, context: int) -> int:
-        """The most sequences of `context` tokens, with as many slots."""
+        """The most sequences of `context` tokens, with as many slots; the given ones where the host holds the cache."""
+        if not self(context, 1).longest_bytes:
+            return self.setup.slots
         return most(lambda n: 0 < self(context, n).cache_bytes >= self.cache_of(context, n), MOST_SEATS)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Starts of llama.cpp whose buffers llama-fit-params has counted: ten architectures, all kinds of flags.
+"""Starts of llama.cpp whose buffers llama-fit-params has counted: eleven architectures, all kinds of flags.
 
 `fit_params.csv` keeps what the tool of 0.3.36 printed for each, on stand-ins for GPUs (rpc-server).
 """
@@ -93,7 +93,8 @@ UNSEEN = (
     Case("Qwen/Qwen3.5-397B-A17B", "Q3_K_M", Start(context=32768, slots=2, chunk=1024)),
     Case("HuggingFaceTB/SmolLM2-1.7B-Instruct", "Q4_K_M", Start(context=8192, fused=False)),
 )
-"""Models on which no formula was formed."""
+"""Models that no formula was formed on, but two: DeepSeek-V3 showed the width of latent queries, GLM-4.5-Air that the
+host uses the masks' room again."""
 
 
 def recorded() -> dict[str, list[Counted]]:

@@ -29,6 +29,7 @@ SHELL = frozenset(
             "memory_page",
             "oracle",
             "outline",
+            "oracle_llamacpp",
             "oracle_script",
             "predict",
             "predict_memory",
