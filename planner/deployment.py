@@ -19,7 +19,7 @@ from planner.lanes import BY_ID
 from planner.lanes.lane import Lane, Method
 from planner.speed import Work, peaks
 from planner.truth import Row
-from planner.work import Layout, Shape, Weights, device_weight_bytes, shape, weights, work
+from planner.work import Layout, Shape, Weights, device_weight_bytes, shape, stored_bytes, weights, work
 
 LARGE = 70 * GIB
 """Memory from which vLLM's defaults are larger (arg_utils.py: devices of 70 GiB, except the A100)."""
@@ -81,9 +81,7 @@ class Described:
         """As the lane stores them; of a GGUF file whose size the row states, scaled to that size."""
         held = _weights(self.model, self.lane, self.method)
         file = self.row.number("file_bytes") or self.row.number("file_gib") * GIB
-        stored = sum((held.split_bytes, held.expert_bytes, held.key_value_bytes, held.replicated_bytes,
-                      held.embedding_bytes, held.head_bytes))  # fmt: skip
-        scale = min(max(file / stored, 0.6), 1.6) if file else 1.0
+        scale = min(max(file / stored_bytes(held), 0.6), 1.6) if file else 1.0
         sizes = {name: getattr(held, name) * scale for name in Weights.__dataclass_fields__ if name.endswith("_bytes")}
         return replace(held, **sizes)
 

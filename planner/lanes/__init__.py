@@ -24,4 +24,20 @@ def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:
     return lane.tensor_bytes(tensor, method.matrix_bytes, method.only)
 
 
-__all__ = ["BY_ID", "LANES", "SEARCHED", "Lane", "Method", "tensor_bytes"]
+def loaded_bytes(tensor: Tensor, method: Method, model: Model) -> float:
+    """The same as an engine keeps them in memory."""
+    if method.loaded_bytes is None:
+        return tensor_bytes(tensor, method, model)
+    return lane.tensor_bytes(tensor, method.loaded_bytes, method.only)
+
+
+def whole_bytes(tensor: Tensor, method: Method) -> float:
+    """Of them, what every rank holds of a matrix divided by its inputs: scales and biases of its rows."""
+    if tensor.part == "expert.down_bias":
+        return 2.0 * tensor.params
+    by_inputs = tensor.part == "attention.o" or tensor.part.endswith(".down")
+    kept = method.only and tensor.part.partition(".")[0] not in method.only
+    return method.row_scale_bytes * tensor.rows * tensor.count if by_inputs and not kept else 0.0
+
+
+__all__ = ["BY_ID", "LANES", "SEARCHED", "Lane", "Method", "loaded_bytes", "tensor_bytes", "whole_bytes"]

@@ -15,7 +15,7 @@ def _awq(rows: int, columns: int) -> float:
 
 
 def _gptq(rows: int, columns: int) -> float:
-    """AutoGPTQ: as AWQ, and a 4-byte group index per input (shapes of vLLM auto_gptq.py)."""
+    """AutoGPTQ: as AWQ, and a 4-byte group index per input, which vLLM drops while loading (auto_gptq.py)."""
     return rows * columns / 2 + blocks(columns, GROUP) * (rows / 2 + 2.0 * rows) + 4.0 * columns
 
 
@@ -51,6 +51,7 @@ GPTQ = Lane(
         Method(
             recipe=made("gptq", "GPTQ", symmetric=True, group_size=GROUP),
             matrix_bytes=_gptq,
+            loaded_bytes=_awq,
             tool="llm-compressor",
             scheme="W4A16",
         ),

@@ -14,7 +14,7 @@ KEPT_16_BIT = ("embedding", "head", "norm", "router", "vision", "mtp")
 """Parts that every safetensors recipe of ours leaves in 16 bits (engines.md §3: lm_head ignored, routers ignored)."""
 
 MatrixBytes = Callable[[int, int], float]
-"""Bytes of one (rows = outputs, columns = inputs) weight matrix with its scales, as stored and loaded."""
+"""Bytes of one (rows = outputs, columns = inputs) weight matrix with its scales."""
 
 
 class Method(Struct, frozen=True, kw_only=True):
@@ -22,13 +22,19 @@ class Method(Struct, frozen=True, kw_only=True):
 
     recipe: Recipe
     matrix_bytes: MatrixBytes | None
-    """None where the layer decides too (GGUF)."""
+    """As stored; None where the layer decides too (GGUF)."""
     tool: str
     """llm-compressor, vllm (quantized while loading), llama-quantize, none (as published)."""
     scheme: str
     """The tool's own name for it: FP8_DYNAMIC, W4A16, fp8_per_channel, Q4_K_M."""
     only: tuple[str, ...] = ()
     """Tensor parts that are quantized; empty for every matrix but KEPT_16_BIT."""
+    loaded_bytes: MatrixBytes | None = None
+    """As vLLM keeps it, where that differs from the file."""
+    row_scale_bytes: float = 0.0
+    """Bytes of scales per output row: ranks that split a matrix by its inputs hold all of them each."""
+    expert_multiple: int = 1
+    """A rank's slice of an expert's width is padded to a multiple of this."""
 
 
 class Lane(Struct, frozen=True, kw_only=True):
