@@ -226,10 +226,18 @@ def pool_bytes(found: Described, layout: Layout[float], ranks: int) -> float:
     """Cache memory of one device: the engine's share less weights and activations."""
     memory = found.device.usable_memory or math.inf
     sharded = replace(found.weights, expert_bytes=found.weights.expert_bytes / ranks)
-    held = device_weight_bytes(sharded, found.shape, layout)
+    held = device_weight_bytes(sharded, dealt(found, layout), layout)
     if found.row.engine == "tensorrt-llm":
         return memory - held - BESIDE[2048.0]
     return CLAIMED * memory - held - BESIDE[8192.0 if memory > LARGE else 2048.0]
+
+
+def dealt(found: Described, layout: Layout[float]) -> Shape[float]:
+    """The shape as its layers come to the devices: stages of whole layers in vLLM and llama.cpp; the others deal experts
+    and requests out to devices beyond the tensor-parallel ones, and none is fuller than another."""
+    if found.row.engine in ("vllm", "llama.cpp"):
+        return found.shape
+    return replace(found.shape, layers=layout.pipeline, lead_layers=0.0)
 
 
 def least_pool(device: Accelerator) -> float:

@@ -157,17 +157,17 @@ def weights(model: Model, method: Method) -> Weights[float]:
     vision = size("vision".__eq__)
     tower_whole = vision * model.extra_whole_params / model.extra_params if model.extra_params else 0.0
     return Weights(
-        split_bytes=split - scales(expert=False),
+        split_bytes=split - scales(False),
         unpacked_bytes=unpacked_latent_bytes(model, held, method),
         lead_bytes=size(lambda part: part.startswith("mlp.")) if lead_layers(model) else 0.0,
         shared_bytes=size(lambda part: part.startswith("shared.")),
         tower_bytes=vision - tower_whole,
         tower_whole_bytes=tower_whole,
-        expert_bytes=size(lambda part: part.startswith("expert.")) - scales(expert=True),
-        expert_whole_bytes=scales(expert=True),
+        expert_bytes=size(lambda part: part.startswith("expert.")) - scales(True),
+        expert_whole_bytes=scales(True),
         expert_multiple=float(method.expert_multiple),
         key_value_bytes=size(lambda part: part in ("attention.k", "attention.v")),
-        replicated_bytes=replicated_bytes(model, size) + scales(expert=False),
+        replicated_bytes=size(lambda part: part in REPLICATED) + wide_router_bytes(held, model, method) + scales(False),
         embedding_bytes=embedding,
         head_bytes=head,
         head_read_bytes=head or embedding,
@@ -175,10 +175,11 @@ def weights(model: Model, method: Method) -> Weights[float]:
     )
 
 
-def replicated_bytes(model: Model, size: Callable[[Callable[[str], bool]], float]) -> float:
-    """What every rank holds whole; `size` = bytes of the parts that a predicate names."""
-    wide = size("router".__eq__) if model.architecture in ROUTERS_32_BIT else 0.0
-    return size(lambda part: part in REPLICATED) + wide
+def wide_router_bytes(held: list[Tensor], model: Model, method: Method) -> float:
+    """What routers in 32 bits need more than the 16 bits they are stored in (GGUF files hold them in 32 already)."""
+    if method.matrix_bytes is None or model.architecture not in ROUTERS_32_BIT:
+        return 0.0
+    return sum(2.0 * tensor.params for tensor in held if tensor.part == "router")
 
 
 def unpacked_latent_bytes(model: Model, held: list[Tensor], method: Method) -> float:

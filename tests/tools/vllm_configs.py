@@ -247,3 +247,52 @@ FAMILIES: dict[str, Callable[[Model], Json]] = {
     "Gemma3ForConditionalGeneration": gemma3,
     "Mistral3ForConditionalGeneration": mistral3,
 }  # fmt: skip
+
+
+def number(bits: int, kind: str, strategy: str, **more: Any) -> Json:
+    """How compressed-tensors writes one number format down."""
+    return {"num_bits": bits, "type": kind, "strategy": strategy, "symmetric": True, "dynamic": False, **more}
+
+
+def compressed(written: str, weights: Json, activations: Json | None = None) -> Json:
+    """A compressed-tensors checkpoint that leaves routers, output matrix and vision tower in 16 bits."""
+    kept = ["lm_head", "re:.*mlp.gate$", "re:.*block_sparse_moe.gate$", "re:.*shared_expert_gate$", "re:.*vision.*",
+            "re:.*visual.*", "re:.*multi_modal.*"]  # fmt: skip
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": activations}
+    return {"quant_method": "compressed-tensors", "format": written, "ignore": kept, "config_groups": {"group_0": group}}
+
+
+_TOKEN8 = number(8, "float", "token") | {"dynamic": True}
+_NVFP4 = number(4, "float", "tensor_group", group_size=16)
+QUANTIZED: dict[tuple[str, str], Json] = {
+    ("fp8", "fp8-dynamic"): compressed("float-quantized", number(8, "float", "channel"), _TOKEN8),
+    ("fp8", "fp8-block"): compressed(
+        "float-quantized",
+        number(8, "float", "block", block_structure=[128, 128]),
+        number(8, "float", "group", group_size=128) | {"dynamic": True},
+    ),
+    ("fp8", "native-block"): {
+        "quant_method": "fp8",
+        "activation_scheme": "dynamic",
+        "weight_block_size": [128, 128],
+        "fmt": "e4m3",
+    },
+    ("fp8", "fp8-static"): compressed(
+        "float-quantized", number(8, "float", "tensor"), number(8, "float", "tensor")
+    ),
+    ("int8-w8a8", "smoothquant"): compressed(
+        "int-quantized", number(8, "int", "channel"), number(8, "int", "token") | {"dynamic": True}
+    ),
+    ("int8-w8a16", "gptq"): compressed("pack-quantized", number(8, "int", "group", group_size=128)),
+    ("w4a16", "gptq"): compressed("pack-quantized", number(4, "int", "group", group_size=128)),
+    ("awq-int4", "awq"): {
+        "quant_method": "awq",
+        "bits": 4,
+        "group_size": 128,
+        "zero_point": True,
+        "version": "gemm",
+    },
+    ("gptq-int4", "gptq"): {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True},
+    ("nvfp4", "nvfp4"): compressed("nvfp4-pack-quantized", _NVFP4, _NVFP4 | {"dynamic": "local"}),
+}
+"""quantization_config by lane and recipe of `planner.lanes`; the native FP8 blocks of DeepSeek beside them."""
