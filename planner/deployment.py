@@ -233,8 +233,8 @@ def pool_bytes(found: Described, layout: Layout[float], ranks: int) -> float:
 
 
 def dealt(found: Described, layout: Layout[float]) -> Shape[float]:
-    """The shape as its layers come to the devices: stages of whole layers in vLLM and llama.cpp; the others deal experts
-    and requests out to devices beyond the tensor-parallel ones, and none is fuller than another."""
+    """The shape as its layers come to the devices: stages of whole layers in vLLM and llama.cpp; the others deal
+    experts and requests out to devices beyond the tensor-parallel ones, and none is fuller than another."""
     if found.row.engine in ("vllm", "llama.cpp"):
         return found.shape
     return replace(found.shape, layers=layout.pipeline, lead_layers=0.0)

@@ -57,7 +57,7 @@ class Rows:
 
 
 def terms_of(option: Option, layout: tuple[int, int] | tuple[int, int, bool], chunk: float, fits: Fits) -> Terms[float]:
-    """One candidate's terms as plain numbers; `layout` = tensor and pipeline parallel, and whether experts are whole."""
+    """One candidate's terms as plain numbers; `layout` = tensor, pipeline parallel, and whether experts are whole."""
     pairing = option.pairing
     given = (demand(pairing.settled), shape(pairing.model), held_by(pairing), books_kept(pairing))
     return _terms(option, given, layout, (chunk, fits))

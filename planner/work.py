@@ -50,6 +50,8 @@ class Weights(Generic[N]):
     """Of `split_bytes`: shared experts, in MoE layers alone."""
     unpacked_bytes: N
     """Latent attention: the second copy of a quantized up-projection, divided as `split_bytes` are."""
+    widened_bytes: N
+    """On every rank: what routers in 32 bits need more than in 16."""
     tower_bytes: N
     """Vision tower on the first stage, divided by tensor parallel."""
     tower_whole_bytes: N
@@ -167,7 +169,8 @@ def weights(model: Model, method: Method) -> Weights[float]:
         expert_whole_bytes=scales(True),
         expert_multiple=float(method.expert_multiple),
         key_value_bytes=size(lambda part: part in ("attention.k", "attention.v")),
-        replicated_bytes=size(lambda part: part in REPLICATED) + wide_router_bytes(held, model, method) + scales(False),
+        replicated_bytes=size(lambda part: part in REPLICATED) + scales(False),
+        widened_bytes=widened_bytes(held, model, method),
         embedding_bytes=embedding,
         head_bytes=head,
         head_read_bytes=head or embedding,
@@ -175,7 +178,7 @@ def weights(model: Model, method: Method) -> Weights[float]:
     )
 
 
-def wide_router_bytes(held: list[Tensor], model: Model, method: Method) -> float:
+def widened_bytes(held: list[Tensor], model: Model, method: Method) -> float:
     """What routers in 32 bits need more than the 16 bits they are stored in (GGUF files hold them in 32 already)."""
     if method.matrix_bytes is None or model.architecture not in ROUTERS_32_BIT:
         return 0.0
@@ -349,7 +352,7 @@ def stage_layers_bytes(held: Weights[N], model: Shape[N], layout: Layout[N], cou
     layers, routed = counts
     split = (held.split_bytes - held.lead_bytes - held.shared_bytes + held.unpacked_bytes) / layout.tensor
     key_value = held.key_value_bytes / smallest(layout.tensor, model.kv_heads)
-    each = (split + key_value + held.replicated_bytes) / model.layers
+    each = (split + key_value + held.replicated_bytes + held.widened_bytes) / model.layers
     experts = device_expert_bytes(held, model, layout) + held.shared_bytes / layout.tensor
     return layers * each + routed * experts / (model.layers - model.lead_layers)
 
@@ -388,10 +391,13 @@ def sequence_bytes(per_token: N, fixed: N, tokens: N) -> N:
 def work(held: Weights[N], model: Shape[N], layout: Layout[N], cell_bytes: N, context: N) -> Work[N]:
     """What each device does per step. `cell_bytes` per cached value; `context` caps what windowed layers read."""
     devices = layout.tensor * layout.pipeline
-    dense = (held.split_bytes + held.tower_bytes) / layout.tensor + held.key_value_bytes / smallest(layout.tensor, model.kv_heads)
+    dense = (held.split_bytes + held.tower_bytes) / layout.tensor + held.key_value_bytes / smallest(
+        layout.tensor, model.kv_heads
+    )
     return Work(
         layers=model.layers,
-        dense_bytes=(dense + held.replicated_bytes + held.tower_whole_bytes + held.head_read_bytes / layout.tensor) / layout.pipeline,
+        dense_bytes=(dense + held.replicated_bytes + held.tower_whole_bytes + held.head_read_bytes / layout.tensor)
+        / layout.pipeline,
         expert_bytes=(held.expert_bytes + held.expert_whole_bytes) / devices,
         expert_share=model.expert_share,
         flops_per_token=held.matrix_flops / devices,

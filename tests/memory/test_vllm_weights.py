@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +81,22 @@ def quantized() -> list[Case]:
         for lane, recipe in lanes
         for tensor in sizes
     ]
-    whole = [("Qwen/Qwen3-30B-A3B", lane, recipe, 4, 1, True) for lane, recipe in (("fp8", "fp8-block"), ("fp8", "fp8-dynamic"), ("w4a16", "gptq"))]  # noqa: E501
-    own = [(NATIVE, "mxfp4", "mxfp4", t, p, e) for t, p, e in ((1, 1, False), (2, 1, False), (4, 1, False), (8, 1, False), (1, 2, False), (2, 1, True), (4, 1, True))]  # noqa: E501
+    whole = [
+        ("Qwen/Qwen3-30B-A3B", lane, recipe, 4, 1, True)
+        for lane, recipe in (("fp8", "fp8-block"), ("fp8", "fp8-dynamic"), ("w4a16", "gptq"))
+    ]
+    own = [
+        (NATIVE, "mxfp4", "mxfp4", t, p, e)
+        for t, p, e in (
+            (1, 1, False),
+            (2, 1, False),
+            (4, 1, False),
+            (8, 1, False),
+            (1, 2, False),
+            (2, 1, True),
+            (4, 1, True),
+        )
+    ]
     return [*made, *whole, *own, *FAR]
 
 
@@ -123,7 +136,7 @@ def errors(cases: list[Case], scratch: Path) -> dict[Case, float]:
 
 
 def test_sixteen_bit_weights_are_those_of_the_fullest_stage(tmp_path: Path) -> None:
-    """One in a thousand, over dense, routed, latent, linear and multimodal models, tensor, pipeline, expert parallel."""
+    """One in a thousand: dense, routed, latent, linear, multimodal; tensor, pipeline and expert parallel."""
     asked = sixteen_bit()
     assert len(asked) >= 60
     assert {case: error for case, error in errors(asked, tmp_path).items() if abs(error) > 1e-3} == {}

@@ -187,7 +187,13 @@ def gemma3(model: Model) -> Json:
 
 
 def gemma2(model: Model) -> Json:
-    return plain(model, "gemma2", sliding_window=4096, query_pre_attn_scalar=model.head_dim, hidden_activation="gelu_pytorch_tanh")
+    return plain(
+        model,
+        "gemma2",
+        sliding_window=4096,
+        query_pre_attn_scalar=model.head_dim,
+        hidden_activation="gelu_pytorch_tanh",
+    )
 
 
 def qwen35(model: Model) -> Json:
@@ -259,7 +265,12 @@ def compressed(written: str, weights: Json, activations: Json | None = None) -> 
     kept = ["lm_head", "re:.*mlp.gate$", "re:.*block_sparse_moe.gate$", "re:.*shared_expert_gate$", "re:.*vision.*",
             "re:.*visual.*", "re:.*multi_modal.*"]  # fmt: skip
     group = {"targets": ["Linear"], "weights": weights, "input_activations": activations}
-    return {"quant_method": "compressed-tensors", "format": written, "ignore": kept, "config_groups": {"group_0": group}}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": written,
+        "ignore": kept,
+        "config_groups": {"group_0": group},
+    }
 
 
 _TOKEN8 = number(8, "float", "token") | {"dynamic": True}
@@ -277,9 +288,7 @@ QUANTIZED: dict[tuple[str, str], Json] = {
         "weight_block_size": [128, 128],
         "fmt": "e4m3",
     },
-    ("fp8", "fp8-static"): compressed(
-        "float-quantized", number(8, "float", "tensor"), number(8, "float", "tensor")
-    ),
+    ("fp8", "fp8-static"): compressed("float-quantized", number(8, "float", "tensor"), number(8, "float", "tensor")),
     ("int8-w8a8", "smoothquant"): compressed(
         "int-quantized", number(8, "int", "channel"), number(8, "int", "token") | {"dynamic": True}
     ),

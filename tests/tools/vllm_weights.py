@@ -61,7 +61,11 @@ def pretend_hopper() -> None:
         num_compute_units = classmethod(lambda cls, device_id=0: 132)
 
     vllm.platforms._current_platform = Hopper()
-    for name in ("cutlass_scaled_mm_supports_fp8", "cutlass_scaled_mm_supports_block_fp8", "cutlass_group_gemm_supported"):
+    for name in (
+        "cutlass_scaled_mm_supports_fp8",
+        "cutlass_scaled_mm_supports_block_fp8",
+        "cutlass_group_gemm_supported",
+    ):
         setattr(_custom_ops, name, lambda capability: True)
     _custom_ops.cutlass_scaled_mm_supports_fp4 = lambda capability: False
     torch.ops._C = torch.ops._moe_C = Absent("kernels")
@@ -76,6 +80,7 @@ class Absent(types.ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         return Absent(name)
+
 
 class Pictures(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """torchvision, which only processors of pictures use, and which exists for CUDA alone beside this PyTorch."""
@@ -127,9 +132,9 @@ def held(case: dict[str, Any], folder: str, stage: int) -> list[tuple[str, int]]
     config.device_config.device = torch.device("meta")
     rotary_embedding._ROPE_DICT.clear()
     rank, ranks = stage * case["tensor"], case["tensor"] * case["pipeline"]
-    with set_current_vllm_config(config), groups(rank, ranks, case):
-        with set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):
-            return weighed(initialize_model(config))
+    precision = set_default_torch_dtype(config.model_config.dtype)
+    with set_current_vllm_config(config), groups(rank, ranks, case), precision, torch.device("meta"):
+        return weighed(initialize_model(config))
 
 
 @contextmanager
