@@ -131,11 +131,11 @@ def dots1(c: Config) -> Shapes:
 
 
 def gpt_oss(c: Config) -> Shapes:
-    """Attention sinks; windowed layers by `layer_types`."""
+    """Attention sinks; windowed layers by `layer_types`; biases on the experts too."""
     windowed = sliding(c, lambda count: (count + 1) // 2)
     return {
         **stated_head_dim(c),
-        **all_experts(c),
+        **all_experts(c, bias=True),
         **embeddings(c),
         **windows(c, windowed),
         "sinks": True,

@@ -135,13 +135,14 @@ def dense_first(c: Config) -> int:
     return c.count("first_k_dense_replace")
 
 
-def all_experts(c: Config) -> Shapes:
+def all_experts(c: Config, bias: bool = False) -> Shapes:
     """Every layer routed, experts as wide as `intermediate_size` (Mixtral, MiniMax-M2, gpt-oss)."""
     moe = Moe(
         experts=c.integer("num_local_experts"),
         per_token=c.integer("num_experts_per_tok"),
         intermediate=c.integer("intermediate_size"),
         layers=layers(c),
+        bias=bias,
     )
     return {"moe": moe}
 

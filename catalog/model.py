@@ -19,6 +19,8 @@ class Moe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shared: int = 0
     """Shared experts, always active, each as wide as a routed one unless `shared_intermediate` says otherwise."""
     shared_intermediate: int | None = None
+    bias: bool = False
+    """Biases on the router and on every expert's matrices (gpt-oss)."""
     latent: int | None = None
     """Width of the experts' input where it is not the hidden size (latent MoE)."""
 
@@ -140,6 +142,8 @@ class Model(Sourced, frozen=True, kw_only=True):
     active_params: float | None = None
     extra_params: float = 0
     """Vision tower and similar, loaded in 16 bits beside the decoder."""
+    extra_whole_params: float = 0
+    """Of them, what no tensor-parallel rank divides: patch and position embeddings, some projectors."""
     image: Image | None = None
     """None for text models, and where no source states it."""
     rotary_dim: int | None = None

@@ -228,6 +228,10 @@ def mlp(model: Model, part: str, width: int, layers: int, columns: int) -> Itera
 def experts(model: Model, moe: Moe) -> Iterator[Tensor]:
     """Router, routed experts, shared experts, and the projections around a latent expert space."""
     yield per_layer("router", moe.experts, model.hidden, moe.layers)
+    if moe.bias:
+        yield each(per_layer("expert.bias", (model.mlp_matrices - 1) * moe.intermediate, 1, moe.layers), moe.experts)
+        yield each(per_layer("expert.down_bias", model.hidden, 1, moe.layers), moe.experts)
+        yield per_layer("norm", moe.experts, 1, moe.layers)
     for tensor in mlp(model, "expert", moe.intermediate, moe.layers, moe.latent or model.hidden):
         yield each(tensor, moe.experts)
     if moe.shared:

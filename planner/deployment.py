@@ -19,7 +19,7 @@ from planner.lanes import BY_ID, as_published
 from planner.lanes.lane import Lane, Method
 from planner.speed import Work, peaks
 from planner.truth import Row
-from planner.work import Layout, Shape, Weights, device_weight_bytes, shape, weights, work
+from planner.work import Layout, Shape, Weights, device_weight_bytes, shape, stored_bytes, weights, work
 
 LARGE = 70 * GIB
 """Memory from which vLLM's defaults are larger (arg_utils.py: devices of 70 GiB, except the A100)."""
@@ -81,9 +81,7 @@ class Described:
         """As the lane stores them; of a GGUF file whose size the row states, scaled to that size."""
         held = _weights(self.model, self.lane, self.method)
         file = self.row.number("file_bytes") or self.row.number("file_gib") * GIB
-        stored = sum((held.split_bytes, held.expert_bytes, held.key_value_bytes, held.replicated_bytes,
-                      held.embedding_bytes, held.head_bytes))  # fmt: skip
-        scale = min(max(file / stored, 0.6), 1.6) if file else 1.0
+        scale = min(max(file / stored_bytes(held), 0.6), 1.6) if file else 1.0
         sizes = {name: getattr(held, name) * scale for name in Weights.__dataclass_fields__ if name.endswith("_bytes")}
         return replace(held, **sizes)
 
@@ -228,10 +226,18 @@ def pool_bytes(found: Described, layout: Layout[float], ranks: int) -> float:
     """Cache memory of one device: the engine's share less weights and activations."""
     memory = found.device.usable_memory or math.inf
     sharded = replace(found.weights, expert_bytes=found.weights.expert_bytes / ranks)
-    held = device_weight_bytes(sharded, found.shape, layout)
+    held = device_weight_bytes(sharded, dealt(found, layout), layout)
     if found.row.engine == "tensorrt-llm":
         return memory - held - BESIDE[2048.0]
     return CLAIMED * memory - held - BESIDE[8192.0 if memory > LARGE else 2048.0]
+
+
+def dealt(found: Described, layout: Layout[float]) -> Shape[float]:
+    """The shape as its layers come to the devices: stages of whole layers in vLLM and llama.cpp; the others deal
+    experts and requests out to devices beyond the tensor-parallel ones, and none is fuller than another."""
+    if found.row.engine in ("vllm", "llama.cpp"):
+        return found.shape
+    return replace(found.shape, layers=layout.pipeline, lead_layers=0.0)
 
 
 def least_pool(device: Accelerator) -> float:

@@ -103,8 +103,9 @@ def _terms(row: Row, fits: Fits) -> Terms[float]:
     return terms_of(row.option, _layout(row), _chunk(row), fits)
 
 
-def _layout(row: Row) -> tuple[int, int]:
-    return int(row.swept.rows.tensor[row.index]), int(row.swept.rows.pipeline[row.index])
+def _layout(row: Row) -> tuple[int, int, bool]:
+    rows, index = row.swept.rows, row.index
+    return int(rows.tensor[index]), int(rows.pipeline[index]), bool(rows.expert[index])
 
 
 def _chunk(row: Row) -> float:

@@ -56,8 +56,8 @@ class Rows:
     """Factor to the bad end of the interval per latency."""
 
 
-def terms_of(option: Option, layout: tuple[int, int], chunk: float, fits: Fits) -> Terms[float]:
-    """One candidate's terms as plain numbers."""
+def terms_of(option: Option, layout: tuple[int, int] | tuple[int, int, bool], chunk: float, fits: Fits) -> Terms[float]:
+    """One candidate's terms as plain numbers; `layout` = tensor, pipeline parallel, and whether experts are whole."""
     pairing = option.pairing
     given = (demand(pairing.settled), shape(pairing.model), held_by(pairing), books_kept(pairing))
     return _terms(option, given, layout, (chunk, fits))
@@ -70,7 +70,7 @@ Given = tuple[Demand[float], Shape[float], Weights[float], memory.Accounting[flo
 def _terms(
     option: Option,
     given: Given,
-    layout: tuple[int, int],
+    layout: tuple[int, int] | tuple[int, int, bool],
     how: tuple[float, Fits],
 ) -> Terms[float]:
     pairing, (chunk, fits) = option.pairing, how
@@ -81,7 +81,7 @@ def _terms(
         demand=given[0],
         shape=given[1],
         weights=given[2],
-        layout=Layout(tensor=float(layout[0]), pipeline=float(layout[1])),
+        layout=Layout(tensor=float(layout[0]), pipeline=float(layout[1]), expert=float(any(layout[2:]))),
         rates=speed.rates(pairing.device.accelerator, pairing.kernel, resolved, chunk),
         accounting=given[3],
         memory=usable,
@@ -157,7 +157,10 @@ def _rows(books: Books, options: list[Option], placements: Placements, fits: Fit
         books=books,
         options=options,
         terms=_with_choices(
-            columns, Layout(tensor=tensor.astype(float), pipeline=pipeline.astype(float)), chunk, cells
+            columns,
+            Layout(tensor=tensor.astype(float), pipeline=pipeline.astype(float), expert=expert.astype(float)),
+            chunk,
+            cells,
         ),
         option=index,
         tensor=tensor,

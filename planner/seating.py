@@ -32,7 +32,7 @@ class Rooms:
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.books = setup, rows.books_of(setup.pairing)
-        place = setup.tensor, setup.pipeline
+        place = setup.tensor, setup.pipeline, setup.expert
         made = rows.terms_of(setup.option, place, float(setup.chunk), setup.fits)
         self.terms: Terms[float] = made if setup.utilization is None else replace(made, share=setup.utilization)
         self.block = int(self.terms.block_tokens)

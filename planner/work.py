@@ -12,12 +12,28 @@ from typing import Generic
 
 from catalog import tensors
 from catalog.model import Model, Tensor
-from planner.lanes import Method, part_bytes
+from planner.lanes import Method, loaded_bytes, loaded_part_bytes, whole_bytes
 from planner.speed import Work
-from planner.trace import N, doublings, largest, smallest, step
+from planner.trace import N, ceiling, doublings, largest, positive, smallest, step, whole
 
 REPLICATED = ("attention.latent", "attention.index", "router", "norm")
 """Parts that every tensor-parallel rank holds whole."""
+BIASES = ("expert.bias", "expert.down_bias")
+"""Added, not multiplied with."""
+ROUTERS_32_BIT = ("Glm4MoeForCausalLM", "MiniMaxM2ForCausalLM", "Step3p7FlashForCausalLM")
+"""Classes whose routers vLLM keeps in 32 bits (`params_dtype` of the gate in vllm 0.33.0 model_executor/models)."""
+ROTATED_BY_TRANSFORMERS = (
+    "HunYuanMoEV1ForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM",
+)  # fmt: skip
+"""Classes that vllm 0.33.0 runs on transformers' own modules (model_executor/models/registry.py)."""
+EMBEDDING_ON_EVERY_STAGE = (
+    "GPTJForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Gemma4ForCausalLM",
+    "Gemma4ForConditionalGeneration", "GemmaForCausalLM", "GptOssForCausalLM", "MixtralForCausalLM",
+    "NemotronHForCausalLM", "Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "Qwen3NextForCausalLM",
+    "Qwen3VLMoeForConditionalGeneration", "Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration",
+    "Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration",
+)  # fmt: skip
+"""Classes that build the embedding on all pipeline stages, not only where it is used (same source)."""
 BESIDE = ("mtp",)
 """Parts on disk that an engine does not load without speculative decoding."""
 
@@ -28,6 +44,18 @@ class Weights(Generic[N]):
 
     split_bytes: N
     """Divided by tensor and pipeline parallel."""
+    lead_bytes: N
+    """Of `split_bytes`: MLPs of the dense layers before the first MoE layer."""
+    shared_bytes: N
+    """Of `split_bytes`: shared experts, in MoE layers alone."""
+    unpacked_bytes: N
+    """Latent attention: the second copy of a quantized up-projection, divided as `split_bytes` are."""
+    widened_bytes: N
+    """On every rank: what routers in 32 bits need more than in 16."""
+    tower_bytes: N
+    """Vision tower on the first stage, divided by tensor parallel."""
+    tower_whole_bytes: N
+    """Its embeddings and projector, on every tensor-parallel rank of that stage."""
     expert_bytes: N
     """Routed experts: divided by tensor (or expert) and pipeline parallel."""
     key_value_bytes: N
@@ -39,6 +67,10 @@ class Weights(Generic[N]):
     """The output matrix; 0 in memory when it is the embedding."""
     head_read_bytes: N
     """The output matrix as each step reads it, tied or not."""
+    expert_whole_bytes: N
+    """Scales per output row of the experts' down-projections: divided only where ranks hold whole experts."""
+    expert_multiple: N
+    """A rank's slice of an expert's width is padded to a multiple of this."""
     matrix_flops: N
     """2 x parameters that one token is multiplied with."""
 
@@ -48,6 +80,10 @@ class Shape(Generic[N]):
     """A model's dimensions as formulas use them."""
 
     layers: N
+    lead_layers: N
+    """Dense layers before the first MoE layer."""
+    embedding_everywhere: N
+    """1 where every pipeline stage holds the embedding, 0 where the first and a tied last one do."""
     hidden: N
     vocab: N
     heads: N
@@ -102,23 +138,40 @@ class Layout(Generic[N]):
 
     tensor: N
     pipeline: N
+    expert: N = 0.0  # type: ignore[assignment]
+    """1 where ranks hold whole experts (expert parallel), 0 where each holds a slice of all."""
 
 
 def weights(model: Model, method: Method) -> Weights[float]:
-    """Sum the inventory by the way it is divided."""
+    """Sum the inventory by the way it is divided, as the engine keeps it in memory."""
     held = [tensor for tensor in tensors.inventory(model) if tensor.part not in BESIDE]
-    sizes = part_bytes(model, method)
+    sizes = loaded_part_bytes(model, method)
 
     def size(belongs: Callable[[str], bool]) -> float:
         return sum(size for part, size in sizes.items() if part not in BESIDE and belongs(part))
 
-    embedding, head = size("embedding".__eq__), size("head".__eq__)
-    special = ("embedding", "head", "attention.k", "attention.v", *REPLICATED)
+    def scales(expert: bool) -> float:
+        return sum(whole_bytes(t, method) for t in held if t.part.startswith("expert.") is expert)
+
+    padded = 1.0 if method.matrix_bytes is None else 64 * -(-model.vocab // 64) / model.vocab
+    embedding, head = padded * size("embedding".__eq__), padded * size("head".__eq__)
+    special = ("embedding", "head", "attention.k", "attention.v", "vision", *REPLICATED)
+    split = size(lambda part: part not in special and not part.startswith("expert."))
+    vision = size("vision".__eq__)
+    tower_whole = vision * model.extra_whole_params / model.extra_params if model.extra_params else 0.0
     return Weights(
-        split_bytes=size(lambda part: part not in special and not part.startswith("expert.")),
-        expert_bytes=size(lambda part: part.startswith("expert.")),
+        split_bytes=split - scales(False),
+        unpacked_bytes=unpacked_latent_bytes(model, held, method),
+        lead_bytes=size(lambda part: part.startswith("mlp.")) if lead_layers(model) else 0.0,
+        shared_bytes=size(lambda part: part.startswith("shared.")),
+        tower_bytes=vision - tower_whole,
+        tower_whole_bytes=tower_whole,
+        expert_bytes=size(lambda part: part.startswith("expert.")) - scales(True),
+        expert_whole_bytes=scales(True),
+        expert_multiple=float(method.expert_multiple),
         key_value_bytes=size(lambda part: part in ("attention.k", "attention.v")),
-        replicated_bytes=size(lambda part: part in REPLICATED),
+        replicated_bytes=size(lambda part: part in REPLICATED) + scales(False),
+        widened_bytes=widened_bytes(held, model, method),
         embedding_bytes=embedding,
         head_bytes=head,
         head_read_bytes=head or embedding,
@@ -126,10 +179,31 @@ def weights(model: Model, method: Method) -> Weights[float]:
     )
 
 
+def widened_bytes(held: list[Tensor], model: Model, method: Method) -> float:
+    """What routers in 32 bits need more than the 16 bits they are stored in (GGUF files hold them in 32 already)."""
+    if method.matrix_bytes is None or model.architecture not in ROUTERS_32_BIT:
+        return 0.0
+    return sum(2.0 * tensor.params for tensor in held if tensor.part == "router")
+
+
+def unpacked_latent_bytes(model: Model, held: list[Tensor], method: Method) -> float:
+    """A second, 16-bit copy of a quantized latent up-projection: vLLM takes it apart into W_UK and W_UV while loading
+    (mla_attention.py `process_weights_after_loading`); of a 16-bit one both are views."""
+    if model.mla is None or method.matrix_bytes is None:
+        return 0.0
+    ups = [t for t in held if t.part == "attention.up" and t.columns == model.mla.kv_lora]
+    return sum(2.0 * t.params for t in ups if loaded_bytes(t, method, model) < 2.0 * t.params)
+
+
+def lead_layers(model: Model) -> int:
+    """Dense layers before the first MoE layer; 0 where both kinds alternate or go together."""
+    return model.layers - model.moe.layers if model.moe and model.dense_layers is None else 0
+
+
 def _multiplied(model: Model, held: list[Tensor]) -> float:
     """Parameters one token is multiplied with: all matrices but idle experts, the embedding (a lookup) and vision."""
     share = model.moe.per_token / model.moe.experts if model.moe else 1.0
-    matrices = [t for t in held if t.part not in ("embedding", "norm", "vision")]
+    matrices = [t for t in held if t.part not in ("embedding", "norm", "vision", *BIASES)]
     active = sum(t.params * (share if t.part.startswith("expert.") else 1.0) for t in matrices)
     return active + (model.vocab * model.hidden if model.tied else 0)
 
@@ -142,6 +216,8 @@ def shape(model: Model) -> Shape[float]:
     image = model.image
     return Shape(
         layers=model.layers,
+        lead_layers=lead_layers(model),
+        embedding_everywhere=float(model.architecture in EMBEDDING_ON_EVERY_STAGE),
         hidden=model.hidden,
         vocab=64 * -(-model.vocab // 64),
         heads=model.heads,
@@ -158,12 +234,21 @@ def shape(model: Model) -> Shape[float]:
         state_bytes=tensors.state_bytes(model),
         attention_flops=2.0 * full * attention_width(model),
         value_bytes=2.0,
-        rope_bytes=2.0 * (model.rope_positions or model.max_position) * _rotated(model),
+        rope_bytes=_rope_bytes(model),
         latent_width=model.heads * (model.mla.nope or 128) + model.heads * (model.mla.value or 128) if model.mla else 0,
         image_tokens=image.tokens if image else 1,
         image_values=image.tokens * model.hidden + 3 * image.side**2 if image else 0,
         **_pages(model),
     )
+
+
+def _rope_bytes(model: Model) -> float:
+    """The table of cosines and sines, in 16 bits but for gpt-oss (vllm gpt_oss.py); none where vLLM runs the class of
+    transformers, which computes them."""
+    if model.architecture in ROTATED_BY_TRANSFORMERS:
+        return 0.0
+    number = 4.0 if model.architecture == "GptOssForCausalLM" else 2.0
+    return number * (model.rope_positions or model.max_position) * _rotated(model)
 
 
 def _rotated(model: Model) -> int:
@@ -196,10 +281,16 @@ def attention_width(model: Model) -> float:
     return model.heads * (key + (model.value_dim or key))
 
 
+def stored_bytes(held: Weights[float]) -> float:
+    """All of a model once."""
+    layers = held.split_bytes + held.expert_bytes + held.expert_whole_bytes + held.key_value_bytes
+    tower = held.tower_bytes + held.tower_whole_bytes
+    return layers + held.replicated_bytes + tower + held.embedding_bytes + held.head_bytes
+
+
 def replaced(held: Weights[float], total_bytes: float) -> Weights[float]:
     """The same weights scaled to the size that the user states for the whole model."""
-    ours = held.split_bytes + held.expert_bytes + held.key_value_bytes + held.replicated_bytes
-    factor = total_bytes / (ours + held.embedding_bytes + held.head_bytes)
+    factor = total_bytes / stored_bytes(held)
     names = [field.name for field in fields(held) if field.name.endswith("_bytes")]
     return replace(held, **{name: getattr(held, name) * factor for name in names})
 
@@ -216,18 +307,66 @@ def adapter_bytes(model: Model, adapters: int, rank: int) -> float:
 
 @step
 def device_weight_bytes(held: Weights[N], model: Shape[N], layout: Layout[N]) -> N:
-    """Each device holds its share of the layers, the whole of what is replicated, and its slice of the vocabulary."""
-    layers = (held.split_bytes + held.expert_bytes) / layout.tensor
-    key_value = held.key_value_bytes / smallest(layout.tensor, model.kv_heads)
-    vocabulary = vocabulary_bytes(held, layout) / layout.tensor
-    return (layers + key_value + held.replicated_bytes) / layout.pipeline + vocabulary + model.rope_bytes
+    """The fullest stage decides: the first has embedding and vision tower, the last the output matrix, and those
+    before the last the layers that do not divide evenly."""
+    later = largest(middle_stage_bytes(held, model, layout), last_stage_bytes(held, model, layout))
+    return largest(first_stage_bytes(held, model, layout), later) + model.rope_bytes
 
 
 @step
-def vocabulary_bytes(held: Weights[N], layout: Layout[N]) -> N:
-    """Embedding and output matrix; of a pipeline the first stage holds the one, the last the other (tied or not)."""
-    both, one = held.embedding_bytes + held.head_bytes, largest(held.embedding_bytes, held.head_read_bytes)
-    return both + smallest(layout.pipeline - 1, 1.0) * (one - both)
+def first_stage_bytes(held: Weights[N], model: Shape[N], layout: Layout[N]) -> N:
+    """One layer more than the last stage only where all others have it too (vllm distributed/utils.py)."""
+    even = whole(model.layers / layout.pipeline)
+    layers = even + whole((model.layers - even * layout.pipeline) / largest(layout.pipeline - 1, 1.0))
+    alone = 1 - smallest(layout.pipeline - 1, 1.0)
+    tower = held.tower_bytes / layout.tensor + held.tower_whole_bytes
+    vocabulary = held.embedding_bytes + alone * held.head_bytes
+    routed = positive(layers - model.lead_layers)
+    lead = held.lead_bytes / layout.tensor
+    return lead + stage_layers_bytes(held, model, layout, (layers, routed)) + vocabulary / layout.tensor + tower
+
+
+@step
+def middle_stage_bytes(held: Weights[N], model: Shape[N], layout: Layout[N]) -> N:
+    """Stages between the first and the last, where there are any: they take what does not divide evenly."""
+    even = whole(model.layers / layout.pipeline)
+    between = smallest(positive(layout.pipeline - 2), 1.0)
+    layers = between * (even + smallest(model.layers - even * layout.pipeline, 1.0))
+    vocabulary = between * model.embedding_everywhere * held.embedding_bytes / layout.tensor
+    return stage_layers_bytes(held, model, layout, (layers, layers)) + vocabulary
+
+
+@step
+def last_stage_bytes(held: Weights[N], model: Shape[N], layout: Layout[N]) -> N:
+    """Never more layers than another stage, and the output matrix (the embedding itself where both are tied)."""
+    layers = whole(model.layers / layout.pipeline)
+    routed = smallest(layers, model.layers - model.lead_layers)
+    vocabulary = held.head_read_bytes
+    # an untied head stands beside an embedding that is not used here
+    vocabulary = largest(vocabulary, model.embedding_everywhere * (held.embedding_bytes + held.head_bytes))
+    return stage_layers_bytes(held, model, layout, (layers, routed)) + vocabulary / layout.tensor
+
+
+@step
+def stage_layers_bytes(held: Weights[N], model: Shape[N], layout: Layout[N], counts: tuple[N, N]) -> N:
+    """The stage's layers without the leading dense MLPs; `counts` = layers, and MoE layers among them."""
+    layers, routed = counts
+    split = (held.split_bytes - held.lead_bytes - held.shared_bytes + held.unpacked_bytes) / layout.tensor
+    key_value = held.key_value_bytes / smallest(layout.tensor, model.kv_heads)
+    each = (split + key_value + held.replicated_bytes + held.widened_bytes) / model.layers
+    experts = device_expert_bytes(held, model, layout) + held.shared_bytes / layout.tensor
+    return layers * each + routed * experts / (model.layers - model.lead_layers)
+
+
+@step
+def device_expert_bytes(held: Weights[N], model: Shape[N], layout: Layout[N]) -> N:
+    """Whole experts, or a slice of each whose width some kernels pad; scales per output row do not slice."""
+    width = largest(model.expert_width, 1.0)
+    slices = layout.tensor * held.expert_multiple
+    padded = largest(ceiling(width / slices) * slices / width, 1.0)
+    sliced = padded * held.expert_bytes / layout.tensor + held.expert_whole_bytes
+    kept = (held.expert_bytes + held.expert_whole_bytes) / layout.tensor
+    return layout.expert * kept + (1 - layout.expert) * sliced
 
 
 @step
@@ -253,11 +392,14 @@ def sequence_bytes(per_token: N, fixed: N, tokens: N) -> N:
 def work(held: Weights[N], model: Shape[N], layout: Layout[N], cell_bytes: N, context: N) -> Work[N]:
     """What each device does per step. `cell_bytes` per cached value; `context` caps what windowed layers read."""
     devices = layout.tensor * layout.pipeline
-    dense = held.split_bytes / layout.tensor + held.key_value_bytes / smallest(layout.tensor, model.kv_heads)
+    dense = (held.split_bytes + held.tower_bytes) / layout.tensor + held.key_value_bytes / smallest(
+        layout.tensor, model.kv_heads
+    )
     return Work(
         layers=model.layers,
-        dense_bytes=(dense + held.replicated_bytes + held.head_read_bytes / layout.tensor) / layout.pipeline,
-        expert_bytes=held.expert_bytes / devices,
+        dense_bytes=(dense + held.replicated_bytes + held.tower_whole_bytes + held.head_read_bytes / layout.tensor)
+        / layout.pipeline,
+        expert_bytes=(held.expert_bytes + held.expert_whole_bytes) / devices,
         expert_share=model.expert_share,
         flops_per_token=held.matrix_flops / devices,
         attention_flops=model.attention_flops / devices,

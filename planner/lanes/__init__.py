@@ -31,6 +31,16 @@ def part_bytes(model: Model, method: Method) -> Mapping[str, float]:
     return sizes
 
 
+def loaded_part_bytes(model: Model, method: Method) -> Mapping[str, float]:
+    """The same as an engine keeps them in memory."""
+    if method.matrix_bytes is None:
+        return gguf.part_bytes(model, method.scheme)
+    sizes: dict[str, float] = defaultdict(float)
+    for tensor in tensors.inventory(model):
+        sizes[tensor.part] += loaded_bytes(tensor, method, model)
+    return sizes
+
+
 def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:
     """Bytes of all `count` tensors of this shape when made by this method; as stored where it was read made.
 
@@ -42,6 +52,24 @@ def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:
     return lane.tensor_bytes(tensor, method, method.matrix_bytes)
 
 
+def loaded_bytes(tensor: Tensor, method: Method, model: Model) -> float:
+    """The same as an engine keeps them in memory."""
+    stored = tensor_bytes(tensor, method, model)
+    if method.loaded_bytes is None or method.matrix_bytes is None or stored >= 2.0 * tensor.params:
+        return stored
+    widened = lane.tensor_bytes(tensor, method, method.loaded_bytes)
+    return stored + widened - lane.tensor_bytes(tensor, method, method.matrix_bytes)
+
+
+def whole_bytes(tensor: Tensor, method: Method) -> float:
+    """Of them, what every rank holds of a matrix divided by its inputs: scales and biases of its rows."""
+    if tensor.part == "expert.down_bias":
+        return 2.0 * tensor.params
+    by_inputs = tensor.part == "attention.o" or tensor.part.endswith(".down")
+    scaled = by_inputs and lane.quantized(tensor, method)
+    return method.row_scale_bytes * tensor.rows * tensor.count if scaled else 0.0
+
+
 def is_read(method: Method, model: Model) -> bool:
     """Whether the model is a quantized checkpoint that somebody read, and the method its own: its files say then which
     layers stayed 16-bit and what its scales take."""
@@ -50,6 +78,6 @@ def is_read(method: Method, model: Model) -> bool:
 
 
 __all__ = [
-    "BY_ID", "LANES", "SEARCHED", "Lane", "Method", "as_published", "group_size", "grouped", "part_bytes",
-    "tensor_bytes",
+    "BY_ID", "LANES", "SEARCHED", "Lane", "Method", "as_published", "group_size", "grouped", "loaded_bytes",
+    "loaded_part_bytes", "part_bytes", "tensor_bytes", "whole_bytes",
 ]  # fmt: skip

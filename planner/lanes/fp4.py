@@ -41,6 +41,7 @@ MXFP4 = Lane(
             tool="none",
             scheme="MXFP4",
             only=("expert",),
+            expert_multiple=64,
         ),
     ),
     asks="the model was published in MXFP4 (gpt-oss): its experts are 4-bit, the rest 16-bit",

@@ -12,7 +12,7 @@ def _awq(rows: int, columns: int, group: int) -> float:
 
 
 def _gptq(rows: int, columns: int, group: int) -> float:
-    """AutoGPTQ: as AWQ, and a 4-byte group index per input, which vLLM 0.32 leaves in the file (auto_gptq.py)."""
+    """AutoGPTQ: as AWQ, and a 4-byte group index per input, which vLLM drops while loading (auto_gptq.py)."""
     return _awq(rows, columns, group) + 4.0 * columns
 
 
@@ -51,6 +51,7 @@ GPTQ = Lane(
             recipe=made("gptq", "GPTQ", symmetric=True, group_size=GROUPS[0]),
             matrix_bytes=_packed_symmetric,
             published=_gptq,
+            published_loaded=_awq,
             groups=GROUPS,
             tool="llm-compressor",
             scheme="W4A16",

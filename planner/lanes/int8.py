@@ -10,6 +10,11 @@ def _per_channel(rows: int, columns: int, _group: int) -> float:
     return rows * columns + 2.0 * rows
 
 
+def _per_channel_loaded(rows: int, columns: int, _group: int) -> float:
+    """vLLM widens the scales to 32 bits while loading (compressed_tensors_w8a8_int8.py)."""
+    return rows * columns + 4.0 * rows
+
+
 def _packed_groups(rows: int, columns: int, group: int) -> float:
     """Packed words, a 16-bit scale per group, a shape of 16 bytes (compressed-tensors W8A16, exact)."""
     return 4.0 * rows * blocks(columns * 8, 32) + 2.0 * rows * blocks(columns, group) + 16
@@ -23,6 +28,8 @@ W8A8 = Lane(
         Method(
             recipe=made("smoothquant", "SmoothQuant + GPTQ", symmetric=True),
             matrix_bytes=_per_channel,
+            loaded_bytes=_per_channel_loaded,
+            row_scale_bytes=4.0,
             tool="llm-compressor",
             scheme="W8A8",
         ),

@@ -16,7 +16,7 @@ KEPT_16_BIT = ("embedding", "head", "norm", "router", "vision", "mtp")
 """Parts that every safetensors recipe of ours leaves in 16 bits (engines.md §3: lm_head ignored, routers ignored)."""
 
 MatrixBytes = Callable[[int, int, int], float]
-"""Bytes of one weight matrix with its scales, as stored and loaded: of rows (outputs), columns (inputs), and the inputs
+"""Bytes of one weight matrix with its scales: of rows (outputs), columns (inputs), and the inputs
 that share a scale."""
 GROUPS = (128, 64, 32)
 """Group sizes that the WNA16 kernels of vLLM take, the cheapest first, which is that of compressed-tensors' presets."""
@@ -35,11 +35,19 @@ class Method(Struct, frozen=True, kw_only=True):
     scheme: str
     """The tool's own name for it: FP8_DYNAMIC, W4A16, fp8_per_channel, Q4_K_M."""
     published: MatrixBytes | None = None
-    """The layout of other tools' checkpoints of this recipe; None where it is the same."""
+    """The layout of other tools' checkpoints of this recipe; None where it is the same …"""
+    published_loaded: MatrixBytes | None = None
+    """… and as vLLM keeps those, where that differs from the file."""
     groups: tuple[int, ...] = ()
     """Group sizes to choose from, the usual one first; empty where the format leaves no choice."""
     only: tuple[str, ...] = ()
     """Tensor parts that are quantized; empty for every matrix but KEPT_16_BIT."""
+    loaded_bytes: MatrixBytes | None = None
+    """As vLLM keeps it, where that differs from the file."""
+    row_scale_bytes: float = 0.0
+    """Bytes of scales per output row: ranks that split a matrix by its inputs hold all of them each."""
+    expert_multiple: int = 1
+    """A rank's slice of an expert's width is padded to a multiple of this."""
 
 
 class Lane(Struct, frozen=True, kw_only=True):
@@ -86,7 +94,9 @@ def group_size(method: Method, model: Model) -> int | None:
 
 def as_published(method: Method) -> Method:
     """The method as other tools' checkpoints are laid out."""
-    return method if method.published is None else replace(method, matrix_bytes=method.published)
+    if method.published is None:
+        return method
+    return replace(method, matrix_bytes=method.published, loaded_bytes=method.published_loaded)
 
 
 def made(name: str, algorithm: str, symmetric: bool | None = None, group_size: int | None = None) -> Recipe:

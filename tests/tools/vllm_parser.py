@@ -68,14 +68,18 @@ class Parser:
         written = [{"argv": list(argv), "model_folder": model and str(_model(scratch, model))} for argv, model in cases]
         (scratch / "cases.json").write_text(json.dumps(written))
         script = Path(__file__).with_name("vllm_parse.py")
-        env = os.environ | {"VLLM_TARGET_DEVICE": "cpu", "PYTHONPATH": str(self.source), "HF_HUB_OFFLINE": "1"}
-        env |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
-        command = [self.python, script, scratch / "cases.json", scratch / "results.json"]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"vLLM's parser did not run:\n{done.stderr[-4000:]}")
+        self.run(script, scratch / "cases.json", scratch / "results.json", VLLM_TARGET_DEVICE="cpu")
         results: list[dict[str, Any]] = json.loads((scratch / "results.json").read_text())
         return results
+
+    def run(self, script: Path, *files: Path, **given: str) -> None:
+        """A script of this folder over vLLM 0.33's Python files. No device is visible, whatever the machine has."""
+        env = os.environ | {"PYTHONPATH": str(self.source), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+        env |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", **given}
+        command = [self.python, script, *files]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{script.name} did not run over vLLM:\n{done.stderr[-4000:]}")
 
 
 def vllm_parser() -> Parser:
