@@ -57,8 +57,8 @@ def _make(folder: Path) -> None:
     _run(sys.executable, "-m", "venv", folder / "venv")
     made = folder / "venv" / "bin"
     _run(made / "python", "-m", "pip", "install", "--quiet", "cmake", "ninja")
-    download = (made / "python", "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation")
-    _run(*download, "--no-binary", ":all:", "--dest", folder, f"llama-cpp-python=={VERSION}")
+    download = (made / "python", "-m", "pip", "download", "--quiet", "--no-deps")
+    _run(*download, "--no-binary", "llama-cpp-python", "--dest", folder, f"llama-cpp-python=={VERSION}")
     with tarfile.open(next(folder.glob("*.tar.gz"))) as packed:
         packed.extractall(folder, filter="data")
     source = Tools(folder).source
