@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from math import isclose, prod
+from types import MappingProxyType
 
 from catalog import tensors
 from catalog.lane import GGUF_TYPES
@@ -36,8 +38,29 @@ CLOSE = 0.002
 """Parameters that a list by name may miss of a checkpoint that was read; beyond that the checkpoint is counted."""
 
 
+class _Same:
+    """A model by its identity: it never changes, and its tables cannot be hashed."""
+
+    __slots__ = ("model",)
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.model is other.model
+
+    def __hash__(self) -> int:
+        return id(self.model)
+
+
 def part_bytes(model: Model, kind: str) -> Mapping[str, float]:
     """Bytes of each part in a file of type `kind`, parts with a file of their own included."""
+    return _part_bytes(_Same(model), kind)
+
+
+@lru_cache(maxsize=256)  # thousands of tensors, milliseconds a type
+def _part_bytes(of: _Same, kind: str) -> Mapping[str, float]:
+    model = of.model
     sizes: dict[str, float] = defaultdict(float)
     if kind in UNSLOTH_BITS:
         for tensor in tensors.inventory(model):
@@ -46,7 +69,7 @@ def part_bytes(model: Model, kind: str) -> Mapping[str, float]:
     else:
         for each, block in stored(model, kind):
             sizes[each.part] += each.bytes_as(block)
-    return sizes
+    return MappingProxyType(sizes)
 
 
 def stored(model: Model, kind: str) -> Iterator[tuple[Named, str]]:
