@@ -177,8 +177,9 @@ def prefill_s(work: Work[N], rates: Rates[N], prompt: N, cached: N) -> N:
     chunks = ceiling(new / rates.chunk)
     busy = new * prompt_token_s(work, rates, cached + new / 2)
     stage = largest(busy, chunks * weight_s(work, rates, new / chunks))
-    filled = stage * (1 + (work.pipeline - 1) * smallest(rates.chunk, new) / new)
-    return filled + chunks * (rates.step_s + work.layers * rates.layer_s + work.exchanges * rates.exchange_s)
+    full = smallest(rates.chunk, new)
+    later = (work.pipeline - 1) * largest(busy * full / new, weight_s(work, rates, full))
+    return stage + later + chunks * (rates.step_s + work.layers * rates.layer_s + work.exchanges * rates.exchange_s)
 
 
 SHARED_FIELDS = (
