@@ -13,7 +13,7 @@ import msgspec
 from catalog import inventory as inventories
 from catalog.errors import BadInput, Unsupported
 from catalog.lane import is_lane
-from planner.picture import Ask
+from planner.headroom.picture import Ask
 from planner.request import (
     FAMILIES,
     PLANNED_ENGINES,

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catalog.units import GIB
-from planner.picture import Change, Headroom, Held, Oracle, Outcome, Picture
+from planner.headroom.picture import Change, Headroom, Held, Oracle, Outcome, Picture
 from planner.plan import Finding
 from planner.report import EFFECTS, console
 from planner.wording import interval, percent, short

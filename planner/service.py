@@ -18,8 +18,8 @@ from catalog.inventory import Inventory
 from catalog.load import Catalog, load
 from catalog.model import Model
 from catalog.units import Quantity
+from planner.headroom.picture import Ask, Headroom
 from planner.launch import LaunchOptions
-from planner.picture import Ask, Headroom
 from planner.plan import Candidate, LaunchFile, Plan
 from planner.request import Hardware, Request
 from planner.settings import Settings
@@ -46,17 +46,17 @@ def make_plan(request: Request, settings: Settings, kept: Kept | None = None) ->
 def make_headroom(ask: Ask, settings: Settings, kept: Kept | None = None) -> Headroom:
     """Does it start, and how much fits: read what the catalogue lacks, then count. Raises BadInput and its children."""
     catalog = with_requested_model(ask.model, settings)
-    from planner import headroom
+    from planner.headroom import answer
 
-    return headroom.headroom(msgspec.structs.replace(ask, hardware=_written_out(ask.hardware, settings, kept)), catalog)
+    return answer.headroom(msgspec.structs.replace(ask, hardware=_written_out(ask.hardware, settings, kept)), catalog)
 
 
 def with_oracle(found: Headroom, settings: Settings) -> Headroom:
     """The answer with what engines' own planners say beside it. Raises Unsupported where none can be asked."""
-    from planner import oracle
+    from planner.oracles import vllm
 
     model = with_requested_model(found.ask["model"], settings).model(found.ask["model"])
-    return oracle.beside(found, model, settings.tools_dir)
+    return vllm.beside(found, model, settings.tools_dir)
 
 
 def with_machine(request: Request, settings: Settings, kept: Kept | None = None) -> Request:

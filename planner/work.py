@@ -12,7 +12,7 @@ from typing import Generic
 
 from catalog import tensors
 from catalog.model import Model, Tensor
-from planner.lanes import Method, loaded_bytes, loaded_part_bytes, whole_bytes
+from planner.lanes import Method, loaded_bytes, part_bytes, whole_bytes
 from planner.speed import Work
 from planner.trace import N, ceiling, doublings, largest, positive, smallest, step, whole
 
@@ -145,7 +145,7 @@ class Layout(Generic[N]):
 def weights(model: Model, method: Method) -> Weights[float]:
     """Sum the inventory by the way it is divided, as the engine keeps it in memory."""
     held = [tensor for tensor in tensors.inventory(model) if tensor.part not in BESIDE]
-    sizes = loaded_part_bytes(model, method)
+    sizes = part_bytes(model, method, loaded_bytes)
 
     def size(belongs: Callable[[str], bool]) -> float:
         return sum(size for part, size in sizes.items() if part not in BESIDE and belongs(part))

@@ -17,7 +17,7 @@ from litestar.openapi.spec import (
 
 from catalog.inventory import Inventory
 from planner import browse
-from planner.picture import Ask, Headroom
+from planner.headroom.picture import Ask, Headroom
 from planner.plan import Plan
 from planner.request import Request
 

@@ -44,7 +44,7 @@ def add_to(commands: Commands) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> int:
     """Write the predictions."""
-    from planner import predict
+    from planner.accuracy import predict
 
     predict.run(arguments.kind, arguments.truth, arguments.out)
     return 0
@@ -52,14 +52,14 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 def run_accuracy(arguments: argparse.Namespace) -> int:
     """Print the board, or write the page. Raises Unsupported where another command writes the page."""
-    from planner import accuracy, memory_page, truth
+    from planner.accuracy import memory_page, speed_board, truth
 
     if arguments.page is None:
-        accuracy.run(arguments.kind, arguments.truth)
+        speed_board.run(arguments.kind, arguments.truth)
         return 0
     if arguments.kind != "memory":
         raise Unsupported("the page of the speed estimates is written by fit-speed --page", "--page")
-    lines = truth.read(arguments.truth or accuracy.shipped("memory"))
+    lines = truth.read(arguments.truth or speed_board.shipped("memory"))
     arguments.page.write_text(memory_page.page(lines), encoding="utf-8")
     return 0
 
@@ -67,12 +67,12 @@ def run_accuracy(arguments: argparse.Namespace) -> int:
 def run_fit(arguments: argparse.Namespace) -> int:
     """Write the parameter file, and the accuracy page where asked for."""
     from catalog import parameters
-    from planner import accuracy_page, fit
+    from planner.accuracy import speed_fit, speed_page
 
-    found = fit.refit(arguments.truth)
+    found = speed_fit.refit(arguments.truth)
     fitted = parameters.text(found.parameters).encode()
     if arguments.page is not None:
-        arguments.page.write_text(accuracy_page.page(found), encoding="utf-8")
+        arguments.page.write_text(speed_page.page(found), encoding="utf-8")
     if arguments.out is None:
         write_document(fitted)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from catalog import tensors
 from catalog.model import Model, Tensor
@@ -21,26 +21,6 @@ BY_ID = {lane.id: lane for lane in LANES}
 SEARCHED = tuple(lane for lane in LANES if lane is not NF4 and (lane.family != "gguf" or lane.id[5:] in DEFAULT_TYPES))
 
 
-def part_bytes(model: Model, method: Method) -> Mapping[str, float]:
-    """Bytes of each part of a model when made by this method."""
-    if method.matrix_bytes is None:
-        return gguf.part_bytes(model, method.scheme)
-    sizes: dict[str, float] = defaultdict(float)
-    for tensor in tensors.inventory(model):
-        sizes[tensor.part] += tensor_bytes(tensor, method, model)
-    return sizes
-
-
-def loaded_part_bytes(model: Model, method: Method) -> Mapping[str, float]:
-    """The same as an engine keeps them in memory."""
-    if method.matrix_bytes is None:
-        return gguf.part_bytes(model, method.scheme)
-    sizes: dict[str, float] = defaultdict(float)
-    for tensor in tensors.inventory(model):
-        sizes[tensor.part] += loaded_bytes(tensor, method, model)
-    return sizes
-
-
 def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:
     """Bytes of all `count` tensors of this shape when made by this method; as stored where it was read made.
 
@@ -53,12 +33,24 @@ def tensor_bytes(tensor: Tensor, method: Method, model: Model) -> float:
 
 
 def loaded_bytes(tensor: Tensor, method: Method, model: Model) -> float:
-    """The same as an engine keeps them in memory."""
+    """The same as an engine keeps it in memory."""
     stored = tensor_bytes(tensor, method, model)
     if method.loaded_bytes is None or method.matrix_bytes is None or stored >= 2.0 * tensor.params:
         return stored
     widened = lane.tensor_bytes(tensor, method, method.loaded_bytes)
     return stored + widened - lane.tensor_bytes(tensor, method, method.matrix_bytes)
+
+
+def part_bytes(
+    model: Model, method: Method, of: Callable[[Tensor, Method, Model], float] = tensor_bytes
+) -> Mapping[str, float]:
+    """Bytes of each part of a model when made by this method: in its files, or with `loaded_bytes` in memory."""
+    if method.matrix_bytes is None:
+        return gguf.part_bytes(model, method.scheme)
+    sizes: dict[str, float] = defaultdict(float)
+    for tensor in tensors.inventory(model):
+        sizes[tensor.part] += of(tensor, method, model)
+    return sizes
 
 
 def whole_bytes(tensor: Tensor, method: Method) -> float:
@@ -79,5 +71,5 @@ def is_read(method: Method, model: Model) -> bool:
 
 __all__ = [
     "BY_ID", "LANES", "SEARCHED", "Lane", "Method", "as_published", "group_size", "grouped", "loaded_bytes",
-    "loaded_part_bytes", "part_bytes", "tensor_bytes", "whole_bytes",
+    "part_bytes", "tensor_bytes", "whole_bytes",
 ]  # fmt: skip

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from catalog.errors import BadInput
 from catalog.units import GIB
-from planner import decode, headroom, memory, service
+from planner import decode, memory, service
+from planner.headroom import answer
+from planner.headroom.picture import Ask, Headroom, Outcome, Picture
+from planner.headroom.seating import batch_of, most
+from planner.headroom.setups import setups
 from planner.headroom_report import cells, segments
-from planner.picture import Ask, Headroom, Outcome, Picture
-from planner.seating import batch_of, most
-from planner.setups import setups
 from tests.plan import asking
 from tests.plan.asking import catalog, device
 
@@ -36,7 +37,7 @@ def question(model: str, *devices: dict[str, Any], **fields: Any) -> Ask:
 
 
 def outcomes(model: str, *devices: dict[str, Any], **fields: Any) -> tuple[Outcome, ...]:
-    return headroom.headroom(question(model, *devices, **fields), catalog()).outcomes
+    return answer.headroom(question(model, *devices, **fields), catalog()).outcomes
 
 
 def one(model: str, *devices: dict[str, Any], **fields: Any) -> Outcome:
@@ -152,7 +153,7 @@ def test_a_plan_counts_the_same_memory(model: str, name: str, count: int) -> Non
 
 
 def test_every_lane_has_one_outcome_and_reasons_where_it_does_not_start() -> None:
-    found = headroom.headroom(question("Qwen/Qwen3-8B", device("b200-sxm")), catalog())
+    found = answer.headroom(question("Qwen/Qwen3-8B", device("b200-sxm")), catalog())
     assert len({(each.lane, each.engine) for each in found.outcomes}) == len(found.outcomes) > 10
     assert all(each.starts is (not each.reasons) for each in found.outcomes)
     refused = {each.lane: codes(each) for each in found.outcomes if each.starts is False}
@@ -243,12 +244,12 @@ def test_every_change_does_what_it_says() -> None:
 
 
 def test_a_document_reads_back_as_it_was_written() -> None:
-    found = headroom.headroom(question(LLAMA, device("l4", 2), context=16_384), catalog())
+    found = answer.headroom(question(LLAMA, device("l4", 2), context=16_384), catalog())
     written = service.encode(found)
     again = msgspec.json.decode(written, type=Headroom)
     assert service.encode(again) == written
     asked = decode.decode_ask(msgspec.json.encode(found.ask))
-    assert service.encode(headroom.headroom(asked, catalog())) == written
+    assert service.encode(answer.headroom(asked, catalog())) == written
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 7, 16, 100, 255, 256, 1024, 65_536])

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from planner import cli
-from planner.picture import Headroom, Outcome
+from planner.headroom.picture import Headroom, Outcome
 from tests.tools.gguf_models import gguf_model
 from tests.tools.llamacpp import llamacpp
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from planner import cli, oracle
-from planner.picture import Outcome
+from planner import cli
+from planner.headroom.picture import Outcome
+from planner.oracles import vllm
 from tests.fit.test_headroom import one, seen
 from tests.plan.asking import catalog, device
 from tests.tools.vllm_parser import vllm_parser
@@ -54,9 +55,9 @@ def ours(case: Case) -> Outcome:
 
 
 def theirs(asked: list[Case], pools: list[float], **more: Any) -> list[dict[str, Any]]:
-    found = [oracle.case(ours(case), catalog().model(case[0])) for case in asked]
+    found = [vllm.case(ours(case), catalog().model(case[0])) for case in asked]
     given = [case | {"pool_bytes": pool} | more for case, pool in zip(found, pools, strict=True)]
-    return oracle.run(given, vllm_parser().source.parent)
+    return vllm.run(given, vllm_parser().source.parent)
 
 
 def pool(case: Case) -> float:

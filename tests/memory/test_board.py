@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from planner import accuracy, memory_board, memory_fit, memory_page, predict_memory, truth
-from planner.memory_board import Cell, Key, Score
-from planner.truth import Prediction
+from planner.accuracy import memory_board, memory_fit, memory_page, predict_memory, speed_board, truth
+from planner.accuracy.memory_board import Cell, Key, Score
+from planner.accuracy.truth import Prediction
 from tests.plan.asking import catalog
 
 PAGE = Path(__file__).parents[2] / "docs" / "accuracy" / "memory.md"
-LINES = truth.read(accuracy.shipped("memory"))
+LINES = truth.read(speed_board.shipped("memory"))
 WORSE = 2e-4
 """ln; what other processors may round differently."""
 

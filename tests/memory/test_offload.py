@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from planner import offload, outline
+from planner import offload
 from planner.offload import HOST, Split
+from planner.oracles import outline
 from tests.memory.offloaded import CASES, RECORDED, UNSEEN, Case, Counted, near, recorded
 from tests.plan.asking import catalog
 from tests.tools.llamacpp import Devices, llamacpp

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import Unsupported
-from planner import outline
 from planner.lanes import gguf
+from planner.oracles import outline
 from probes import gguf_file
 from tests.plan.asking import catalog
 

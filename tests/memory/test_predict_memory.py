@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from catalog.load import DATA
-from planner import predict, truth
+from planner.accuracy import predict, truth
 
 TRUTH = DATA / "truth" / "memory.csv"
 LINES = truth.read(TRUTH)

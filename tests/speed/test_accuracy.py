@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from catalog.load import DATA
-from planner import accuracy
-from planner.accuracy import Cell, Score, cells, weighted
+from planner.accuracy import speed_board
+from planner.accuracy.speed_board import Cell, Score, cells, weighted
 
 PAGE = Path(__file__).parents[2] / "docs" / "accuracy" / "speed.md"
 BARS = {
@@ -27,7 +27,7 @@ BARS = {
 
 @pytest.fixture(scope="module")
 def board() -> dict[tuple[str, str, str], Cell]:
-    found = accuracy.board("speed", DATA / "truth" / "speed.csv")
+    found = speed_board.board("speed", DATA / "truth" / "speed.csv")
     return {(cell.engine, cell.load, cell.metric): cell for cell in found}
 
 
@@ -78,7 +78,7 @@ def test_weighted_quantile_takes_the_smallest_value_that_holds_the_share() -> No
 
 def test_the_board_prints_one_line_per_cell() -> None:
     out = io.StringIO()
-    accuracy.run("speed", out=out)
-    found = accuracy.board("speed", DATA / "truth" / "speed.csv")
+    speed_board.run("speed", out=out)
+    found = speed_board.board("speed", DATA / "truth" / "speed.csv")
     assert len(out.getvalue().splitlines()) == len(found) + 1
     assert "vllm / closed / tpot_ms" in out.getvalue()

@@ -10,7 +10,7 @@ from statistics import mean
 import pytest
 
 from catalog.load import DATA
-from planner import predict, truth
+from planner.accuracy import predict, truth
 
 SAME = 0.03
 """Differences below 3 % are no difference (H100 W4A16: +2 % measured)."""

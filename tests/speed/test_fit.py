@@ -10,9 +10,9 @@ import pytest
 from catalog import parameters
 from catalog.load import DATA
 from catalog.parameters import from_scale
-from planner.fit import EXCLUDED, LLAMA_CPP, Table, entries
-from planner.regression import Measured, Space, lane_pairs, solve
-from planner.truth import read
+from planner.accuracy.regression import Measured, Space, lane_pairs, solve
+from planner.accuracy.speed_fit import EXCLUDED, LLAMA_CPP, Table, entries
+from planner.accuracy.truth import read
 
 pytest.importorskip("scipy")
 TRUTH = DATA / "truth" / "speed.csv"

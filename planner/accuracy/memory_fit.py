@@ -17,9 +17,10 @@ from msgspec.structs import replace
 from catalog.engine import Engine
 from catalog.load import Catalog
 from catalog.units import GIB
-from planner import logs, memory
+from planner import memory
+from planner.accuracy import logs
+from planner.accuracy.logs import MIB, Described, Refitted
 from planner.lanes.gguf import UNSLOTH_BITS
-from planner.logs import MIB, Described, Refitted
 from planner.trace import Array
 
 

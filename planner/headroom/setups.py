@@ -13,11 +13,11 @@ from catalog.load import Catalog
 from catalog.model import Model
 from planner import hardware, memory, pairing
 from planner.fits import Fits
+from planner.headroom.picture import Ask
 from planner.lanes.gguf import UNSLOTH_BITS
 from planner.lanes.named import named
 from planner.offload import Split
 from planner.pairing import Losses, Option
-from planner.picture import Ask
 from planner.plan import Assumption
 from planner.request import PLANNED_ENGINES, Request, Spread, Workload
 from planner.rows import books_of

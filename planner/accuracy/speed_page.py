@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from planner.accuracy import weighted
-from planner.fit import Refit
+from planner.accuracy.speed_board import weighted
+from planner.accuracy.speed_fit import Refit
 from planner.trace import Array
 
 PAGE = """\

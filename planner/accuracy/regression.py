@@ -16,10 +16,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from catalog.parameters import from_scale, to_scale
-from planner.deployment import Case
-from planner.predict import Block, Described, Values, blocks
+from planner.accuracy.deployment import Case
+from planner.accuracy.predict import Block, Described, Values, blocks
+from planner.accuracy.truth import Row
 from planner.trace import Array
-from planner.truth import Row
 
 
 class Prior(Struct, frozen=True, kw_only=True):

@@ -17,10 +17,10 @@ from msgspec import Struct
 
 from catalog.errors import Unsupported
 from catalog.load import DATA
-from planner import memory_board, predict, truth
-from planner.predict import Kind
+from planner.accuracy import memory_board, predict, truth
+from planner.accuracy.predict import Kind
+from planner.accuracy.truth import Prediction
 from planner.trace import Array
-from planner.truth import Prediction
 
 
 class Cell(Struct, frozen=True, kw_only=True):

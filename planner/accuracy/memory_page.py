@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planner import memory_board, memory_fit, predict_memory
-from planner.memory_board import Cell, Key, Score
-from planner.truth import Prediction
+from planner.accuracy import memory_board, memory_fit, predict_memory
+from planner.accuracy.memory_board import Cell, Key, Score
+from planner.accuracy.truth import Prediction
 
 PAGE = """\
 # How accurate the memory estimates are

@@ -14,10 +14,10 @@ from catalog.load import Catalog
 from catalog.model import Model
 from catalog.units import GIB
 from planner import memory, spread, startup
+from planner.accuracy.truth import Start
 from planner.lanes import BY_ID, as_published
 from planner.lanes.lane import Lane, Method
 from planner.startup import Buffers, Log, Settings
-from planner.truth import Start
 from planner.work import Layout, Shape, Weights, shape, weights
 
 MIB = 2**20

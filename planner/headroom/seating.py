@@ -13,11 +13,11 @@ from functools import cached_property
 
 from catalog.errors import Unsupported
 from planner import explain, memory, pages, rows, serving
+from planner.headroom.picture import Held, Part, Picture, Seats
+from planner.headroom.setups import Setup
 from planner.offload import Buffers, Offload, Start
-from planner.picture import Held, Part, Picture, Seats
 from planner.plan import Estimate
 from planner.serving import Room, Terms
-from planner.setups import Setup
 from planner.spread import Half
 
 EXACT = Half(0.0, "published")

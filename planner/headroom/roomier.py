@@ -10,12 +10,13 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from planner import pairing, seating, setups
-from planner.picture import Ask, Change
+from planner import pairing
+from planner.headroom import seating, setups
+from planner.headroom.picture import Ask, Change
+from planner.headroom.setups import Setup
+from planner.headroom.starting import verdict
 from planner.plan import Estimate
 from planner.rows import books_of
-from planner.setups import Setup
-from planner.starting import verdict
 
 SHARES = (0.94, 0.96, 0.98)
 SLOTS = (256, 64, 16, 1)

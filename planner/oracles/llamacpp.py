@@ -20,8 +20,8 @@ from msgspec import structs
 
 from catalog.errors import LanewiseError, Unsupported
 from catalog.model import Model
-from planner import outline
-from planner.picture import Flags, Headroom, Held, Oracle, Outcome
+from planner.headroom.picture import Flags, Headroom, Held, Oracle, Outcome
+from planner.oracles import outline
 
 FOLDER = "llamacpp-0.3.36"
 """Of the build that the slow tests make (tests/tools/llamacpp.py)."""

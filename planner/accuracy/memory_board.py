@@ -22,10 +22,10 @@ from msgspec.structs import replace
 from catalog import load as catalogue
 from catalog.errors import BadInput
 from catalog.load import DATA, Catalog
-from planner import logs, memory_fit, predict_memory, truth
-from planner.logs import Described
-from planner.memory_fit import Measured
-from planner.truth import Prediction
+from planner.accuracy import logs, memory_fit, predict_memory, truth
+from planner.accuracy.logs import Described
+from planner.accuracy.memory_fit import Measured
+from planner.accuracy.truth import Prediction
 
 Key = tuple[str, str, str]
 """Engine, version, metric."""

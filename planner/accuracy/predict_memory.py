@@ -12,9 +12,10 @@ from catalog import load as catalogue
 from catalog.engine import Part
 from catalog.errors import BadInput
 from catalog.load import Catalog
-from planner import logs, spread, startup, truth
-from planner.logs import MIB, Described, Refitted, backend, build
-from planner.truth import Prediction
+from planner import spread, startup
+from planner.accuracy import logs, truth
+from planner.accuracy.logs import MIB, Described, Refitted, backend, build
+from planner.accuracy.truth import Prediction
 
 DIGITS = {"GiB": 0.005, "x": 0.005, "MiB": 0.005, "tokens": 8.0, "bytes": 256.0}
 """Half of the last digit that a log prints, by unit."""

@@ -1,6 +1,6 @@
 """Runs inside vLLM's environment: its own planner divides a cache among layers, as it does at the start of a server.
 
-usage: python oracle_script.py CASES.json RESULTS.json
+usage: python vllm_script.py CASES.json RESULTS.json
 It knows nothing of Lanewise: another interpreter runs it.
 CASES: [{"model_folder", "context", "sequences", "step_tokens", "pool_bytes", "tensor_parallel",
          "layers": [{"count", "kind": "full|window|latent|state", "heads", "width", "dtype", "window"}]}]

@@ -1,0 +1,1 @@
+"""How far predictions are from what others measured: rows, predictions, boards, pages, and the fits behind them."""
