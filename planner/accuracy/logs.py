@@ -179,7 +179,7 @@ def value(found: Described) -> float:
 
 def _vllm_value(found: Described) -> float:
     metric = found.row.metric
-    if found.device is None or not found.use.memory:
+    if metric != "weights_gib" and not found.use.memory:
         raise BadInput(f"{metric} needs an accelerator whose memory is known", "$.accelerator")
     log = found.log
     if metric == "cuda_graph_gib" and memory_before(found.version, "0.14"):

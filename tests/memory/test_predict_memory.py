@@ -59,7 +59,7 @@ def test_starts_is_yes_or_no(tmp_path: Path) -> None:
     [
         ("V19-018-w", "model", "nobody/nothing", "no model 'nobody/nothing'"),
         ("V19-018-w", "accelerator", "abacus-9000", "no accelerator 'abacus-9000'"),
-        ("V19-018-w", "accelerator", "", "needs an accelerator"),
+        ("V19-018-a", "accelerator", "", "needs an accelerator"),
         ("V19-018-w", "engine", "steam", "no formula for 'weights_gib' of engine 'steam'"),
         ("V19-018-w", "metric", "smell", "no formula for 'smell'"),
         ("V19-018-w", "lane", "gguf:Q4_K_M", "no facts for engine 'vllm' with lane 'gguf:Q4_K_M'"),
@@ -131,3 +131,9 @@ def test_fewer_sequences_leave_more_room(tmp_path: Path) -> None:
     pools = [predicted(tmp_path, "V19-018-k", max_num_seqs=str(slots)) for slots in (1024, 256, 64)]
     assert pools == sorted(pools)
     assert pools[0] < pools[-1]
+
+
+def test_weights_need_no_device(tmp_path: Path) -> None:
+    (row,) = answered(tmp_path, [BY_ID["V19-018-w"] | {"accelerator": ""}])
+    (known,) = answered(tmp_path, [BY_ID["V19-018-w"]])
+    assert row["predicted"] == known["predicted"]
