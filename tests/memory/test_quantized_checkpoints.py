@@ -15,7 +15,6 @@ from catalog import tensors
 from catalog.model import Model
 from planner import lanes
 from planner.lanes import BY_ID, Method
-from planner.work import weights
 from probes import checkpoint
 from tests.tools.environment import run
 from tests.tools.quantizer import Made, quantize
@@ -110,9 +109,8 @@ def test_a_config_alone_gives_the_sum_but_for_the_norms_of_heads(folder: Path, g
 def test_a_checkpoint_that_was_read_weighs_what_its_files_hold(folder: Path, case: Made) -> None:
     model = checkpoint.read(folder / case.name, {})
     lane = BY_ID[model.native]
-    held = weights(model, lane.method(model.native_recipe) or lane.methods[-1])
-    parts = (held.split_bytes, held.expert_bytes, held.key_value_bytes, held.replicated_bytes)
-    assert sum(parts) + held.embedding_bytes + held.head_bytes == stored_bytes(folder / case.name)
+    method = lane.method(model.native_recipe) or lane.methods[-1]
+    assert sum(lanes.part_bytes(model, method).values()) == stored_bytes(folder / case.name)
 
 
 def test_scales_of_the_cache_are_the_only_bytes_beside_the_weights(folder: Path) -> None:
