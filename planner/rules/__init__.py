@@ -52,6 +52,7 @@ PLACED: tuple[Rule[Placed], ...] = (
     layout.slices_do_not_talk,
     layout.heads_do_not_divide,
     layout.groups_do_not_divide,
+    layout.sizes_do_not_divide,
     layout.tensor_parallel_leaves_the_node,
 )
 """On a layout of devices."""

@@ -43,7 +43,8 @@ def groups_do_not_divide(case: Placed) -> Says | None:
         return None
     dense = model.intermediate if model.moe is None or model.moe.layers < model.layers else None
     expert = model.moe.intermediate if model.moe and not case.expert else None
-    widths = {"MLP": dense, "expert": expert}
+    shared = model.moe.shared * (model.moe.shared_intermediate or model.moe.intermediate) if model.moe else None
+    widths = {"MLP": dense, "expert": expert, "shared expert": shared}
     cut = {name: width for name, width in widths.items() if width and width % (case.tensor * group)}
     if not cut:
         return None
@@ -52,6 +53,32 @@ def groups_do_not_divide(case: Placed) -> Says | None:
         because=f"groups of {group} do not divide the {name} width {width} over {case.tensor} devices",
         facts={"width": width, "group_size": group, "tensor_parallel": case.tensor},
         source="vllm 0.33 kernels/linear: K_partition % group",
+    )
+
+
+@rule("H308", "refuse")
+def sizes_do_not_divide(case: Placed) -> Says | None:
+    """Refuses tensor parallel sizes that do not divide KV heads, vocabulary or MLP width.
+
+    Why: vLLM stops while it builds the layers. KV heads may also divide the devices: they are repeated then.
+    Source: vllm 0.33 layers/linear.py QKVParallelLinear, layers/vocab_parallel_embedding.py (padded to 64): divide().
+    Fires: --model microsoft/phi-4 --on h100-sxm5-80:4 --qps 1 --lanes bf16
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on h100-sxm5-80:4 --qps 1 --lanes bf16
+    """
+    model, tensor = case.pairing.model, case.tensor
+    dense = model.intermediate if model.moe is None or model.moe.layers < model.layers else None
+    sizes = {"vocabulary": 64 * -(-model.vocab // 64), "MLP width": dense}
+    uneven = {name: size for name, size in sizes.items() if size and size % tensor}
+    heads = 1 if model.mla else model.kv_heads
+    if heads % tensor and tensor % heads:
+        uneven["KV heads"] = heads
+    if not uneven:
+        return None
+    name, size = next(iter(uneven.items()))
+    return Says(
+        because=f"{name} ({size:,}) does not divide over {tensor} devices",
+        facts={"size": size, "tensor_parallel": tensor},
+        source="vllm 0.33 distributed/utils.py divide",
     )
 
 

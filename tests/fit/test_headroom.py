@@ -169,6 +169,8 @@ def test_every_lane_has_one_outcome_and_reasons_where_it_does_not_start() -> Non
         ("Qwen/Qwen2.5-7B-Instruct", {"on": "h100-sxm5-80:8", "lane": "bf16", "tensor_parallel": 8}, "H301"),
         ("Qwen/Qwen2.5-72B-Instruct", {"on": "h100-sxm5-80:8", "lane": "awq-int4", "tensor_parallel": 8}, "H302"),
         ("deepseek-ai/DeepSeek-V3", {"on": "b200-sxm:8", "lane": "bf16"}, "H110"),
+        ("microsoft/phi-4", {"on": "h100-sxm5-80:4", "lane": "bf16", "tensor_parallel": 4}, "H308"),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", {"on": "h100-sxm5-80:8", "lane": "w4a16", "tensor_parallel": 8}, "H302"),
         ("openai/gpt-oss-20b", {"on": "l40s", "lane": "awq-int4"}, "H111"),
         (LLAMA, {"on": "rtx4090", "lane": "bf16", "utilization": 1.0, "context": 8192}, "H124"),
         (LLAMA, {"on": "t4", "lane": "fp16", "kv_cache": "fp8", "context": 2048}, "H120"),

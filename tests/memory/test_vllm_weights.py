@@ -10,7 +10,8 @@ import pytest
 
 from planner.lanes import BY_ID
 from planner.work import Layout, device_weight_bytes, shape, weights
-from tests.plan.asking import catalog
+from tests.fit.test_headroom import codes, one
+from tests.plan.asking import catalog, device
 from tests.tools import vllm_configs
 from tests.tools.vllm_parser import vllm_parser
 
@@ -147,3 +148,15 @@ def test_quantized_weights_are_as_loaded_not_as_stored(tmp_path: Path) -> None:
     asked = quantized()
     assert len(asked) >= 60
     assert {case for case, error in errors(asked, tmp_path).items() if abs(error) > 5e-3} == set(FAR)
+
+
+def test_sizes_that_do_not_divide_are_refused_by_vllm_too(tmp_path: Path) -> None:
+    """H308: ten KV heads over four devices, a vocabulary over seven; over two and four they are built."""
+    uneven = [("microsoft/phi-4", 4), ("Qwen/Qwen2.5-7B-Instruct", 7)]
+    even = [("microsoft/phi-4", 2), ("Qwen/Qwen2.5-7B-Instruct", 4)]
+    cases: list[Case] = [(name, "bf16", "as-published", tensor, 1, False) for name, tensor in (*uneven, *even)]
+    refused = ["error" in answer for answer in theirs(cases, tmp_path)]
+    assert refused == [True, True, False, False]
+    for (name, tensor), expected in zip((*uneven, *even), refused, strict=True):
+        found = one(name, device("h100-sxm5-80", tensor), lane="bf16", tensor_parallel=tensor, context=4096)
+        assert ("H308" in codes(found)) is expected
