@@ -53,10 +53,10 @@ def make_headroom(ask: Ask, settings: Settings, kept: Kept | None = None) -> Hea
 
 def with_oracle(found: Headroom, settings: Settings) -> Headroom:
     """The answer with what engines' own planners say beside it. Raises Unsupported where none can be asked."""
-    from planner.oracles import vllm
+    from planner.oracles import vllm_cache
 
     model = with_requested_model(found.ask["model"], settings).model(found.ask["model"])
-    return vllm.beside(found, model, settings.tools_dir)
+    return vllm_cache.beside(found, model, settings.tools_dir)
 
 
 def with_machine(request: Request, settings: Settings, kept: Kept | None = None) -> Request:

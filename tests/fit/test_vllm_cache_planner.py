@@ -11,7 +11,7 @@ import pytest
 
 from planner import cli
 from planner.headroom.picture import Outcome
-from planner.oracles import vllm
+from planner.oracles import vllm_cache
 from tests.fit.test_headroom import one, seen
 from tests.plan.asking import catalog, device
 from tests.tools.vllm_parser import vllm_parser
@@ -55,9 +55,9 @@ def ours(case: Case) -> Outcome:
 
 
 def theirs(asked: list[Case], pools: list[float], **more: Any) -> list[dict[str, Any]]:
-    found = [vllm.case(ours(case), catalog().model(case[0])) for case in asked]
+    found = [vllm_cache.case(ours(case), catalog().model(case[0])) for case in asked]
     given = [case | {"pool_bytes": pool} | more for case, pool in zip(found, pools, strict=True)]
-    return vllm.run(given, vllm_parser().source.parent)
+    return vllm_cache.run(given, vllm_parser().source.parent)
 
 
 def pool(case: Case) -> float:

@@ -15,7 +15,7 @@ from planner import cli
 from planner.api import create_app
 from planner.api.schema import ASK
 from planner.headroom.picture import Headroom
-from planner.oracles import vllm
+from planner.oracles import vllm_cache
 from planner.settings import Settings
 
 WORDS = ("fit", "Qwen/Qwen3-32B", "--on", "h100-sxm5-80", "--lane", "fp8", "--context", "32768")
@@ -106,8 +106,8 @@ def test_an_oracle_that_cannot_be_asked_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if says != "an environment of its own":
-        (tmp_path / vllm.FOLDER).mkdir()
-        (tmp_path / vllm.FOLDER / "ready").touch()
+        (tmp_path / vllm_cache.FOLDER).mkdir()
+        (tmp_path / vllm_cache.FOLDER / "ready").touch()
     monkeypatch.setenv("LANEWISE_TOOLS_DIR", str(tmp_path))
     assert cli.main(["fit", "Qwen/Qwen3-8B", "--on", "h100-sxm5-80", "--oracle", *words]) == 2
     assert says in capsys.readouterr().err
