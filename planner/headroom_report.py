@@ -12,7 +12,7 @@ from rich.text import Text
 
 from catalog.units import GIB
 from planner.headroom.picture import Change, Headroom, Held, Oracle, Outcome, Picture
-from planner.plan import Finding
+from planner.plan import Estimate, Finding
 from planner.report import EFFECTS, console
 from planner.wording import interval, percent, short
 
@@ -132,7 +132,7 @@ def _legend(seen: Picture) -> Table:
     estimates = {part.name: part.bytes for part in seen.parts}
     for name, size in segments(seen).items():
         letter, style = LOOKS[name]
-        between = interval(estimates[name]) if name in estimates else "–"
+        between = _between(estimates[name]) if name in estimates else "–"
         table.add_row(f"  [{style}]{letter}[/]", name, short(size / GIB), between, percent(size / seen.device_bytes))
     table.add_row("", "device", short(seen.device_bytes / GIB), "–", "")
     if seen.free_bytes is not None:
@@ -152,13 +152,19 @@ def _places(places: tuple[Held, ...]) -> Table:
     return table
 
 
+def _between(estimate: Estimate) -> str:
+    """The interval, and whether no log stands behind it."""
+    return interval(estimate) + (", assumed" if estimate.basis == "assumed" else "")
+
+
 def _fits(outcome: Outcome, seen: Picture) -> Table:
     grid, flags = Table.grid(padding=(0, 2, 0, 0)), outcome.flags
+    slots = "slot" if flags.max_num_seqs == 1 else "slots"
     each = f"one sequence of {flags.max_model_len:,} takes {short(seen.sequence_bytes / GIB)} GiB per device"
     rows = {
         "KV cache": f"{seen.kv_tokens:,} tokens in {flags.kv_cache_dtype}; {each}",
         "maximum concurrency": f"{seen.max_concurrency:.2f} sequences of {flags.max_model_len:,} tokens "
-        f"({flags.max_num_seqs:,} slots, {flags.max_num_batched_tokens:,} tokens a step)",
+        f"({flags.max_num_seqs:,} {slots}, {flags.max_num_batched_tokens:,} tokens a step)",
         "longest context": f"{seen.longest_context:,} tokens under these flags",
     }
     for seats in seen.seats:
