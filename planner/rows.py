@@ -21,7 +21,7 @@ from planner.rules.rule import Pairing, Placed
 from planner.serving import Books, Demand, Terms
 from planner.settle import Settled
 from planner.trace import Array
-from planner.work import Layout, Shape, Weights, adapter_bytes, replaced, shape, weights
+from planner.work import Layout, Shape, Weights, adapter_bytes, on_the_host, replaced, shape, weights
 
 Mask = NDArray[np.bool_]
 CHUNKS = {"vllm": (2048.0, 8192.0), "llama.cpp": (512.0,)}
@@ -102,7 +102,14 @@ def books_kept(pairing: Pairing) -> memory.Accounting[float]:
 def held_by(pairing: Pairing) -> Weights[float]:
     """The weights of the pairing's lane, of the size that the user states where one is stated."""
     held, own = weights(pairing.model, pairing.method), pairing.own
-    return held if own is None or own.weight_bytes is None else replaced(held, own.weight_bytes)
+    if own is not None and own.weight_bytes is not None:
+        return replaced(held, own.weight_bytes)
+    return on_the_host(held) if _hosted(pairing) else held
+
+
+def _hosted(pairing: Pairing) -> bool:
+    """Whether the host has a memory of its own, and the engine keeps weights there."""
+    return books_of(pairing) == "llama.cpp" and pairing.device.accelerator.kind == "gpu"
 
 
 def adapters_of(pairing: Pairing) -> float:
@@ -202,7 +209,7 @@ def _plain(options: list[Option], chunk: float, fits: Fits) -> list[Terms[float]
     for option in options:
         paired = option.pairing
         own = paired.own.weight_bytes if paired.own else None
-        key = (paired.lane.id, paired.method.recipe.name, paired.artifact is None, own)
+        key = (paired.lane.id, paired.method.recipe.name, paired.artifact is None, own, _hosted(paired))
         if key not in held:
             held[key] = held_by(paired)
         int8, capability = paired.lane.id == memory.QUANTIZED_ACTIVATIONS, paired.device.accelerator.compute_capability

@@ -175,7 +175,8 @@ def peaks(terms: Terms[N]) -> Callable[[N], N]:
 
 def _llamacpp_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
     shape, layout, fixed, demand = terms.shape, terms.layout, terms.accounting, terms.demand
-    held, claimed = held_bytes(terms), memory.claimed_bytes(terms.memory, terms.share)
+    held = held_bytes(terms) - shape.rope_bytes  # llama.cpp computes rotations as it goes
+    claimed = memory.claimed_bytes(terms.memory, terms.share)
     per_token = cache_bytes_per_token(shape, terms.cell_bytes, layout)
     kept = cache_bytes_fixed(shape, terms.cell_bytes, layout, demand.context)
     longest = sequence_bytes(per_token, kept, demand.context)

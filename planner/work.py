@@ -288,6 +288,11 @@ def stored_bytes(held: Weights[float]) -> float:
     return layers + held.replicated_bytes + tower + held.embedding_bytes + held.head_bytes
 
 
+def on_the_host(held: Weights[float]) -> Weights[float]:
+    """Without the embedding: llama.cpp looks tokens up on the host. A tied one is copied as the output matrix."""
+    return replace(held, embedding_bytes=0.0, head_bytes=held.head_read_bytes)
+
+
 def replaced(held: Weights[float], total_bytes: float) -> Weights[float]:
     """The same weights scaled to the size that the user states for the whole model."""
     factor = total_bytes / stored_bytes(held)
