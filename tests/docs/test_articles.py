@@ -138,7 +138,7 @@ QWEN = "--model Qwen/Qwen2-7B-Instruct --users 1 --prompt 100 --output 200 --mix
     [
         ("A1-006a", "131.4 GiB", LLAMA + "--on a100-sxm4-80:2 --lanes bf16"),
         ("A1-007a", "67.7 GiB", LLAMA + "--on a100-sxm4-80:1 --lanes int8-w8a8"),
-        ("A1-008", "36.8 to 39.6 GiB", LLAMA + "--on h200-sxm5:1 --lanes gguf:Q4_K_M"),
+        ("A1-008", "36.8 to 39.0 GiB", LLAMA + "--on h200-sxm5:1 --lanes gguf:Q4_K_M"),
         ("A2-020c", "W4A16 36.8", LLAMA + "--on h200-sxm5:1 --lanes w4a16"),
         ("A2-020c", "AWQ 37.1", LLAMA + "--on h200-sxm5:1 --lanes awq-int4"),
         ("A2-074a", "14.2 GiB", QWEN + "--on a100-sxm4-80:1 --lanes bf16"),
