@@ -182,7 +182,7 @@ def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -
 def _taken(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[Part, float]:
     """What an engine subtracts from its claim, weights and activations first."""
     if books_of(pairing) == "llama.cpp":
-        return {"file": held.weight_bytes, "compute": held.activation_bytes}
+        return {"file": held.weight_bytes, "compute": held.activation_bytes, "claim": held.claimed_bytes}
     graphs, libraries = beside(held, terms)
     return {
         "weights": held.weight_bytes, "activation": held.activation_bytes, "outside": libraries, "graphs": graphs,

@@ -71,7 +71,6 @@ class Described:
         stated = {
             "share": not row.share, "version": not release(row),
             "budget": not (row.sequences and row.tokens) and not self._on("hopper"),
-            "shared": self.device is not None and self.device.kind == "unified",
         }  # fmt: skip
         own = frozenset(name for name, given in stated.items() if given)
         return own | spread.tags(self.model, self.lane, self.layout, self.device)
