@@ -6,6 +6,28 @@ from planner.trace import N, ceiling, step
 
 HOURS_PER_MONTH = 730.0
 """365 x 24 / 12."""
+MONTHS = 36.0
+"""Until a device that was bought is written off (assumed: three years are usual)."""
+PUE = 1.58
+"""Mean of the sites that the Uptime Institute asked in 2023; the largest sites reach 1.1 to 1.2."""
+
+
+@step
+def capital_usd_per_hour(capital: N, months: N, hours_per_month: N) -> N:
+    """What was paid for a device, in equal parts over every hour until it is written off."""
+    return capital / (months * hours_per_month)
+
+
+@step
+def power_usd_per_hour(watts: N, pue: N, usd_per_watt_hour: N) -> N:
+    """A device at full load, with what its site draws beside it: an upper bound, paid for every hour."""
+    return watts * pue * usd_per_watt_hour
+
+
+@step
+def usd_per_device_hour(capital: N, power: N) -> N:
+    """An hour of a device that was bought: its part of the capital, and its power."""
+    return capital + power
 
 
 @step

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from catalog.artifact import Artifact
 from catalog.engine import Part
-from planner import cost, making, memory, spread
+from planner import cost, making, memory, owned, spread
 from planner import pairing as pairings
 from planner.fits import Fits
 from planner.memory import claimable_share
@@ -27,7 +27,7 @@ from planner.quality import Loss
 from planner.rank import Row
 from planner.rows import books_of, terms_of
 from planner.rules import SHOWN
-from planner.rules.rule import Pairing, Shown
+from planner.rules.rule import Device, Pairing, Shown
 from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
 from planner.trace import Num, Unit, derivation
 from planner.work import Layout
@@ -253,10 +253,12 @@ def _prices(row: Row, at: Pace[float]) -> dict[str, Estimate]:
     load = pairing.settled.load
     rate = load.mean_rate if load.mean_rate is not None else at.rate * float(row.swept.replicas[row.index])
     million = 1e6 * cost.usd_per_token(hourly, 3600.0, rate * load.output.mean)
+    ask = pairing.device.ask
+    basis: Basis = owned.basis(ask.owned) if ask is not None and ask.owned is not None else "published"
     return {
-        "price_usd_per_hour": _between(hourly, hourly, hourly, "published", "USD/h"),
-        "price_usd_per_month": _between(monthly, monthly, monthly, "published", "USD/month"),
-        "usd_per_million_output_tokens": _between(million, million, million, "published", "USD"),
+        "price_usd_per_hour": _between(hourly, hourly, hourly, basis, "USD/h"),
+        "price_usd_per_month": _between(monthly, monthly, monthly, basis, "USD/month"),
+        "usd_per_million_output_tokens": _between(million, million, million, basis, "USD"),
     }
 
 
@@ -326,12 +328,19 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
     devices = Num(float(swept.devices[row.index]), name="devices", source=product)
     price = pairing.device.usd_per_hour
     if price is not None:
-        each = Num(price, {"USD": 1, "h": -1}, name="usd_per_device_hour", source=pairing.device.price_source)
+        each = _device_hour(pairing.device, price)
         hours = Num(cost.HOURS_PER_MONTH, {"h": 1, "month": -1}, name="hours_per_month", source="365 x 24 / 12")
         size = Num(pairing.device.per_instance, name="per_instance", source=pairing.device.price_source)
         hourly = cost.price_usd_per_hour(cost.paid_devices(devices, size), each)
         results.append(cost.price_usd_per_month(hourly, hours))
     return tuple(derivation(results))
+
+
+def _device_hour(device: Device, price: float) -> Num:
+    """$/h of one device; with its own steps where it was bought."""
+    if device.ask is not None and device.ask.owned is not None:
+        return owned.traced(device.ask.owned, device.accelerator)
+    return Num(price, {"USD": 1, "h": -1}, name="usd_per_device_hour", source=device.price_source)
 
 
 def _sources(row: Row, fits: Fits) -> dict[str, str]:

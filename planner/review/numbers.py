@@ -66,7 +66,9 @@ def _offer(choice: Candidate) -> Iterator[Block]:
         dated = f"dated {offer['as_of']}" if offer.get("as_of") else "undated"
         yield say(f"Priced at {short(offer['usd_per_hour'])} $ per device and hour: {place}; {dated}.")
     elif offer.get("usd_per_hour") is not None:
-        yield say(f"Priced at {short(offer['usd_per_hour'])} $ per device and hour, as the request states.")
+        bought = str(offer["source"])
+        why = bought if bought.startswith("owned") else "as the request states"
+        yield say(f"Priced at {short(offer['usd_per_hour'])} $ per device and hour, {why}.")
 
 
 def memory(review: Review) -> Section:

@@ -23,7 +23,7 @@ def no_price(case: Pairing) -> Says | None:
         return None
     seen = "is known" if doubtful is None else f"is confirmed (one source says {doubtful:g} $/h)"
     return Says(
-        because=f"no price of {device.accelerator.name} {seen}: state usd_per_hour",
+        because=f"no price of {device.accelerator.name} {seen}: state usd_per_hour, or what you paid (owned)",
         facts={} if doubtful is None else {"usd_per_hour": doubtful},
     )
 
