@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.trace import N, ceiling, step
+from planner.trace import N, ceiling, exponential, positive, step
 
 HOURS_PER_MONTH = 730.0
 """365 x 24 / 12."""
@@ -10,6 +10,9 @@ MONTHS = 36.0
 """Until a device that was bought is written off (assumed: three years are usual)."""
 PUE = 1.58
 """Mean of the sites that the Uptime Institute asked in 2023; the largest sites reach 1.1 to 1.2."""
+
+IDLE_DRAW = 0.2
+"""Part of its full power that a device draws while it waits with a model loaded (assumed)."""
 
 
 @step
@@ -55,6 +58,24 @@ def usd_per_token(hourly: N, seconds_per_hour: N, tokens_per_s: N) -> N:
 
 
 @step
-def tokens_per_joule(tokens_per_s: N, devices: N, watts: N) -> N:
-    """Answers' tokens over the devices' power limit: what they draw at full load (an upper bound)."""
-    return tokens_per_s / (devices * watts)
+def idle_share(batch: N) -> N:
+    """Arrivals know nothing of each other, so the running batch is Poisson: how often it is empty, at this mean."""
+    return exponential(0 - batch)
+
+
+@step
+def idle_share_of_users(batch: N) -> N:
+    """A user asks again at once, so a replica is idle only where there are fewer users than replicas."""
+    return positive(1 - batch)
+
+
+@step
+def watts(devices: N, device_watts: N, idle_draw: N, busy: N) -> N:
+    """A device that works is taken to draw its full power (an upper bound), one that waits `idle_draw` of it."""
+    return devices * device_watts * (idle_draw + (1 - idle_draw) * busy)
+
+
+@step
+def tokens_per_joule(tokens_per_s: N, watts: N) -> N:
+    """Answers' tokens over the power that they are made with."""
+    return tokens_per_s / watts

@@ -31,9 +31,8 @@ def cost(review: Review) -> Section:
         "usd_per_million_output_tokens": "a million output tokens",
     }
     rows = [(text, f"{short(made[name].value)} $", made[name].basis) for name, text in names.items()]
-    return Section(
-        title="Cost", blocks=(table("for | price | basis", rows, (1,)), *_idle(review, made), *_offer(choice))
-    )
+    prices = table("for | price | basis", rows, (1,))
+    return Section(title="Cost", blocks=(prices, *_idle(review, made), *_offer(choice), *_power(made)))
 
 
 def _idle(review: Review, made: dict[str, Estimate]) -> Iterator[Block]:
@@ -57,6 +56,20 @@ def _idle(review: Review, made: dict[str, Estimate]) -> Iterator[Block]:
         f"{percent(share)} of what is paid, {short(share * month)} $ a month, is idle time. A million output tokens "
         f"would cost {short(token * (1 - share))} $ at the peak all day, instead of {short(token)} $."
     )
+
+
+DRAWN = {"watts": "power of the devices", "tokens_per_joule": "output tokens per joule"}
+
+
+def _power(made: dict[str, Estimate]) -> Iterator[Block]:
+    """Nothing where no source states the device's power."""
+    rows = [
+        (text, amount(made[name].value, made[name].unit), interval(made[name]), made[name].basis)
+        for name, text in DRAWN.items()
+        if name in made
+    ]
+    if rows:
+        yield table("at the planned load | value | 80 % interval | basis", rows, (1,))
 
 
 def _offer(choice: Candidate) -> Iterator[Block]:
