@@ -58,13 +58,31 @@ def usd_per_token(hourly: N, seconds_per_hour: N, tokens_per_s: N) -> N:
 
 
 @step
-def idle_share(batch: N) -> N:
+def usd_per_prompt_token(hourly: N, seconds_per_hour: N, prompt_tokens_per_s: N, prefill_share: N) -> N:
+    """Prompts carry the part of the price that their prefill takes of the busy time; idle time is shared alike."""
+    return prefill_share * usd_per_token(hourly, seconds_per_hour, prompt_tokens_per_s)
+
+
+@step
+def prefill_share(prompt_s: N, decode_s: N) -> N:
+    """Of the device time that one request takes: its prompt, beside its share of the decode steps."""
+    return prompt_s / (prompt_s + decode_s)
+
+
+@step
+def paid_idle_share(devices: N, paid: N, busy: N) -> N:
+    """Of the paid time: replicas that wait, and devices of a rented instance that belong to none."""
+    return 1 - devices / paid * busy
+
+
+@step
+def empty_share(batch: N) -> N:
     """Arrivals know nothing of each other, so the running batch is Poisson: how often it is empty, at this mean."""
     return exponential(0 - batch)
 
 
 @step
-def idle_share_of_users(batch: N) -> N:
+def empty_share_of_users(batch: N) -> N:
     """A user asks again at once, so a replica is idle only where there are fewer users than replicas."""
     return positive(1 - batch)
 

@@ -31,5 +31,5 @@ def busy(batch: N, settled: Settled) -> N:
     if settled.request.workload.batch is not None:
         return 1 - 0 * batch
     if settled.load.users is not None:
-        return 1 - cost.idle_share_of_users(batch)
-    return 1 - cost.idle_share(batch)
+        return 1 - cost.empty_share_of_users(batch)
+    return 1 - cost.empty_share(batch)

@@ -162,7 +162,7 @@ def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
     made |= _latencies(row, latency(terms, batch, at, books), fits)
     made |= _rates(row, at, fits)
     made["loss_pct"] = _loss(row.option.loss)
-    return made | bill.estimates(row, at, fits)
+    return made | bill.estimates(row, at, terms, fits)
 
 
 def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[str, Estimate]:

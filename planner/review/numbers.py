@@ -28,7 +28,10 @@ def cost(review: Review) -> Section:
     names = {
         "price_usd_per_hour": "an hour",
         "price_usd_per_month": "a month of 730 hours",
-        "usd_per_million_output_tokens": "a million output tokens",
+        "price_usd_per_month_at_mean": "a month of the replicas that the mean rate needs",
+        "usd_per_million_output_tokens": "a million output tokens, which carry everything",
+        "usd_per_million_input_tokens": "a million input tokens, by the time of prefill",
+        "usd_per_million_output_tokens_beside_input": "a million output tokens beside them, by the time of decode",
     }
     rows = [(text, f"{short(made[name].value)} $", made[name].basis) for name, text in names.items()]
     prices = table("for | price | basis", rows, (1,))
@@ -49,12 +52,13 @@ def _idle(review: Review, made: dict[str, Estimate]) -> Iterator[Block]:
             "Idle time is not priced: the mean rate (workload.qps_mean) is not stated, the peak is taken to last."
         )
         return
-    share = 1 - mean / work["qps"]
+    unused = 1 - mean / work["qps"]
     month, token = made["price_usd_per_month"].value, made["usd_per_million_output_tokens"].value
     yield say(
         f"The devices are paid for the peak of {short(work['qps'])} requests/s and serve {short(mean)} on average: "
-        f"{percent(share)} of what is paid, {short(share * month)} $ a month, is idle time. A million output tokens "
-        f"would cost {short(token * (1 - share))} $ at the peak all day, instead of {short(token)} $."
+        f"{percent(unused)} of what is paid, {short(unused * month)} $ a month, is capacity that waits for the peak. "
+        f"In {percent(made['idle_share'].value)} of the paid time a replica does nothing at all. A million output "
+        f"tokens would cost {short(token * (1 - unused))} $ at the peak all day, instead of {short(token)} $."
     )
 
 
