@@ -57,7 +57,7 @@ def _idle(review: Review, made: dict[str, Estimate]) -> Iterator[Block]:
     yield say(
         f"The devices are paid for the peak of {short(work['qps'])} requests/s and serve {short(mean)} on average: "
         f"{percent(unused)} of what is paid, {short(unused * month)} $ a month, is capacity that waits for the peak. "
-        f"In {percent(made['idle_share'].value)} of the paid time a replica does nothing at all. A million output "
+        f"In {percent(made['idle_share'].value)} of the paid time devices do nothing at all. A million output "
         f"tokens would cost {short(token * (1 - unused))} $ at the peak all day, instead of {short(token)} $."
     )
 
