@@ -21,6 +21,7 @@ from planner.request import (
     Hardware,
     Lora,
     Overrides,
+    Owned,
     Quality,
     Request,
     Slo,
@@ -250,11 +251,29 @@ def _hardware_limits(hardware: Hardware | None) -> list[tuple[str, bool, str]]:
             (f"{path}.host_ram_gib", _not_positive(ask.host_ram_gib), "memory above 0 GiB"),
             (f"{path}.per_node", _not_positive(ask.per_node), "at least 1"),
             (f"{path}.usd_per_hour", (ask.usd_per_hour or 0) < 0, "a price of 0 or more"),
+            (
+                f"{path}.owned",
+                bool(ask.owned) and ask.usd_per_hour is not None,
+                "either usd_per_hour or owned, not both",
+            ),
             (f"{path}.interconnect", ask.interconnect not in (None, "nvlink", "pcie"), "nvlink or pcie"),
+            *_owned_limits(f"{path}.owned", ask.owned),
         ]
     if hardware.accelerators == ():
         checks.append(("hardware.accelerators", True, "at least one accelerator"))
     return checks
+
+
+def _owned_limits(path: str, owned: Owned | None) -> list[tuple[str, bool, str]]:
+    if owned is None:
+        return []
+    money = {"capital_usd": owned.capital_usd, "usd_per_kwh": owned.usd_per_kwh}
+    return [
+        *((f"{path}.{name}", not 0 <= paid < math.inf, "a price of 0 or more") for name, paid in money.items()),
+        (f"{path}.months", _not_positive(owned.months), "months above 0"),
+        (f"{path}.pue", owned.pue is not None and not 1 <= owned.pue < math.inf, "a PUE of 1 or more"),
+        (f"{path}.watts", _not_positive(owned.watts), "watts above 0"),
+    ]
 
 
 def _at(request: Request, path: str) -> Any:

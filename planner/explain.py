@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from catalog.artifact import Artifact
 from catalog.engine import Part
-from planner import cost, making, memory, spread
+from planner import bill, cost, energy, making, memory, owned, spread
 from planner import pairing as pairings
 from planner.fits import Fits
 from planner.memory import claimable_share
@@ -27,8 +27,9 @@ from planner.quality import Loss
 from planner.rank import Row
 from planner.rows import books_of, terms_of
 from planner.rules import SHOWN
-from planner.rules.rule import Pairing, Shown
+from planner.rules.rule import Device, Pairing, Shown
 from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
+from planner.spread import between
 from planner.trace import Num, Unit, derivation
 from planner.work import Layout
 
@@ -161,7 +162,7 @@ def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
     made |= _latencies(row, latency(terms, batch, at, books), fits)
     made |= _rates(row, at, fits)
     made["loss_pct"] = _loss(row.option.loss)
-    return made | _prices(row, at)
+    return made | bill.estimates(row, at, terms, fits)
 
 
 def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[str, Estimate]:
@@ -174,7 +175,7 @@ def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -
     return {
         "weight_bytes": within(held.weight_bytes, weights),
         "activation_bytes": within(held.activation_bytes, active),
-        "kv_pool_bytes": _between(left - pool, left, left + pool, "assumed" if assumed else "fitted", "B"),
+        "kv_pool_bytes": between(left - pool, left, left + pool, "assumed" if assumed else "fitted", "B"),
         "kv_needed_bytes": within(max(held.running_bytes, held.longest_bytes), spread.Half(0.0, "published")),
     }
 
@@ -207,7 +208,7 @@ def half(part: Part, size: float, pairing: Pairing, layout: Layout[float]) -> sp
 
 def within(value: float, half: spread.Half) -> Estimate:
     """Bytes with their interval, which never reaches below nothing."""
-    return _between(max(value - half.bytes, 0.0), value, value + half.bytes, half.basis, "B")
+    return between(max(value - half.bytes, 0.0), value, value + half.bytes, half.basis, "B")
 
 
 def _latencies(row: Row, late: Latency[float], fits: Fits) -> dict[str, Estimate]:
@@ -217,7 +218,7 @@ def _latencies(row: Row, late: Latency[float], fits: Fits) -> dict[str, Estimate
         low, high = fits.band(pairing, name)
         for quantile in ("p50", "p95", "p99"):
             value = percentile(late, name, Z[quantile])
-            made[f"{name}_{quantile}_s"] = _between(value * min(low, 1.0), value, value * max(high, 1.0), basis, "s")
+            made[f"{name}_{quantile}_s"] = between(value * min(low, 1.0), value, value * max(high, 1.0), basis, "s")
     return made
 
 
@@ -230,9 +231,9 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
     worst, best = (1.0, 1.0) if stated else (1 / max(high, 1.0), 1 / min(low, 1.0))
     top = most * replicas
     return {
-        "requests_per_s": _between(served, served, served, "published", "1/s"),
-        "requests_per_s_max": _between(top * worst, top, top * best, "overridden" if stated else basis, "1/s"),
-        "running_sequences": _between(
+        "requests_per_s": between(served, served, served, "published", "1/s"),
+        "requests_per_s_max": between(top * worst, top, top * best, "overridden" if stated else basis, "1/s"),
+        "running_sequences": between(
             float(swept.batch[index]) * min(low, 1.0),
             float(swept.batch[index]),
             float(swept.batch[index]) * max(high, 1.0),
@@ -242,38 +243,9 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
     }
 
 
-def _prices(row: Row, at: Pace[float]) -> dict[str, Estimate]:
-    """Absent where no price is known; an interval of nothing, because a price is what is asked."""
-    pairing, devices = row.option.pairing, float(row.swept.devices[row.index])
-    price = pairing.device.usd_per_hour
-    if price is None:
-        return {}
-    hourly = cost.price_usd_per_hour(cost.paid_devices(devices, float(pairing.device.per_instance)), price)
-    monthly = cost.price_usd_per_month(hourly, cost.HOURS_PER_MONTH)
-    load = pairing.settled.load
-    rate = load.mean_rate if load.mean_rate is not None else at.rate * float(row.swept.replicas[row.index])
-    million = 1e6 * cost.usd_per_token(hourly, 3600.0, rate * load.output.mean)
-    return {
-        "price_usd_per_hour": _between(hourly, hourly, hourly, "published", "USD/h"),
-        "price_usd_per_month": _between(monthly, monthly, monthly, "published", "USD/month"),
-        "usd_per_million_output_tokens": _between(million, million, million, "published", "USD"),
-    }
-
-
-def _between(low: float, value: float, high: float, basis: Basis, unit: str) -> Estimate:
-    return Estimate(
-        value=_short(value), low=_short(min(low, value)), high=_short(max(high, value)), basis=basis, unit=unit
-    )
-
-
-def _short(value: float) -> float:
-    """Six digits say more than any estimate here knows, and keep plans readable."""
-    return float(f"{value:.6g}")
-
-
 def _loss(loss: Loss) -> Estimate:
     basis: Basis = "overridden" if loss.own else "published" if loss.sources else "assumed"
-    return _between(loss.low, loss.value, loss.high, basis, "%")
+    return between(loss.low, loss.value, loss.high, basis, "%")
 
 
 def _artifact(artifact: Artifact | None, model: str) -> ArtifactRef | None:
@@ -326,12 +298,34 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
     devices = Num(float(swept.devices[row.index]), name="devices", source=product)
     price = pairing.device.usd_per_hour
     if price is not None:
-        each = Num(price, {"USD": 1, "h": -1}, name="usd_per_device_hour", source=pairing.device.price_source)
+        each = _device_hour(pairing.device, price)
         hours = Num(cost.HOURS_PER_MONTH, {"h": 1, "month": -1}, name="hours_per_month", source="365 x 24 / 12")
         size = Num(pairing.device.per_instance, name="per_instance", source=pairing.device.price_source)
         hourly = cost.price_usd_per_hour(cost.paid_devices(devices, size), each)
         results.append(cost.price_usd_per_month(hourly, hours))
+    results += _power(row, devices, batch, at)
     return tuple(derivation(results))
+
+
+def _power(row: Row, devices: Num, batch: Num, at: Pace[Num]) -> list[Num]:
+    """Watts and tokens per joule; nothing where the device's power is not known."""
+    device, load = row.option.pairing.device, row.option.pairing.settled
+    each = energy.device_watts(device)
+    if each is None:
+        return []
+    board = Num(each[0], {"W": 1}, name="device_watts", source=each[1])
+    drawn = Num(cost.IDLE_DRAW, name="idle_draw", source="assumed")
+    watts = cost.watts(devices, board, drawn, energy.busy(batch, load))
+    output = Num(load.load.output.mean, name="output", source="the request")
+    replicas = Num(row.at(row.swept.replicas), name="replicas", source="the search")
+    return [cost.tokens_per_joule(at.rate * replicas * output, watts)]
+
+
+def _device_hour(device: Device, price: float) -> Num:
+    """$/h of one device; with its own steps where it was bought."""
+    if device.ask is not None and device.ask.owned is not None:
+        return owned.traced(device.ask.owned, device.accelerator)
+    return Num(price, {"USD": 1, "h": -1}, name="usd_per_device_hour", source=device.price_source)
 
 
 def _sources(row: Row, fits: Fits) -> dict[str, str]:

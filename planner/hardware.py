@@ -9,7 +9,7 @@ from catalog.errors import BadInput
 from catalog.load import Catalog
 from catalog.price import Offer
 from catalog.units import GIB
-from planner import machine
+from planner import machine, owned
 from planner.request import AcceleratorAsk, AnyHardware, Hardware, Request
 from planner.rules.rule import Device
 
@@ -45,19 +45,28 @@ def _named(ask: AcceleratorAsk, index: int, catalog: Catalog) -> Device:
         raise BadInput(fault.message, f"$.hardware.accelerators[{index}].id") from None
     if ask.interconnect == "pcie":
         accelerator = replace(accelerator, link=None, link_bandwidth=None)
-    offers = _offers(accelerator, ANY, catalog) if ask.usd_per_hour is None else []
+    own, source = _own_price(ask, accelerator, f"$.hardware.accelerators[{index}]")
+    offers = _offers(accelerator, ANY, catalog) if own is None else []
     offer = min(offers, key=_cheapest, default=None)
     return Device(
         accelerator=accelerator,
         most=ask.count,
         memory=_memory(accelerator, ask),
         per_node=ask.per_node or accelerator.per_node,
-        usd_per_hour=offer.usd_per_accelerator_hour if offer else ask.usd_per_hour,
-        price_source=offer.source if offer else "the request" if ask.usd_per_hour is not None else "",
+        usd_per_hour=offer.usd_per_accelerator_hour if offer else own,
+        price_source=offer.source if offer else source,
         offer=offer,
-        doubtful_usd_per_hour=_doubtful(accelerator, catalog) if offer is None and ask.usd_per_hour is None else None,
+        doubtful_usd_per_hour=_doubtful(accelerator, catalog) if offer is None and own is None else None,
         ask=ask,
     )
+
+
+def _own_price(ask: AcceleratorAsk, accelerator: Accelerator, path: str) -> tuple[float | None, str]:
+    """($/h of one device as the request has it, where that comes from)."""
+    if ask.owned is not None:
+        hourly = owned.usd_per_hour(ask.owned, accelerator, f"{path}.owned")
+        return hourly, owned.source(ask.owned, accelerator)
+    return ask.usd_per_hour, "" if ask.usd_per_hour is None else "the request"
 
 
 def _rented(accelerator: Accelerator, asked: AnyHardware, catalog: Catalog) -> list[Device]:

@@ -93,6 +93,19 @@ class Quality(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     per_family: dict[str, float] = {}
 
 
+class Owned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was paid for one device, and what its power costs; its share of the server belongs to the capital."""
+
+    capital_usd: float
+    usd_per_kwh: float
+    months: float | None = None
+    """Until it is written off."""
+    pue: float | None = None
+    """Power usage effectiveness: what the site draws per watt that the device draws."""
+    watts: float | None = None
+    """Of one device at full load, its share of the server included; None: the catalogue's board power."""
+
+
 class AcceleratorAsk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One alternative; `count` is the most available."""
 
@@ -103,6 +116,7 @@ class AcceleratorAsk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     per_node: int | None = None
     interconnect: str | None = None
     usd_per_hour: float | None = None
+    owned: Owned | None = None
 
 
 class AnyHardware(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

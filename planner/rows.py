@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from planner import memory, speed
+from planner import energy, memory, speed
 from planner.fits import Fits
 from planner.pairing import Option
 from planner.plan import Finding
@@ -50,8 +50,8 @@ class Rows:
     """Requests/s of one replica as the user states it; NaN where nothing is stated."""
     per_instance: Array
     most: Array
-    tdp: Array
-    """Watts of one device; NaN when unknown."""
+    watts: Array
+    """Of one device at full load; NaN when unknown."""
     bands: dict[str, Array]
     """Factor to the bad end of the interval per latency."""
 
@@ -177,7 +177,7 @@ def _rows(books: Books, options: list[Option], placements: Placements, fits: Fit
         own_rate=np.array([_own_rate(option.pairing) for option in paired])[row],
         per_instance=np.array([float(d.per_instance) for d in devices])[row],
         most=np.array([float(d.most) for d in devices])[row],
-        tdp=np.array([float(d.accelerator.tdp or np.nan) for d in devices])[row],
+        watts=np.array([(energy.device_watts(d) or (np.nan,))[0] for d in devices])[row],
         bands={
             name: np.array([fits.band(option.pairing, name)[1] for option in paired])[row]
             for name in ("ttft", "tpot", "e2e")

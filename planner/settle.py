@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from catalog.errors import BadInput
-from planner.cost import HOURS_PER_MONTH
+from planner.cost import HOURS_PER_MONTH, MONTHS, PUE
 from planner.plan import Assumption
 from planner.request import PLANNED_ENGINES, Budget, Lora, Objective, Quality, Request, Slo, Spread, Workload
 
@@ -85,6 +85,7 @@ def settle(request: Request, max_position: int, newest: str) -> Settled:
     load = _settle_load(request.workload, max_position, default)
     if request.availability is not None:
         load = replace(load, spares=request.availability.spares)
+    _say_owned(request, default)
     if not (request.slo and (request.slo.ttft_ms or request.slo.tpot_ms or request.slo.e2e_ms)):
         default("slo", None, "at most 85 % of the sustainable rate", "no latency objective is given")
     return Settled(
@@ -96,6 +97,16 @@ def settle(request: Request, max_position: int, newest: str) -> Settled:
         as_of=default("as_of", request.as_of, newest, "the newest date in the catalogue"),
         assumptions=tuple(used),
     )
+
+
+def _say_owned(request: Request, default: Any) -> None:
+    """Name what is assumed of devices that were bought; `planner/owned.py` prices them."""
+    asks = request.hardware.accelerators if request.hardware else None
+    for index, ask in enumerate(asks or ()):
+        path = f"hardware.accelerators[{index}].owned"
+        if ask.owned is not None:
+            default(f"{path}.months", ask.owned.months, MONTHS, "written off in three years")
+            default(f"{path}.pue", ask.owned.pue, PUE, "the mean of data centres in 2023 (Uptime Institute)")
 
 
 def _settle_load(work: Workload, max_position: int, default: Any) -> Load:

@@ -10,7 +10,7 @@ from catalog.model import Model
 from catalog.units import GIB
 from planner.lanes.gguf import UNSLOTH_BITS
 from planner.lanes.lane import Lane
-from planner.plan import Basis
+from planner.plan import Basis, Estimate
 from planner.work import Layout
 
 
@@ -46,3 +46,15 @@ def half(engine: Engine, version: str, part: Part, size: float, given: frozenset
     ]
     width, assumed = max(widths, default=(0.0, False))
     return Half(width, "assumed" if assumed else "fitted")
+
+
+def between(low: float, value: float, high: float, basis: Basis, unit: str) -> Estimate:
+    """An estimate whose interval holds its value."""
+    return Estimate(
+        value=_short(value), low=_short(min(low, value)), high=_short(max(high, value)), basis=basis, unit=unit
+    )
+
+
+def _short(value: float) -> float:
+    """Six digits say more than any estimate here knows, and keep plans readable."""
+    return float(f"{value:.6g}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner import cost
+from planner import cost, energy
 from planner.rows import Mask, Rows
 from planner.rules.latency import FEW_USERS
 from planner.serving import Books, Room, Z, latency, pace, pacing, percentile, room, rooms
@@ -105,9 +105,15 @@ def sweep(rows: Rows, settled: Settled) -> Swept:
         slo_at_bad_end=_meets(rows, settled, batch, bad_end=True),
         usd_per_month=monthly,
         headroom=1 - at.rate / rate,
-        tokens_per_joule=cost.tokens_per_joule(at.rate * replicas * rows.terms.demand.output, devices, rows.tdp),
+        tokens_per_joule=_tokens_per_joule(rows, settled, batch, at.rate * replicas, devices),
         affordable=_affordable(monthly, settled.objectives.usd_per_month),
     )
+
+
+def _tokens_per_joule(rows: Rows, settled: Settled, batch: Array, served: Array, devices: Array) -> Array:
+    """`served` requests/s of all replicas; NaN where no power is known."""
+    watts = cost.watts(devices, rows.watts, np.asarray(cost.IDLE_DRAW), energy.busy(batch, settled))
+    return cost.tokens_per_joule(served * rows.terms.demand.output, watts)
 
 
 def _affordable(monthly: Array, limit: float | None) -> Mask:

@@ -38,6 +38,7 @@ SCALES: dict[str, tuple[float, str]] = {
     "USD/month": (1.0, "$/month"),
     "USD": (1.0, "$"),
     "1/s": (1.0, ""),
+    "1/J": (1.0, ""),
     "1": (1.0, ""),
 }
 """Unit of an estimate: the factor to the unit shown, and that unit."""

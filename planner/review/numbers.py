@@ -28,12 +28,14 @@ def cost(review: Review) -> Section:
     names = {
         "price_usd_per_hour": "an hour",
         "price_usd_per_month": "a month of 730 hours",
-        "usd_per_million_output_tokens": "a million output tokens",
+        "price_usd_per_month_at_mean": "a month of the replicas that the mean rate needs",
+        "usd_per_million_output_tokens": "a million output tokens, which carry everything",
+        "usd_per_million_input_tokens": "a million input tokens, by the time of prefill",
+        "usd_per_million_output_tokens_beside_input": "a million output tokens beside them, by the time of decode",
     }
     rows = [(text, f"{short(made[name].value)} $", made[name].basis) for name, text in names.items()]
-    return Section(
-        title="Cost", blocks=(table("for | price | basis", rows, (1,)), *_idle(review, made), *_offer(choice))
-    )
+    prices = table("for | price | basis", rows, (1,))
+    return Section(title="Cost", blocks=(prices, *_idle(review, made), *_offer(choice), *_power(made)))
 
 
 def _idle(review: Review, made: dict[str, Estimate]) -> Iterator[Block]:
@@ -50,13 +52,28 @@ def _idle(review: Review, made: dict[str, Estimate]) -> Iterator[Block]:
             "Idle time is not priced: the mean rate (workload.qps_mean) is not stated, the peak is taken to last."
         )
         return
-    share = 1 - mean / work["qps"]
+    unused = 1 - mean / work["qps"]
     month, token = made["price_usd_per_month"].value, made["usd_per_million_output_tokens"].value
     yield say(
         f"The devices are paid for the peak of {short(work['qps'])} requests/s and serve {short(mean)} on average: "
-        f"{percent(share)} of what is paid, {short(share * month)} $ a month, is idle time. A million output tokens "
-        f"would cost {short(token * (1 - share))} $ at the peak all day, instead of {short(token)} $."
+        f"{percent(unused)} of what is paid, {short(unused * month)} $ a month, is capacity that waits for the peak. "
+        f"In {percent(made['idle_share'].value)} of the paid time devices do nothing at all. A million output "
+        f"tokens would cost {short(token * (1 - unused))} $ at the peak all day, instead of {short(token)} $."
     )
+
+
+DRAWN = {"watts": "power of the devices", "tokens_per_joule": "output tokens per joule"}
+
+
+def _power(made: dict[str, Estimate]) -> Iterator[Block]:
+    """Nothing where no source states the device's power."""
+    rows = [
+        (text, amount(made[name].value, made[name].unit), interval(made[name]), made[name].basis)
+        for name, text in DRAWN.items()
+        if name in made
+    ]
+    if rows:
+        yield table("at the planned load | value | 80 % interval | basis", rows, (1,))
 
 
 def _offer(choice: Candidate) -> Iterator[Block]:
@@ -66,7 +83,9 @@ def _offer(choice: Candidate) -> Iterator[Block]:
         dated = f"dated {offer['as_of']}" if offer.get("as_of") else "undated"
         yield say(f"Priced at {short(offer['usd_per_hour'])} $ per device and hour: {place}; {dated}.")
     elif offer.get("usd_per_hour") is not None:
-        yield say(f"Priced at {short(offer['usd_per_hour'])} $ per device and hour, as the request states.")
+        bought = str(offer["source"])
+        why = bought if bought.startswith("owned") else "as the request states"
+        yield say(f"Priced at {short(offer['usd_per_hour'])} $ per device and hour, {why}.")
 
 
 def memory(review: Review) -> Section:

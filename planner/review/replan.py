@@ -15,7 +15,7 @@ from catalog.load import Catalog
 from catalog.price import Offer
 from planner import decode, explain, refusals
 from planner.plan import Candidate, Plan, Refused
-from planner.request import Hardware, Request
+from planner.request import AcceleratorAsk, Hardware, Request
 from planner.rules import MEASURED, RULES
 from planner.search import Found
 from planner.sweep import Swept
@@ -176,9 +176,15 @@ def repriced(request: Request, catalog: Catalog, accelerator: str | None, factor
     )
     asks = request.hardware.accelerators if request.hardware else None
     if request.hardware is not None and asks is not None:
-        own = tuple(
-            replace(ask, usd_per_hour=ask.usd_per_hour * factor) if ask.usd_per_hour and touched(ask.id) else ask
-            for ask in asks
-        )
+        own = tuple(_repriced(ask, factor) if touched(ask.id) else ask for ask in asks)
         request = replace(request, hardware=replace(request.hardware, accelerators=own))
     return request, dataclasses.replace(catalog, offers=offers)
+
+
+def _repriced(ask: AcceleratorAsk, factor: float) -> AcceleratorAsk:
+    """The request's own price times `factor`; of what was bought, capital and power alike."""
+    if ask.owned is not None:
+        bought = ask.owned
+        dearer = {"capital_usd": bought.capital_usd * factor, "usd_per_kwh": bought.usd_per_kwh * factor}
+        return replace(ask, owned=replace(bought, **dearer))
+    return replace(ask, usd_per_hour=ask.usd_per_hour * factor) if ask.usd_per_hour else ask

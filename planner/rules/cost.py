@@ -23,7 +23,7 @@ def no_price(case: Pairing) -> Says | None:
         return None
     seen = "is known" if doubtful is None else f"is confirmed (one source says {doubtful:g} $/h)"
     return Says(
-        because=f"no price of {device.accelerator.name} {seen}: state usd_per_hour",
+        because=f"no price of {device.accelerator.name} {seen}: state usd_per_hour, or what you paid (owned)",
         facts={} if doubtful is None else {"usd_per_hour": doubtful},
     )
 
@@ -86,7 +86,7 @@ def peak_is_paid_all_day(case: Shown) -> Says | None:
     if load.rate is None or load.mean_rate is None or load.mean_rate >= MEAN_OF_PEAK * load.rate:
         return None
     return Says(
-        because=f"the mean rate is {load.mean_rate / load.rate:.0%} of the peak: the rest of the time is paid and idle",
+        because=f"the mean rate is {load.mean_rate / load.rate:.0%} of the peak, whose capacity is paid around the clock",
         facts={"qps": load.rate, "qps_mean": load.mean_rate},
         source="the request",
     )

@@ -156,9 +156,12 @@ def test_idle_hours_make_each_token_dearer_and_nothing_else() -> None:
         return plan.choice
 
     busy, idle = choice(), choice(qps_mean=0.25)
-    token = "usd_per_million_output_tokens"
-    assert idle.estimates[token].value == pytest.approx(4 * busy.estimates[token].value, rel=1e-5)
-    assert {**idle.estimates, token: None} == {**busy.estimates, token: None}
+    tokens = {name for name in busy.estimates if name.startswith("usd_per_million_")}
+    assert len(tokens) == 3
+    for token in tokens:
+        assert idle.estimates[token].value == pytest.approx(4 * busy.estimates[token].value, rel=1e-5)
+    spread = dict.fromkeys((*tokens, "idle_share", "price_usd_per_month_at_mean"))
+    assert idle.estimates | spread == busy.estimates | spread
 
 
 def test_few_users_pay_for_the_tokens_they_get() -> None:

@@ -95,14 +95,16 @@ PLACES = {
 def test_estimates_are_the_plans_own(name: str) -> None:
     choice = plan(name).choice
     assert choice is not None
-    for estimate, place in PLACES.items():
+    drawn = {"watts", "tokens_per_joule"} & choice.estimates.keys()
+    for estimate, place in (PLACES | dict.fromkeys(drawn, "Cost")).items():
         own = choice.estimates[estimate]
         shown = {row[1:4] for row in cells(section(name, place))}
         assert (amount(own.value, own.unit), interval(own), own.basis) in shown, estimate
-    assert set(choice.estimates) - PLACES.keys() == {
-        "loss_pct", "price_usd_per_hour", "price_usd_per_month", "usd_per_million_output_tokens",
+    assert set(choice.estimates) - PLACES.keys() - drawn - {"idle_share"} == {
+        "loss_pct", "price_usd_per_hour", "price_usd_per_month", "price_usd_per_month_at_mean",
+        "usd_per_million_output_tokens", "usd_per_million_input_tokens", "usd_per_million_output_tokens_beside_input",
     }  # fmt: skip
-    prices = {row[1] for row in cells(section(name, "Cost"))}
+    prices = {row[1] for row in cells(section(name, "Cost")) if len(row) == 3}
     assert {amount(choice.estimates[each].value, "USD") for each in choice.estimates if "usd" in each} == prices
     assert {row[0] for row in cells(section(name, "Quality"))} == choice.quality.keys()
 
@@ -136,7 +138,9 @@ def test_the_tie_names_every_candidate_and_what_decided() -> None:
 
 
 def test_idle_time_is_what_the_mean_rate_leaves_of_the_peak() -> None:
-    assert "70 % of what is paid, 434 $ a month, is idle time" in texts(section("example", "Cost"))
+    assert "70 % of what is paid, 434 $ a month, is capacity that waits for the peak" in texts(
+        section("example", "Cost")
+    )
     assert "Idle time is not priced" in texts(section("fleet", "Cost"))
 
 
