@@ -167,6 +167,30 @@ def prompt_token_s(work: Work[N], rates: Rates[N], context: N) -> N:
 
 
 @step
+def prompt_attention_s(work: Work[N], rates: Rates[N], tokens: N, context: N) -> N:
+    """Prompt tokens look back on `context` tokens each on average: arithmetic, on one stage."""
+    return tokens * work.attention_flops * context / (rates.attention_peak * rates.attention_efficiency)
+
+
+@step
+def mixed_step_s(work: Work[N], rates: Rates[N], decoding: tuple[N, N], prompts: tuple[N, N]) -> N:
+    """A step that decodes and takes in prompts: all tokens share one pass over the weights.
+
+    `decoding` = sequences, and tokens of context each; `prompts` = their new tokens, and tokens each looks back on.
+    Without prompts it is `decode_step_s`; one prompt alone is `prefill_s` where arithmetic binds (but for the last
+    chunk's way through a pipeline, during which the next step runs already).
+    """
+    (batch, context), (new, behind) = decoding, prompts
+    share = 1 + positive((batch + new) / work.pipeline - 1)
+    read, unpack = weight_s(work, rates, share), unpack_s(work, rates)
+    attention = prompt_attention_s(work, rates, new, behind) / work.pipeline
+    passed = largest(root(read * read + unpack * unpack), matrix_s(work, rates, share) + attention)
+    looked = cache_s(work, rates, smallest(batch, 1 + positive(batch / work.pipeline - 1)), context)
+    device = work.pipeline * (passed + looked)
+    return host_s(work, rates, batch) + device + collective_s(work, rates, batch + new)
+
+
+@step
 def prefill_s(work: Work[N], rates: Rates[N], prompt: N, cached: N) -> N:
     """One prompt alone: its tokens' arithmetic or one pass over the weights per chunk, whichever is longer.
 
