@@ -95,8 +95,6 @@ def check(request: Request) -> None:
     for path, reason in NOT_PLANNED.items():
         if _at(request, path) not in (None, False):
             raise Unsupported(f"`{path}`: {reason}", f"$.{path}")
-    if request.simulate:
-        raise Unsupported("`simulate`: the event simulation is not planned yet", "$.simulate")
     if request.task not in (None, "generate"):
         raise Unsupported(f"`task`: only generate is planned, got {request.task!r}", "$.task")
     _check_inventory(request.hardware)

@@ -21,6 +21,7 @@ from planner.plan import (
     Make,
     Pool,
     Settings,
+    Simulated,
     Step,
 )
 from planner.quality import Loss
@@ -29,6 +30,7 @@ from planner.rows import books_of, terms_of
 from planner.rules import SHOWN
 from planner.rules.rule import Device, Pairing, Shown
 from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
+from planner.simulation import shown
 from planner.spread import between
 from planner.trace import Num, Unit, derivation
 from planner.work import Layout
@@ -49,6 +51,10 @@ def candidate(row: Row, fits: Fits) -> Candidate:
     """Everything the plan says of one row."""
     option, paired = row.option, row.option.pairing
     plain, made = _terms(row, fits), making.make(paired)
+    numbers = estimates(row, plain, fits)
+    simulated = shown.simulate(row, plain, numbers) if paired.settled.request.simulate else None
+    if simulated is not None:
+        numbers |= shown.estimates(simulated, row, fits)
     return Candidate(
         lane=paired.lane.id,
         recipe=paired.method.recipe,
@@ -60,10 +66,11 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         image=_image(paired),
         kv_cache_dtype=option.cached.dtype,
         pools=(_pool(row),),
-        estimates=estimates(row, plain, fits),
+        estimates=numbers,
         quality={name: _loss(loss) for name, loss in sorted(option.cached.losses.items())},
-        findings=(*option.findings, *_shown(row, made, plain, fits)),
+        findings=(*option.findings, *_shown(row, (made, simulated), plain, fits)),
         offer=_offer(row),
+        simulated=simulated,
     )
 
 
@@ -73,7 +80,9 @@ def _image(pairing: Pairing) -> str:
     return build.image if build else ""
 
 
-def _shown(row: Row, made: Make | None, terms: Terms[float], fits: Fits) -> tuple[Finding, ...]:
+def _shown(
+    row: Row, found: tuple[Make | None, Simulated | None], terms: Terms[float], fits: Fits
+) -> tuple[Finding, ...]:
     """What the rules say of the candidate at its planned load."""
     swept, index, pairing = row.swept, row.index, row.option.pairing
     books, batch = swept.rows.books, float(swept.batch[index])
@@ -81,7 +90,8 @@ def _shown(row: Row, made: Make | None, terms: Terms[float], fits: Fits) -> tupl
     case = Shown(
         pairing=pairing,
         cache=row.option.cached.dtype,
-        make=made,
+        make=found[0],
+        simulated=found[1],
         tensor=int(swept.rows.tensor[index]),
         batch=batch,
         rate=pace(terms, batch, books).rate,

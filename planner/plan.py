@@ -135,6 +135,38 @@ class Pool(Struct, frozen=True, kw_only=True):
     settings: Settings
 
 
+class Percentiles(Struct, frozen=True, kw_only=True):
+    """Of single requests, in seconds; `p95_error` is one standard error of p95, from ten parts of the run."""
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    p95_error: float
+
+
+class Simulated(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an event simulation of one replica at its planned load came to, after a warm-up."""
+
+    requests: int
+    """Measured; as many as `warm_up` went before."""
+    warm_up: int
+    seed: int
+    ttft_s: Percentiles
+    tpot_s: Percentiles
+    e2e_s: Percentiles
+    queue_wait_s: Percentiles
+    utilisation: float
+    """Share of the time in which a step was under way."""
+    requests_per_s: float
+    running_sequences: float
+    preemptions: int
+    makespan_s: float | None = None
+    """Batch jobs: from the first request to the last answer."""
+    replaces: tuple[str, ...] = ()
+    """Latencies whose estimates are those of the simulation: where it and the formulas do not agree."""
+
+
 class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One way to serve the request."""
 
@@ -154,6 +186,7 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Expected loss in percent per task family of the mix."""
     findings: tuple[Finding, ...] = ()
     offer: dict[str, Any] | UnsetType = UNSET
+    simulated: Simulated | None = None
 
 
 class Refused(Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from planner.rank import Ranking, Row, name_of, tie_line
 from planner.request import SCHEMA, Request, canonical
 from planner.rules.rule import Device, Pairing
 from planner.settle import Settled, settle
+from planner.simulation import shown
 from planner.sweep import Swept, sweep
 from planner.version import VERSION
 
@@ -83,18 +84,19 @@ def plan(request: Request, catalog: Catalog) -> Plan:
 def answer(found: Found, catalog: Catalog) -> Plan:
     """What was found, as people and tools read it."""
     request, choice, versions = found.request, found.choice, _versions(found, catalog)
+    chosen = explain.candidate(choice, found.fits) if choice else None
     return Plan(
         schema=SCHEMA,
         id=identity(request, catalog, versions),
         request=canonical(request),
         feasible=choice is not None,
-        choice=explain.candidate(choice, found.fits) if choice else None,
+        choice=chosen,
         alternatives=tuple(explain.candidate(row, found.fits) for row in found.ranking.alternatives(choice)),
         refused=refusals.refused(found.options, found.unplaced, found.swept, found.settled),
         ways_out=() if choice else waysout.ways_out(found, lambda changed: search(changed, catalog)),
         findings=refusals.around(choice.option if choice else None, found.unplaced),
         assumptions=(*found.settled.assumptions, *_left_out(found, catalog)),
-        derivation=explain.derive(choice, found.fits) if choice else (),
+        derivation=(*explain.derive(choice, found.fits), *shown.steps(chosen)) if choice else (),
         sources=_sources(found, choice.option if choice else None),
         launch=_launch(choice),
         tie=tuple(tie_line(row, found.settled.objectives) for row in _distinct(found.tied)[:SHOWN_TIES]),

@@ -6,7 +6,7 @@ from typing import Any
 
 from catalog.errors import BadInput
 from planner.request import Request
-from planner.rules import checkpoints, cost, hardware, latency, layout, machine, quality, recipes
+from planner.rules import checkpoints, cost, hardware, latency, layout, machine, quality, recipes, simulated
 from planner.rules.rule import Cached, Measured, Pairing, Placed, Rule, Shown
 
 PAIRING: tuple[Rule[Pairing], ...] = (
@@ -71,6 +71,8 @@ SHOWN: tuple[Rule[Shown], ...] = (
     latency.speculative_decoding,
     latency.common_prefix_is_cached,
     latency.quantized_at_every_start,
+    simulated.simulation_misses_the_objective,
+    simulated.simulation_speaks,
     hardware.little_room,
     layout.key_value_heads_are_repeated,
     layout.tensor_parallel_over_pcie,

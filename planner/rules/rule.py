@@ -20,7 +20,7 @@ from catalog.inventory import Gpu, Inventory
 from catalog.model import Model
 from catalog.price import Offer
 from planner.lanes import Lane, Method
-from planner.plan import Effect, Finding, Make
+from planner.plan import Effect, Finding, Make, Simulated
 from planner.quality import Loss
 from planner.request import AcceleratorAsk, OwnEstimate
 from planner.settle import Settled
@@ -144,6 +144,8 @@ class Shown(Struct, frozen=True, kw_only=True):
     """Of one device, for the cache of all slots."""
     needed_bytes: float
     """What the running sequences, or one of the longest context, take of it."""
+    simulated: Simulated | None = None
+    """What the event simulation came to, where one was asked for."""
 
 
 Case = TypeVar("Case")

@@ -1,0 +1,145 @@
+"""What a simulation adds to a candidate: percentiles of single requests, and whether the formulas agree with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from planner.fits import Fits
+from planner.plan import Candidate, Estimate, Percentiles, Simulated, Step
+from planner.rank import Row
+from planner.serving import Terms
+from planner.settle import Settled
+from planner.simulation import replica
+from planner.simulation.scheduler import Run, run
+from planner.spread import between
+from planner.trace import Array
+
+SEED = 1
+AGREE = 0.1
+"""Formulas and simulation agree within this share at p50 and p95."""
+CALM, BUSY = 0.2, 0.85
+"""Shares of the sustainable rate between which the formulas are checked against simulations (tests/speed)."""
+REGULAR, BURSTY = 2.0, 0.5
+"""Burstiness between which they are."""
+PARTS = 10
+"""Parts of a run whose spread says how well its percentiles are known."""
+LATENCIES = ("ttft", "tpot", "e2e")
+SHOWN = ("p50", "p95", "p99")
+
+
+def simulate(row: Row, terms: Terms[float], made: Mapping[str, Estimate]) -> Simulated | None:
+    """One replica of the row at the planned load; None where the user states what a replica carries."""
+    swept, books, settled = row.swept, row.swept.rows.books, row.option.pairing.settled
+    if not math.isnan(row.at(swept.rows.own_rate)):
+        return None
+    limits = replica.limits(terms, row.at(swept.most), books)
+    replicas, batch = int(row.at(swept.replicas)), row.at(swept.batch)
+    case = replica.case(settled, replicas, batch, limits, SEED)
+    done = run(replica.times(terms, limits, books), limits, case.requests, case.users)
+    said = summary(done, case)
+    return _decided(said, made, _outside(settled, 1 - row.at(swept.headroom)), settled)
+
+
+def summary(done: Run, case: replica.Case) -> Simulated:
+    """The measured part of a run."""
+    part = slice(case.warm_up, case.warm_up + case.measured)
+    begin, end = done.arrival[part][0], done.finish[part].max()
+    whole = case.warm_up == 0
+    rate = case.measured / done.end_s if whole else _throughput(done)
+    rest = case.left_out / rate
+    return Simulated(
+        requests=case.measured,
+        warm_up=case.warm_up,
+        seed=SEED,
+        ttft_s=percentiles(done.ttft[part]),
+        tpot_s=percentiles(done.tpot[part]),
+        e2e_s=percentiles(done.e2e[part]),
+        queue_wait_s=percentiles(done.wait[part]),
+        utilisation=_short(done.busy_s / done.end_s),
+        requests_per_s=_short(rate),
+        running_sequences=_short(done.running_s / done.end_s),
+        preemptions=int(done.preempted[part].sum()),
+        makespan_s=_short(end - begin + rest) if whole else None,
+    )
+
+
+def _throughput(done: Run) -> float:
+    """Answers per second in the middle half of the run."""
+    finish = np.sort(done.finish)
+    first, last = len(finish) // 4, 3 * len(finish) // 4
+    return float((last - first) / max(finish[last] - finish[first], 1e-12))
+
+
+def percentiles(times: Array) -> Percentiles:
+    """Of one latency of all measured requests; requests without it (answers of one token) do not count."""
+    known = times[~np.isnan(times)]
+    if not len(known):
+        return Percentiles(p50=0.0, p90=0.0, p95=0.0, p99=0.0, p95_error=0.0)
+    p50, p90, p95, p99 = (_short(float(value)) for value in np.quantile(known, (0.5, 0.9, 0.95, 0.99)))
+    parts = [np.quantile(part, 0.95) for part in np.array_split(known, min(PARTS, len(known)))]
+    error = float(np.std(parts, ddof=1)) / math.sqrt(len(parts)) if len(parts) > 1 else 0.0
+    return Percentiles(p50=p50, p90=p90, p95=p95, p99=p99, p95_error=_short(error))
+
+
+def _outside(settled: Settled, utilisation: float) -> bool:
+    """Whether the formulas are not checked at this load."""
+    if settled.load.users is not None:
+        return False
+    return not (CALM <= utilisation <= BUSY and BURSTY <= settled.load.burstiness <= REGULAR)
+
+
+def _decided(said: Simulated, made: Mapping[str, Estimate], outside: bool, settled: Settled) -> Simulated:
+    """The same, naming the latencies for which the simulation speaks. A batch job sends its requests as the server
+    takes them: its latencies stay those at the rate that meets the deadline."""
+    if settled.request.workload.batch is not None:
+        return said
+    names = tuple(name for name in LATENCIES if outside or not _agrees(name, said, made))
+    return Simulated(**{field: getattr(said, field) for field in said.__struct_fields__} | {"replaces": names})
+
+
+def _agrees(name: str, said: Simulated, made: Mapping[str, Estimate]) -> bool:
+    found: Percentiles = getattr(said, f"{name}_s")
+    pairs = ((found.p50, made[f"{name}_p50_s"].value), (found.p95, made[f"{name}_p95_s"].value))
+    return all(abs(own - other) <= AGREE * own for own, other in pairs)
+
+
+def estimates(said: Simulated, row: Row, fits: Fits) -> dict[str, Estimate]:
+    """The latencies for which the simulation speaks, with the intervals of the step times around them."""
+    pairing, made = row.option.pairing, {}
+    for name in said.replaces:
+        low, high = fits.band(pairing, name)
+        found: Percentiles = getattr(said, f"{name}_s")
+        for quantile in SHOWN:
+            value = getattr(found, quantile)
+            ends = value * min(low, 1.0), value, value * max(high, 1.0)
+            made[f"{name}_{quantile}_s"] = between(*ends, fits.of(pairing).basis, "s")
+    return made
+
+
+def steps(shown: Candidate | None) -> tuple[Step, ...]:
+    """Where the simulated numbers of a plan's choice come from."""
+    said = shown.simulated if shown else None
+    if said is None:
+        return ()
+    source = f"event simulation of {said.requests} requests after {said.warm_up}, seed {said.seed}"
+    why = {
+        True: "formulas and simulation do not agree here, or were not checked here: the plan shows the simulation",
+        False: "within 10 % of the formulas: the plan shows those",
+    }
+    return tuple(
+        Step(
+            name=f"simulated_{name}_p95_s",
+            value=getattr(said, f"{name}_s").p95,
+            unit="s",
+            why=why[name in said.replaces],
+            source=source,
+        )
+        for name in LATENCIES
+    )
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
