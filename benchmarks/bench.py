@@ -18,9 +18,14 @@ import msgspec
 
 from catalog.load import Catalog
 from planner import decode, request, search, service
+from planner.rows import terms_of
 from planner.settings import Settings
+from planner.simulation import replica
+from planner.simulation.requests import Draw, draw
+from planner.simulation.scheduler import Limits, run
 
 COLD_RUNS, WARM_RUNS = 5, 7
+SIMULATED = 10_000
 EXAMPLE = Path(__file__).parent.parent / "examples" / "support-chat.toml"
 MODEL, MOST = "meta-llama/Llama-3.1-70B-Instruct", 12
 
@@ -30,6 +35,20 @@ def wide(catalog: Catalog) -> request.Request:
     devices = [{"id": device.id, "count": MOST} for device in catalog.accelerators.values() if device.memory]
     asked = {"model": MODEL, "workload": {"qps": 4}, "hardware": {"accelerators": devices}}
     return decode.decode(msgspec.json.encode(asked), "json")
+
+
+def simulation(catalog: Catalog) -> Callable[[], object]:
+    """SIMULATED requests of 1000/250 mean tokens on a saturated replica that runs out of cache blocks."""
+    hardware = {"accelerators": [{"id": "h100-sxm5-80", "count": 1}]}
+    asked = {"model": "Qwen/Qwen3-8B", "workload": {"qps": 8}, "hardware": hardware}
+    found = search.search(decode.decode(msgspec.json.encode(asked), "json"), catalog)
+    assert found.choice is not None
+    terms = terms_of(found.choice.option, (1, 1), 8192.0, found.fits)
+    limits = Limits(seats=256, budget=8192, blocks=14_000)
+    times = replica.times(terms, limits, "vllm")
+    load = Draw(rate=40, burstiness=1, prompt=1000, prompt_sigma=0.93, output=250, output_sigma=0.93, context=16_384)
+    requests = draw(load, SIMULATED, 1)
+    return lambda: run(times, limits, requests)
 
 
 def seconds(work: Callable[[], object], runs: int) -> float:
@@ -63,6 +82,7 @@ def main() -> None:
     print(f"{warm * 1e3:10.0f} ms   warm plan of {MODEL} on up to {MOST} of every accelerator")
     print(f"{count:10,}      candidates in it")
     print(f"{count / warm:10,.0f} /s   candidates")
+    print(f"{SIMULATED / seconds(simulation(catalog), WARM_RUNS):10,.0f} /s   simulated requests, KV pressure on")
 
 
 if __name__ == "__main__":

@@ -163,8 +163,8 @@ class Simulated(Struct, frozen=True, kw_only=True, omit_defaults=True):
     preemptions: int
     makespan_s: float | None = None
     """Batch jobs: from the first request to the last answer."""
-    replaces: tuple[str, ...] = ()
-    """Latencies whose estimates are those of the simulation: where it and the formulas do not agree."""
+    replaces: dict[str, float] = {}
+    """Estimates that are the simulation's, where it and the formulas do not agree, and what the formulas say."""
 
 
 class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from planner.plan import Candidate, Estimate, Finding, Plan, Refused, WayOut
+from planner.plan import Candidate, Estimate, Finding, Percentiles, Plan, Refused, WayOut
 from planner.wording import short, tie_breaker
 
 WIDTH = 110
@@ -58,7 +58,7 @@ def _headline(out: Console, plan: Plan) -> None:
     for name, (label, scale, unit) in HEADLINE.items():
         if name in plan.choice.estimates:
             rows.append((f"  {label}", _interval(plan.choice.estimates[name], scale, unit)))
-    out.print(_lines([*rows, *_why(plan)]))
+    out.print(_lines([*rows, *_simulated(plan.choice), *_why(plan)]))
 
 
 def _weights(choice: Candidate, model: str) -> str:
@@ -113,6 +113,40 @@ def _why(plan: Plan) -> list[tuple[str, str]]:
     objective = plan.request.get("objective", "cost")
     tied = f"{len(plan.tie)} families tie within 3 % on {objective}"
     return [("  why", escape(f"{tied}; {first.lane} wins over {loser}: {tie_breaker(first, second)}"))]
+
+
+def _simulated(choice: Candidate) -> list[tuple[str, str]]:
+    """Percentiles of single requests; what the formulas say where they differ."""
+    said = choice.simulated
+    if said is None:
+        return []
+    times = [_times(label, getattr(said, f"{name}_s"), scale, unit) for name, label, scale, unit in TIMES]
+    counts = f"{said.running_sequences:.3g} running, {said.preemptions} preempted"
+    made = "" if said.makespan_s is None else f"last answer after {short(said.makespan_s)} s; "
+    parts = f"{made}p50/p95/p99 of {said.requests} requests: {', '.join(times)}; {counts}"
+    rows = [("  simulated", parts)]
+    if said.replaces:
+        others = [
+            f"{label} p95 {short(said.replaces[f'{name}_p95_s'] * scale)} {unit}"
+            for name, label, scale, unit in TIMES
+            if f"{name}_p95_s" in said.replaces
+        ]
+        rows.append(("  formulas", f"{', '.join(others)}: the simulation is shown above"))
+    return rows
+
+
+TIMES = (
+    ("ttft", "TTFT", 1e3, "ms"),
+    ("tpot", "TPOT", 1e3, "ms"),
+    ("e2e", "e2e", 1.0, "s"),
+    ("queue_wait", "wait", 1e3, "ms"),
+)
+"""Simulated latencies: field, label, factor from the plan's unit, unit shown."""
+
+
+def _times(label: str, found: Percentiles, scale: float, unit: str) -> str:
+    values = "/".join(short(each * scale) for each in (found.p50, found.p95, found.p99))
+    return f"{label} {values} {unit}"
 
 
 def _candidates(plan: Plan) -> Table:

@@ -12,6 +12,7 @@ import msgspec
 from catalog.errors import BadInput
 from planner.cli.assign import assigned
 from planner.cli.common import Commands, number, write_document
+from planner.request import Request
 
 EXAMPLES = """examples:
   lanewise plan examples/support-chat.toml --out launch
@@ -35,6 +36,9 @@ def add_to(commands: Commands) -> None:
     answer = plan.add_argument_group("answer")
     answer.add_argument("--json", action="store_true", help="print the plan as one JSON document")
     answer.add_argument("--explain", action="store_true", help="print how every number was made, and all findings")
+    answer.add_argument(
+        "--no-simulate", action="store_true", help="formulas alone: no event simulation of what is shown"
+    )
     answer.add_argument("--out", type=Path, metavar="DIR", help="write the launch files of the choice into DIR")
     plan.set_defaults(run=run)
 
@@ -88,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     data, kind = document(arguments)
     own = settings.from_environment()
-    plan = service.make_plan(decode.decode(data, kind), own)
+    plan = service.make_plan(simulating(decode.decode(data, kind), asked=not arguments.no_simulate), own)
     written: tuple[Path, ...] = ()
     if arguments.out and plan.feasible:
         from planner import render
@@ -101,6 +105,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         report.show(plan, explain=arguments.explain, written=written)
     return 0 if plan.feasible else 3
+
+
+def simulating(request: Request, *, asked: bool) -> Request:
+    """The request with the event simulation that the command asks for unless the request says something of it."""
+    if not asked:
+        return msgspec.structs.replace(request, simulate=None)
+    return msgspec.structs.replace(request, simulate=True) if request.simulate is None else request
 
 
 Kind = Literal["json", "toml"]

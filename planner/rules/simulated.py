@@ -13,7 +13,7 @@ def simulation_misses_the_objective(case: Shown) -> Says | None:
     Why: the search ranks by formulas; the simulation follows every request through queue, seats, token budget and blocks
     of the cache, and sees what means and variances do not.
     Source: planner/simulation, an iteration-level scheduler as vLLM V1's.
-    Fires: --model Qwen/Qwen3-8B --on l4:1 --set workload.batch={"requests":3000,"deadline_s":3600} --set simulate=true
+    Fires: --model Qwen/Qwen3-8B --on l4:1 --set workload.batch.requests=100 --set workload.batch.deadline_s=60 --set simulate=true
     Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80:1 --qps 1 --ttft-p95-ms 5000 --set simulate=true
     """
     said, settled = case.simulated, case.pairing.settled
@@ -25,8 +25,9 @@ def simulation_misses_the_objective(case: Shown) -> Says | None:
     if not missed:
         return None
     worst = max(missed, key=lambda name: missed[name] / limits[name])
+    what = f"{worst} of" if job is None else "the last answer after"
     return Says(
-        because=f"the event simulation of {said.requests} requests gives {worst} {missed[worst]:.3g} s, {limits[worst]:.3g} s allowed",
+        because=f"the event simulation of {said.requests} requests shows {what} {missed[worst]:.3g} s, {limits[worst]:.3g} s allowed",
         facts={name: round(value, 6) for name, value in missed.items()},
         source="planner/simulation",
     )
@@ -53,7 +54,8 @@ def simulation_speaks(case: Shown) -> Says | None:
     said = case.simulated
     if said is None or not said.replaces:
         return None
-    names = " and ".join(name.upper() if name != "e2e" else name for name in said.replaces)
+    latencies = dict.fromkeys(estimate.split("_")[0] for estimate in said.replaces)
+    names = ", ".join(name.upper() if name != "e2e" else name for name in latencies)
     return Says(
         because=f"{names}: percentiles of {said.requests} simulated requests (p95 TTFT {said.ttft_s.p95:.3g} s, standard error {said.ttft_s.p95_error:.2g} s)",
         facts={"ttft_p95_s": said.ttft_s.p95, "tpot_p95_s": said.tpot_s.p95, "e2e_p95_s": said.e2e_s.p95},

@@ -29,8 +29,10 @@ class Case:
     users: int | None
     warm_up: int
     measured: int
+    whole: bool = False
+    """A batch job: it has a beginning and an end …"""
     left_out: int = 0
-    """Requests of a batch job that would follow."""
+    """… and requests that would follow those which are simulated, at the same rate."""
 
 
 def times(terms: Terms[float], limits: Limits, books: Books) -> Ticks:
@@ -85,7 +87,7 @@ def case(settled: Settled, replicas: int, batch: float, limit: Limits, seed: int
         share = math.ceil(job.requests / replicas)
         count = min(share, LONGEST_BATCH)
         drawn = _drawn(load, math.inf, count, limit, seed)
-        return Case(requests=drawn, users=None, warm_up=0, measured=count, left_out=share - count)
+        return Case(requests=drawn, users=None, warm_up=0, measured=count, whole=True, left_out=share - count)
     warm_up = min(LEAST_WARM_UP + math.ceil(FULL_BATCHES * batch), MOST_WARM_UP)
     users = None if load.users is None else math.ceil(load.users / replicas)
     rate = 1.0 if load.rate is None else load.rate / replicas

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from planner.trace import Array
 
 Counts = NDArray[np.int64]
 TABLE = 4096
-"""Points of the tabulated gamma distribution: its quantiles are right to four digits."""
+"""Points of the tabulated distributions: their quantiles are right to four digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +83,15 @@ def uniforms(count: int, seed: int, stream: int) -> Array:
 
 def lognormal(uniform: Array, mean: float, sigma: float) -> Counts:
     """Whole tokens, at least 1, of a log-normal length with this mean and standard deviation of the logarithm."""
-    quantile = NormalDist().inv_cdf
-    normal = np.array([quantile(u) for u in uniform.tolist()])
-    lengths = mean * np.exp(sigma * normal - sigma * sigma / 2)
+    lengths = mean * np.exp(sigma * np.interp(uniform, *_normal()) - sigma * sigma / 2)
     return np.maximum(np.rint(lengths), 1).astype(np.int64)
+
+
+@cache
+def _normal() -> tuple[Array, Array]:
+    """The standard normal distribution as a table: probabilities, and their quantiles."""
+    z = np.linspace(-7.2, 7.2, TABLE)
+    return np.array([math.erfc(-each / math.sqrt(2)) / 2 for each in z.tolist()]), z
 
 
 def gamma(uniform: Array, shape: float) -> Array:

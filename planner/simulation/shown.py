@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from msgspec.structs import replace
 
 from planner.fits import Fits
 from planner.plan import Candidate, Estimate, Percentiles, Simulated, Step
@@ -46,10 +47,10 @@ def simulate(row: Row, terms: Terms[float], made: Mapping[str, Estimate]) -> Sim
 def summary(done: Run, case: replica.Case) -> Simulated:
     """The measured part of a run."""
     part = slice(case.warm_up, case.warm_up + case.measured)
-    begin, end = done.arrival[part][0], done.finish[part].max()
-    whole = case.warm_up == 0
-    rate = case.measured / done.end_s if whole else _throughput(done)
-    rest = case.left_out / rate
+    rate, makespan = _throughput(done), None
+    if case.whole:
+        makespan = done.end_s + case.left_out / rate
+        rate = (case.measured + case.left_out) / makespan
     return Simulated(
         requests=case.measured,
         warm_up=case.warm_up,
@@ -62,7 +63,7 @@ def summary(done: Run, case: replica.Case) -> Simulated:
         requests_per_s=_short(rate),
         running_sequences=_short(done.running_s / done.end_s),
         preemptions=int(done.preempted[part].sum()),
-        makespan_s=_short(end - begin + rest) if whole else None,
+        makespan_s=None if makespan is None else _short(makespan),
     )
 
 
@@ -96,8 +97,9 @@ def _decided(said: Simulated, made: Mapping[str, Estimate], outside: bool, settl
     takes them: its latencies stay those at the rate that meets the deadline."""
     if settled.request.workload.batch is not None:
         return said
-    names = tuple(name for name in LATENCIES if outside or not _agrees(name, said, made))
-    return Simulated(**{field: getattr(said, field) for field in said.__struct_fields__} | {"replaces": names})
+    names = [name for name in LATENCIES if outside or not _agrees(name, said, made)]
+    replaced = {f"{name}_{quantile}_s": made[f"{name}_{quantile}_s"].value for name in names for quantile in SHOWN}
+    return replace(said, replaces=replaced)
 
 
 def _agrees(name: str, said: Simulated, made: Mapping[str, Estimate]) -> bool:
@@ -109,13 +111,11 @@ def _agrees(name: str, said: Simulated, made: Mapping[str, Estimate]) -> bool:
 def estimates(said: Simulated, row: Row, fits: Fits) -> dict[str, Estimate]:
     """The latencies for which the simulation speaks, with the intervals of the step times around them."""
     pairing, made = row.option.pairing, {}
-    for name in said.replaces:
+    for estimate in said.replaces:
+        name, quantile, _ = estimate.split("_")
         low, high = fits.band(pairing, name)
-        found: Percentiles = getattr(said, f"{name}_s")
-        for quantile in SHOWN:
-            value = getattr(found, quantile)
-            ends = value * min(low, 1.0), value, value * max(high, 1.0)
-            made[f"{name}_{quantile}_s"] = between(*ends, fits.of(pairing).basis, "s")
+        value = getattr(getattr(said, f"{name}_s"), quantile)
+        made[estimate] = between(value * min(low, 1.0), value, value * max(high, 1.0), fits.of(pairing).basis, "s")
     return made
 
 
@@ -134,7 +134,7 @@ def steps(shown: Candidate | None) -> tuple[Step, ...]:
             name=f"simulated_{name}_p95_s",
             value=getattr(said, f"{name}_s").p95,
             unit="s",
-            why=why[name in said.replaces],
+            why=why[f"{name}_p95_s" in said.replaces],
             source=source,
         )
         for name in LATENCIES

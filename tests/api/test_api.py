@@ -58,7 +58,13 @@ def test_rest_and_command_line_answer_the_same_bytes(
     file = tmp_path / "request.json"
     file.write_text(json.dumps(EXAMPLE))
     assert cli.main(["plan", str(file), "--json"]) == 0
-    assert client.post("/plan", json=EXAMPLE).content == capsysbinary.readouterr().out
+    simulated = client.post("/plan", json=EXAMPLE | {"simulate": True}).content
+    assert simulated == capsysbinary.readouterr().out
+    assert cli.main(["plan", str(file), "--json", "--no-simulate"]) == 0
+    plain = client.post("/plan", json=EXAMPLE).content
+    assert plain == capsysbinary.readouterr().out
+    assert json.loads(simulated)["choice"]["simulated"]["requests"] == 2000
+    assert "simulated" not in json.loads(plain)["choice"]
 
 
 def test_a_plan_is_kept_byte_for_byte(client: Client) -> None:

@@ -55,7 +55,6 @@ LATER: dict[str, dict[str, Any]] = {
     "$.current": {"current": {"launch": "vllm serve"}},
     "$.classes": {"classes": [{"name": "a"}]},
     "$.allow_models": {"allow_models": ["a"]},
-    "$.simulate": {"simulate": True},
     "$.task": {"task": "embed"},
 }
 

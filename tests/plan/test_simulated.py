@@ -1,0 +1,112 @@
+"""What a simulation adds to a plan: beside the formulas, in their place where they differ, and never to the ranking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.plan import Candidate, Plan
+from planner.service import encode
+from planner.simulation import replica
+from planner.simulation.shown import AGREE, LATENCIES, SHOWN
+from tests.plan.asking import ask, device, planned
+
+EIGHT_B = "Qwen/Qwen3-8B"
+LOADS: dict[str, dict[str, Any]] = {
+    "open": {"qps": 4},
+    "bursty": {"qps": 12, "burstiness": 0.5},
+    "nearly idle": {"qps": 0.05},
+    "users": {"users": 24},
+    "prefix": {"qps": 3, "prompt_tokens": {"mean": 2000}, "shared_prefix_tokens": 1500},
+}
+
+
+def both(**workload: Any) -> tuple[Plan, Plan]:
+    """The plan without and with a simulation."""
+    where = (device("l4", 4), device("h100-sxm5-80"))
+    plain, simulated = (planned(ask(EIGHT_B, *where, workload=workload, **more)) for more in ({}, {"simulate": True}))
+    return plain, simulated
+
+
+def shown(plan: Plan) -> list[Candidate]:
+    return [each for each in (plan.choice, *plan.alternatives) if each is not None]
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_it_changes_latencies_alone_and_says_what_the_formulas_said(name: str) -> None:
+    plain, simulated = both(**LOADS[name])
+    assert [each.pools for each in shown(plain)] == [each.pools for each in shown(simulated)]
+    for before, after in zip(shown(plain), shown(simulated), strict=True):
+        said = after.simulated
+        assert before.simulated is None
+        assert said is not None
+        changed = {key for key, value in after.estimates.items() if value != before.estimates[key]}
+        assert changed <= set(said.replaces)
+        for key, formula in said.replaces.items():
+            latency, quantile, _ = key.split("_")
+            assert formula == before.estimates[key].value
+            assert after.estimates[key].value == getattr(getattr(said, f"{latency}_s"), quantile)
+            assert after.estimates[key].low <= after.estimates[key].value <= after.estimates[key].high
+        assert ("L121" in {finding.rule for finding in after.findings}) == bool(said.replaces)
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_where_the_formulas_stay_they_agree(name: str) -> None:
+    _, simulated = both(**LOADS[name])
+    for each in shown(simulated):
+        assert each.simulated is not None
+        for latency in LATENCIES:
+            kept = [
+                f"{latency}_{quantile}_s"
+                for quantile in SHOWN
+                if f"{latency}_{quantile}_s" not in each.simulated.replaces
+            ]
+            assert len(kept) in (0, len(SHOWN))
+            for quantile in ("p50", "p95") if kept else ():
+                own = getattr(getattr(each.simulated, f"{latency}_s"), quantile)
+                assert abs(each.estimates[f"{latency}_{quantile}_s"].value - own) <= AGREE * own
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_one_replica_carries_its_share(name: str) -> None:
+    """Open loads: what arrives is answered. Closed ones: users are running or waiting for their first token."""
+    _, simulated = both(**LOADS[name])
+    for each in shown(simulated):
+        said, pool = each.simulated, each.pools[0]
+        assert said is not None
+        assert said.preemptions == 0
+        assert said.ttft_s.p50 <= said.ttft_s.p90 <= said.ttft_s.p95 <= said.ttft_s.p99
+        assert said.queue_wait_s.p95 < said.ttft_s.p95
+        if "qps" in LOADS[name]:
+            assert said.requests_per_s == pytest.approx(LOADS[name]["qps"] / pool.replicas, rel=0.06)
+        else:
+            assert said.running_sequences <= 24 / pool.replicas + 1
+
+
+def test_the_same_request_gives_the_same_bytes() -> None:
+    request = ask(EIGHT_B, device("l4", 4), workload={"qps": 2, "burstiness": 0.7}, simulate=True)
+    one, two = (encode(planned(request)) for _ in range(2))
+    assert one == two
+    assert b"simulated_ttft_p95_s" in one
+
+
+def test_who_states_the_rate_of_a_replica_is_not_contradicted() -> None:
+    own = {"estimates": [{"requests_per_s": 5.0}]}
+    plan = planned(ask(EIGHT_B, device("l4", 4), workload={"qps": 2}, overrides=own, simulate=True))
+    assert plan.choice is not None
+    assert plan.choice.simulated is None
+
+
+@pytest.mark.parametrize(("requests", "deadline_s"), [(2000, 3600.0), (12_000, 8000.0)])
+def test_a_batch_job_has_an_end(requests: int, deadline_s: float) -> None:
+    """All requests are there at once. Beyond LONGEST_BATCH the rest follows at the same rate."""
+    job = {"requests": requests, "deadline_s": deadline_s}
+    plan = planned(ask(EIGHT_B, device("l4"), workload={"batch": job}, simulate=True))
+    assert plan.choice is not None
+    said = plan.choice.simulated
+    assert said is not None
+    assert said.requests == min(requests, replica.LONGEST_BATCH)
+    assert said.makespan_s == pytest.approx(requests / said.requests_per_s, rel=1e-3)
+    assert said.makespan_s < deadline_s
+    assert said.replaces == {}
