@@ -81,14 +81,14 @@ def _write(path: Path, document: bytes) -> None:
 def _plan(source: str, own: Settings) -> Plan:
     """A plan document as it stands, a request planned now, or a plan out of the store."""
     from planner import decode, service
-    from planner.cli.plan import read_file
+    from planner.cli.plan import read_file, simulating
 
     if source != "-" and not Path(source).suffix and not Path(source).exists():
         return _stored(source, own)
     data, kind = read_file(source)
     if kind == "json" and _is_plan(data):
         return decoded(data, source)
-    return service.make_plan(decode.decode(data, kind), own)
+    return service.make_plan(simulating(decode.decode(data, kind), asked=True), own)
 
 
 def _stored(plan_id: str, own: Settings) -> Plan:
