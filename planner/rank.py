@@ -197,7 +197,7 @@ def tie_breakers(row: Row) -> tuple[object, ...]:
         *simplicity(row),
         pairing.lane.id,
         pairing.device.accelerator.id,
-        float(rows.terms.rates.chunk[row.index]),
+        float(rows.chunk[row.index]),
     )
 
 

@@ -34,26 +34,51 @@ BOOKS: tuple[Books, ...] = ("vllm", "llama.cpp")
 
 
 @dataclass(frozen=True)
-class Rows:
-    """One row per option, layout and token budget of one kind of engine."""
+class Cases:
+    """What formulas see of the rows of one kind of engine. Instances of one accelerator differ in price and in how many
+    devices share a link, so their rows are one case, which is evaluated once."""
 
     books: Books
-    options: list[Option]
     terms: Terms[Array]
-    option: NDArray[np.intp]
-    tensor: NDArray[np.intp]
-    pipeline: NDArray[np.intp]
-    expert: Mask
-    price: Array
-    """$/h of one device; NaN when unknown."""
     own_rate: Array
     """Requests/s of one replica as the user states it; NaN where nothing is stated."""
-    per_instance: Array
     most: Array
+    """Devices that may be used."""
     watts: Array
     """Of one device at full load; NaN when unknown."""
     bands: dict[str, Array]
     """Factor to the bad end of the interval per latency."""
+
+    @property
+    def size(self) -> int:
+        return int(self.most.size)
+
+    def at(self, chosen: NDArray[np.intp]) -> Cases:
+        """Some of them: what is out at one stage does not burden the next."""
+        return cast(Cases, picked(self, chosen))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row per option, layout and token budget of one kind of engine."""
+
+    options: list[Option]
+    cases: Cases
+    case: NDArray[np.intp]
+    """Which case a row is."""
+    option: NDArray[np.intp]
+    tensor: NDArray[np.intp]
+    pipeline: NDArray[np.intp]
+    expert: Mask
+    chunk: Array
+    """Token budget of a step."""
+    price: Array
+    """$/h of one device; NaN when unknown."""
+    per_instance: Array
+
+    @property
+    def books(self) -> Books:
+        return self.cases.books
 
 
 def terms_of(option: Option, layout: tuple[int, int] | tuple[int, int, bool], chunk: float, fits: Fits) -> Terms[float]:
@@ -154,40 +179,74 @@ def _rows(books: Books, options: list[Option], placements: Placements, fits: Fit
     budgets = len(CHUNKS[books])
     index, laid = np.repeat(index, budgets), np.repeat(laid, budgets, axis=0)
     chunk = np.tile(np.array(CHUNKS[books]), len(index) // budgets)
-    tensor, pipeline, expert = laid[:, 0], laid[:, 1], laid[:, 2]
-    paired, pair = _paired(options)
-    row = pair[index]
-    columns = cast(Terms[Array], stack(_plain(paired, CHUNKS[books][0], fits), row))
-    cells = np.array([option.cell_bits / 8 for option in options])[index]
-    devices = [option.pairing.device for option in paired]
+    like, first = _alike(options)
+    seen, case = _distinct([like[index], *laid.T, chunk.astype(np.intp)])
+    devices = [option.pairing.device for option in options]
     return Rows(
-        books=books,
         options=options,
-        terms=_with_choices(
-            columns,
-            Layout(tensor=tensor.astype(float), pipeline=pipeline.astype(float), expert=expert.astype(float)),
-            chunk,
-            cells,
-        ),
+        cases=_cases(books, [options[place] for place in first], (like[index][seen], laid[seen], chunk[seen]), fits),
+        case=case,
         option=index,
-        tensor=tensor,
-        pipeline=pipeline,
-        expert=expert.astype(bool),
-        price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[row],
-        own_rate=np.array([_own_rate(option.pairing) for option in paired])[row],
-        per_instance=np.array([float(d.per_instance) for d in devices])[row],
-        most=np.array([float(d.most) for d in devices])[row],
-        watts=np.array([(energy.device_watts(d) or (np.nan,))[0] for d in devices])[row],
+        tensor=laid[:, 0],
+        pipeline=laid[:, 1],
+        expert=laid[:, 2].astype(bool),
+        chunk=chunk,
+        price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[index],
+        per_instance=np.array([float(d.per_instance) for d in devices])[index],
+    )
+
+
+Laid = tuple[NDArray[np.intp], NDArray[np.intp], Array]
+"""Per case: which option, [tensor, pipeline, whole experts], token budget."""
+
+
+def _cases(books: Books, options: list[Option], laid: Laid, fits: Fits) -> Cases:
+    option, places, chunk = laid
+    paired, pair = _paired(options)
+    each = pair[option]
+    tensor, pipeline, expert = np.ascontiguousarray(places.T, dtype=float)
+    columns = cast(Terms[Array], stack(_plain(paired, CHUNKS[books][0], fits), each))
+    cells = np.array([option.cell_bits / 8 for option in options])[option]
+    devices = [option.pairing.device for option in paired]
+    return Cases(
+        books=books,
+        terms=_with_choices(columns, Layout(tensor=tensor, pipeline=pipeline, expert=expert), chunk, cells),
+        own_rate=np.array([_own_rate(option.pairing) for option in paired])[each],
+        most=np.array([float(d.most) for d in devices])[each],
+        watts=np.array([(energy.device_watts(d) or (np.nan,))[0] for d in devices])[each],
         bands={
-            name: np.array([fits.band(option.pairing, name)[1] for option in paired])[row]
+            name: np.array([fits.band(option.pairing, name)[1] for option in paired])[each]
             for name in ("ttft", "tpot", "e2e")
         },
     )
 
 
+def _distinct(columns: Sequence[NDArray[np.intp]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(A row of each combination of these whole numbers, the combination of every row)."""
+    code = np.zeros(len(columns[0]), dtype=np.intp)
+    for column in columns:
+        code = code * (int(column.max(initial=0)) + 1) + column
+    _, first, which = np.unique(code, return_index=True, return_inverse=True)
+    return first, which
+
+
 def _own_rate(pairing: Pairing) -> float:
     own = pairing.own
     return np.nan if own is None or own.requests_per_s is None else own.requests_per_s
+
+
+def _alike(options: list[Option]) -> tuple[NDArray[np.intp], list[int]]:
+    """(For every option a number that those which formulas cannot tell apart share, the first option of each)."""
+    numbers: dict[tuple[int, str], int] = {}
+    first: list[int] = []
+    made = np.empty(len(options), dtype=np.intp)
+    for place, option in enumerate(options):
+        key = id(option.like), option.cached.dtype
+        if key not in numbers:
+            numbers[key] = len(first)
+            first.append(place)
+        made[place] = numbers[key]
+    return made, first
 
 
 def _paired(options: list[Option]) -> tuple[list[Option], NDArray[np.intp]]:
@@ -267,12 +326,28 @@ def stack(items: Sequence[object], index: NDArray[np.intp]) -> object:
     for field in fields(cast(Terms[float], first)):
         values = [getattr(item, field.name) for item in items]
         if is_dataclass(values[0]):
-            shared = all(value is values[0] for value in values)
-            made[field.name] = stack(values[:1] if shared else values, index)
+            made[field.name] = stack(*_shared(values, index))
         else:
             column = np.array(values, dtype=float)
             made[field.name] = column[index] if (column != column[0]).any() else np.asarray(column[0])
     return cast(type, type(first))(**made)
+
+
+def _shared(parts: Sequence[object], index: NDArray[np.intp]) -> tuple[list[object], NDArray[np.intp]]:
+    """The same with every part once: few differ, because lanes, engines and kernels are shared."""
+    distinct = {id(part): part for part in parts}
+    place = {part: number for number, part in enumerate(distinct)}
+    return list(distinct.values()), np.array([place[id(part)] for part in parts], dtype=np.intp)[index]
+
+
+def picked(columns: object, chosen: NDArray[np.intp]) -> object:
+    """The same structure with some of its rows; what is one number for all rows stays one."""
+    if is_dataclass(columns):
+        made = {field.name: picked(getattr(columns, field.name), chosen) for field in fields(columns)}
+        return cast(type, type(columns))(**made)
+    if isinstance(columns, dict):
+        return {name: picked(column, chosen) for name, column in columns.items()}
+    return columns[chosen] if isinstance(columns, np.ndarray) and columns.ndim else columns
 
 
 def _with_choices(columns: Terms[Array], layout: Layout[Array], chunk: Array, cells: Array) -> Terms[Array]:

@@ -62,7 +62,7 @@ class Setup:
     def option(self) -> Option:
         """With its cache format; the bits of an unknown one are those of 16-bit values."""
         bits = self.cached.format.bits if self.cached.format is not None else 16.0
-        return Option(cached=self.cached, cell_bits=bits, findings=())
+        return Option(cached=self.cached, cell_bits=bits, findings=(), like=self.pairing)
 
     @property
     def share(self) -> float:
@@ -137,7 +137,7 @@ def setups(ask: Ask, catalog: Catalog) -> tuple[list[Setup], tuple[Assumption, .
     settled = settle(request_of(ask, context), model.max_position, catalog.as_of)
     devices = _wide_enough(hardware.devices(settled.request, catalog), ask, model)
     fits, losses = Fits(catalog.speed), Losses(catalog, model, settled)
-    paired = list(pairing.pairings(settled, model, devices, catalog, losses))
+    paired = [each for alike in pairing.pairings(settled, model, devices, catalog, losses) for each in alike]
     kept = [each for each in paired if _serves(each, ask)]
     if not kept:
         raise _nothing_left(ask, paired)

@@ -34,10 +34,13 @@ PAIRING: tuple[Rule[Pairing], ...] = (
     quality.nvfp4_before_mxfp4,
     latency.llama_cpp_under_load,
     latency.where_llama_cpp_is_the_engine,
+)
+"""A lane on an engine on a device, whatever it costs: pairings that differ in price alone are asked once."""
+PRICED: tuple[Rule[Pairing], ...] = (
     cost.no_price,
     cost.stale_price,
 )
-"""A lane on an engine on a device."""
+"""What is said of its price; refuses nothing."""
 CACHED: tuple[Rule[Cached], ...] = (
     hardware.no_such_cache,
     quality.sinks_need_a_full_cache,
@@ -103,7 +106,7 @@ SHOWN: tuple[Rule[Shown], ...] = (
 )
 """Of what is shown, at its planned load."""
 
-EARLY: tuple[Rule[Any], ...] = (*PAIRING, *CACHED)
+EARLY: tuple[Rule[Any], ...] = (*PAIRING, *PRICED, *CACHED)
 """Asked before anything is estimated."""
 RULES: tuple[Rule[Any], ...] = (*EARLY, *PLACED, *MEASURED, *SHOWN)
 BY_CODE = {rule.code: rule for rule in RULES}
@@ -126,4 +129,16 @@ def waived(request: Request) -> frozenset[str]:
     return frozenset(codes)
 
 
-__all__ = ["BY_CODE", "CACHED", "MEASURED", "PAIRING", "PLACED", "RULES", "SHOWN", "WAIVABLE", "Rule", "waived"]
+__all__ = [
+    "BY_CODE",
+    "CACHED",
+    "MEASURED",
+    "PAIRING",
+    "PLACED",
+    "PRICED",
+    "RULES",
+    "SHOWN",
+    "WAIVABLE",
+    "Rule",
+    "waived",
+]
