@@ -97,6 +97,7 @@ def _version(name: str, settled: Settled, catalog: Catalog) -> Engine:
 def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog: Catalog) -> Options:
     """Ask the pairing, price and cache rules of every lane, engine and device."""
     found, losses, over = Options(), Losses(catalog, model, settled), waived(settled.request)
+    priced: dict[int, list[Finding]] = {}
     for alike in pairings(settled, model, devices, catalog, losses):
         findings, refusal = ask(PAIRING, alike[0], over)
         if refusal is not None:
@@ -104,8 +105,9 @@ def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog
             continue
         judged = [(cached, *ask(CACHED, cached, over)) for cached in caches(alike[0], losses)]
         for pairing in alike:
-            priced, _ = ask(PRICED, pairing, over)
-            _add(found, pairing, (*findings, *priced), judged)
+            if id(pairing.device) not in priced:
+                priced[id(pairing.device)], _ = ask(PRICED, pairing, over)
+            _add(found, pairing, (*findings, *priced[id(pairing.device)]), judged)
     return found
 
 

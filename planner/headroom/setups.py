@@ -12,7 +12,7 @@ from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
 from catalog.model import Model
 from planner import hardware, memory, pairing
-from planner.fits import Fits
+from planner.fits import Fits, fits_of
 from planner.headroom.picture import Ask
 from planner.lanes.gguf import UNSLOTH_BITS
 from planner.lanes.named import named
@@ -136,7 +136,7 @@ def setups(ask: Ask, catalog: Catalog) -> tuple[list[Setup], tuple[Assumption, .
     context = ask.context or model.max_position
     settled = settle(request_of(ask, context), model.max_position, catalog.as_of)
     devices = _wide_enough(hardware.devices(settled.request, catalog), ask, model)
-    fits, losses = Fits(catalog.speed), Losses(catalog, model, settled)
+    fits, losses = fits_of(catalog), Losses(catalog, model, settled)
     paired = [each for alike in pairing.pairings(settled, model, devices, catalog, losses) for each in alike]
     kept = [each for each in paired if _serves(each, ask)]
     if not kept:

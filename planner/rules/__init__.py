@@ -40,7 +40,7 @@ PRICED: tuple[Rule[Pairing], ...] = (
     cost.no_price,
     cost.stale_price,
 )
-"""What is said of its price; refuses nothing."""
+"""What is said of the device's price, the same for every lane and engine; refuses nothing."""
 CACHED: tuple[Rule[Cached], ...] = (
     hardware.no_such_cache,
     quality.sinks_need_a_full_cache,
