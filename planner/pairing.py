@@ -6,10 +6,10 @@ What a rule refuses here leaves with its finding; what stays goes on to layouts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from catalog import tensors
 from catalog.artifact import Artifact
@@ -43,19 +43,15 @@ REFUSED_ENGINES = {
 }
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(Struct, frozen=True, kw_only=True):
     """A pairing that no rule refused, with one cache format and its losses."""
 
+    pairing: Pairing
     cached: Cached
     cell_bits: float
     findings: tuple[Finding, ...]
     like: Pairing
     """The first of the pairings that differ from this one in price alone; formulas cannot tell them apart."""
-
-    @property
-    def pairing(self) -> Pairing:
-        return self.cached.pairing
 
     @property
     def second_best(self) -> bool:
@@ -118,8 +114,8 @@ def _add(found: Options, pairing: Pairing, findings: tuple[Finding, ...], judged
             found.refused.append((pairing, refusal))
         elif cached.format is not None:
             own = cached if pairing is cached.pairing else structs.replace(cached, pairing=pairing)
-            made = (*findings, *said)
-            found.kept.append(Option(cached=own, cell_bits=cached.format.bits, findings=made, like=cached.pairing))
+            bits, made = cached.format.bits, (*findings, *said)
+            found.kept.append(Option(pairing=pairing, cached=own, cell_bits=bits, findings=made, like=cached.pairing))
 
 
 class Losses:
@@ -285,7 +281,7 @@ def unquantized(option: Option) -> Option | None:
         kernel = pairing.engine.kernel(lane.id, lane.id, pairing.device.accelerator)
         if kernel is not None and kernel.refuse is None and pairing.lane.family != "16-bit":
             plain = structs.replace(pairing, lane=lane, method=lane.methods[0], kernel=kernel)
-            return replace(option, cached=structs.replace(option.cached, pairing=plain))
+            return structs.replace(option, pairing=plain, cached=structs.replace(option.cached, pairing=plain))
     return None
 
 

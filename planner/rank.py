@@ -161,7 +161,18 @@ def _column(rows: Blocks, column: Callable[[Swept], Array]) -> Array:
 
 
 def _per_option(rows: Blocks, value: Callable[[Option], float]) -> Array:
-    return _column(rows, lambda block: np.array([value(option) for option in block.rows.options])[block.rows.option])
+    made = [_of_options(block, block.rows.option[index], value) for block, index in rows]
+    return np.concatenate(made) if made else np.empty(0)
+
+
+def _of_options(block: Swept, option: NDArray[np.intp], value: Callable[[Option], float]) -> Array:
+    """The value of each row's option, asked of those that occur."""
+    column = np.zeros(len(block.rows.options))
+    occurs = np.zeros(column.size, bool)
+    occurs[option] = True
+    for place in np.flatnonzero(occurs):
+        column[place] = value(block.rows.options[place])
+    return column[option]
 
 
 def _planned(rows: Blocks) -> NDArray[np.bool_]:

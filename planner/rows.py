@@ -30,6 +30,8 @@ WIDTHS = (1, 2, 4, 8, 16, 32, 64, 72)
 """Tensor parallel sizes."""
 DEPTHS = (1, 2, 3, 4, 6, 8)
 """Pipeline stages."""
+LAYOUTS = np.array([(tensor, pipeline, whole) for whole in (0, 1) for tensor in WIDTHS for pipeline in DEPTHS])
+"""[layout, (tensor, pipeline, whole experts)]"""
 BOOKS: tuple[Books, ...] = ("vllm", "llama.cpp")
 
 
@@ -174,60 +176,60 @@ def rows(options: Sequence[Option], fits: Fits) -> tuple[list[Rows], list[tuple[
 
 def _rows(books: Books, options: list[Option], placements: Placements, fits: Fits) -> Rows:
     places = [placements.of(option, books) for option in options]
-    index = np.repeat(np.arange(len(options)), [len(place) for place in places])
-    laid = np.concatenate(places)
     budgets = len(CHUNKS[books])
-    index, laid = np.repeat(index, budgets), np.repeat(laid, budgets, axis=0)
-    chunk = np.tile(np.array(CHUNKS[books]), len(index) // budgets)
+    option = np.repeat(np.arange(len(options)), [budgets * len(place) for place in places])
+    place = np.repeat(np.concatenate(places), budgets)
+    budget = np.tile(np.arange(budgets), len(option) // budgets)
     like, first = _alike(options)
-    seen, case = _distinct([like[index], *laid.T, chunk.astype(np.intp)])
-    devices = [option.pairing.device for option in options]
+    seen, case = _distinct((like[option] * len(LAYOUTS) + place) * budgets + budget)
+    devices = [each.pairing.device for each in options]
+    tensor, pipeline, expert = LAYOUTS[place].T
     return Rows(
         options=options,
-        cases=_cases(books, [options[place] for place in first], (like[index][seen], laid[seen], chunk[seen]), fits),
+        cases=_cases(books, [options[each] for each in first], seen, fits),
         case=case,
-        option=index,
-        tensor=laid[:, 0],
-        pipeline=laid[:, 1],
-        expert=laid[:, 2].astype(bool),
-        chunk=chunk,
-        price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[index],
-        per_instance=np.array([float(d.per_instance) for d in devices])[index],
+        option=option,
+        tensor=tensor,
+        pipeline=pipeline,
+        expert=expert.astype(bool),
+        chunk=np.array(CHUNKS[books])[budget],
+        price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[option],
+        per_instance=np.array([float(d.per_instance) for d in devices])[option],
     )
 
 
-Laid = tuple[NDArray[np.intp], NDArray[np.intp], Array]
-"""Per case: which option, [tensor, pipeline, whole experts], token budget."""
-
-
-def _cases(books: Books, options: list[Option], laid: Laid, fits: Fits) -> Cases:
-    option, places, chunk = laid
+def _cases(books: Books, options: list[Option], codes: NDArray[np.intp], fits: Fits) -> Cases:
+    """`codes` count options, then layouts, then token budgets."""
+    place, budget = np.divmod(codes, len(CHUNKS[books]))
+    option, place = np.divmod(place, len(LAYOUTS))
+    tensor, pipeline, expert = np.ascontiguousarray(LAYOUTS[place].T, dtype=float)
     paired, pair = _paired(options)
     each = pair[option]
-    tensor, pipeline, expert = np.ascontiguousarray(places.T, dtype=float)
     columns = cast(Terms[Array], stack(_plain(paired, CHUNKS[books][0], fits), each))
-    cells = np.array([option.cell_bits / 8 for option in options])[option]
-    devices = [option.pairing.device for option in paired]
+    devices = [one.pairing.device for one in paired]
     return Cases(
         books=books,
-        terms=_with_choices(columns, Layout(tensor=tensor, pipeline=pipeline, expert=expert), chunk, cells),
-        own_rate=np.array([_own_rate(option.pairing) for option in paired])[each],
+        terms=replace(
+            columns,
+            layout=Layout(tensor=tensor, pipeline=pipeline, expert=expert),
+            rates=replace(columns.rates, chunk=np.array(CHUNKS[books])[budget]),
+            cell_bytes=np.array([one.cell_bits / 8 for one in options])[option],
+        ),
+        own_rate=np.array([_own_rate(one.pairing) for one in paired])[each],
         most=np.array([float(d.most) for d in devices])[each],
         watts=np.array([(energy.device_watts(d) or (np.nan,))[0] for d in devices])[each],
         bands={
-            name: np.array([fits.band(option.pairing, name)[1] for option in paired])[each]
+            name: np.array([fits.band(one.pairing, name)[1] for one in paired])[each]
             for name in ("ttft", "tpot", "e2e")
         },
     )
 
 
-def _distinct(columns: Sequence[NDArray[np.intp]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(A row of each combination of these whole numbers, the combination of every row)."""
-    code = np.zeros(len(columns[0]), dtype=np.intp)
-    for column in columns:
-        code = code * (int(column.max(initial=0)) + 1) + column
-    _, first, which = np.unique(code, return_index=True, return_inverse=True)
-    return first, which
+def _distinct(codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(Each of these small numbers once, which of them every element is)."""
+    found = np.zeros(codes.max(initial=0) + 1, dtype=np.intp)
+    found[codes] = 1
+    return np.flatnonzero(found), (np.cumsum(found) - 1)[codes]
 
 
 def _own_rate(pairing: Pairing) -> float:
@@ -285,10 +287,16 @@ class Placements:
     def __init__(self) -> None:
         self.refused: list[tuple[Pairing, Finding]] = []
         self._known: dict[tuple[object, ...], NDArray[np.intp]] = {}
+        self._alike: dict[tuple[int, int], NDArray[np.intp]] = {}
 
     def of(self, option: Option, books: Books) -> NDArray[np.intp]:
-        """[layout, (tensor, pipeline, whole experts)] of the layouts within the device count that no rule refuses."""
-        pairing = option.pairing
+        """The layouts within the device count that no rule refuses, as places in LAYOUTS."""
+        key = id(option.like), option.pairing.device.per_node
+        if key not in self._alike:
+            self._alike[key] = self._of(option.pairing, books)
+        return self._alike[key]
+
+    def _of(self, pairing: Pairing, books: Books) -> NDArray[np.intp]:
         key = (
             pairing.method.recipe.group_size,
             pairing.lane.family,
@@ -299,24 +307,24 @@ class Placements:
         )
         if key not in self._known:
             allowed = [place for place in _places(pairing, books) if self._allowed(pairing, place)]
-            self._known[key] = np.array(allowed, dtype=np.intp).reshape(-1, 3)
+            self._known[key] = np.array(allowed, dtype=np.intp)
         return self._known[key]
 
-    def _allowed(self, pairing: Pairing, place: tuple[int, int, bool]) -> bool:
-        placed = Placed(pairing=pairing, tensor=place[0], pipeline=place[1], expert=place[2])
+    def _allowed(self, pairing: Pairing, place: int) -> bool:
+        tensor, pipeline, expert = LAYOUTS[place].tolist()
+        placed = Placed(pairing=pairing, tensor=tensor, pipeline=pipeline, expert=bool(expert))
         said = next((finding for rule in PLACED if (finding := rule(placed)) is not None), None)
         if said is not None:
             self.refused.append((pairing, said))
         return said is None
 
 
-def _places(pairing: Pairing, books: Books) -> list[tuple[int, int, bool]]:
-    most = pairing.device.most
-    widths = WIDTHS if books == "vllm" else (1,)
-    depths = [depth for depth in DEPTHS if depth <= pairing.model.layers]
-    plain = [(t, p, False) for t in widths for p in depths if t * p <= most]
-    whole = [(t, p, True) for t, p, _ in plain if pairing.model.moe is not None and t > 1]
-    return plain + whole
+def _places(pairing: Pairing, books: Books) -> list[int]:
+    tensor, pipeline, expert = LAYOUTS.T
+    possible = (tensor * pipeline <= pairing.device.most) & (pipeline <= pairing.model.layers)
+    possible &= (tensor == 1) | (books == "vllm")
+    possible &= (expert == 0) | ((tensor > 1) & (pairing.model.moe is not None))
+    return [int(place) for place in np.flatnonzero(possible)]
 
 
 def stack(items: Sequence[object], index: NDArray[np.intp]) -> object:
@@ -348,8 +356,3 @@ def picked(columns: object, chosen: NDArray[np.intp]) -> object:
     if isinstance(columns, dict):
         return {name: picked(column, chosen) for name, column in columns.items()}
     return columns[chosen] if isinstance(columns, np.ndarray) and columns.ndim else columns
-
-
-def _with_choices(columns: Terms[Array], layout: Layout[Array], chunk: Array, cells: Array) -> Terms[Array]:
-    """The columns with what varies within a pairing: layout, token budget and cache format."""
-    return replace(columns, layout=layout, rates=replace(columns.rates, chunk=chunk), cell_bytes=cells)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from planner import cost, energy
 from planner.rows import Cases, Mask, Rows, picked
 from planner.rules.latency import FEW_USERS
-from planner.serving import Books, Latency, Room, Z, latency, pace, pacing, percentile, room, rooms
+from planner.serving import Books, Latency, Room, Z, latencies, latency, pace, pacing, percentile, room, rooms
 from planner.settle import Settled
 from planner.trace import Array
 
@@ -128,7 +128,7 @@ def _alone(cases: Cases, settled: Settled, holding: NDArray[np.intp]) -> tuple[M
     """(Served, misses) with hardly any load, of the cases that hold the longest context."""
     served, misses = np.zeros(cases.size, bool), {}
     some = cases.at(holding)
-    values = _values(some, settled, np.full(some.size, LEAST), bad_end=settled.objectives.strict)
+    values = _objectives(some, settled)(np.full(some.size, LEAST))
     served[holding] = _within(values, settled, some.size)
     for objective, limit in settled.objectives.slo_s.items():
         misses[objective] = _scattered(cases.size, holding, values[objective] / limit, 0.0)
@@ -182,12 +182,16 @@ def usable_share(settled: Settled) -> float:
     return 1.0 if open_ended else PEAK_SHARE
 
 
-def _values(cases: Cases, settled: Settled, batch: Array, *, bad_end: bool) -> dict[str, Array]:
-    """What the objectives are about, in seconds while `batch` sequences run, at the interval's bad end where asked."""
+Values = Callable[[Array], dict[str, Array]]
+
+
+def _objectives(cases: Cases, settled: Settled) -> Values:
+    """What the objectives are about, in seconds, by the running sequences; at the interval's bad end where asked."""
     if not settled.objectives.slo_s:
-        return {}
-    late = latency(cases.terms, batch, pace(cases.terms, batch, cases.books), cases.books)
-    return _percentiles(cases, settled, late, bad_end=bad_end)
+        return lambda _: {}
+    paced, late = pacing(cases.terms, cases.books), latencies(cases.terms, cases.books)
+    bad_end = settled.objectives.strict
+    return lambda batch: _percentiles(cases, settled, late(batch, paced(batch)), bad_end=bad_end)
 
 
 def _percentiles(cases: Cases, settled: Settled, late: Latency[Array], *, bad_end: bool) -> dict[str, Array]:
@@ -209,15 +213,14 @@ def _within(values: dict[str, Array], settled: Settled, size: int) -> Mask:
 
 def _most(cases: Cases, settled: Settled) -> Array:
     """Running sequences that fit and meet the objectives, of cases that can serve one."""
-    at = rooms(cases.terms, cases.books)
+    at, values = rooms(cases.terms, cases.books), _objectives(cases, settled)
 
     def ok(batch: Array) -> Mask:
         held = at(batch)
         fits = held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)
-        values = _values(cases, settled, batch, bad_end=settled.objectives.strict)
-        return fits & _within(values, settled, cases.size)
+        return fits & _within(values(batch), settled, cases.size)
 
-    return _largest(ok, cases.size, seats(cases.books, settled))
+    return _largest(ok, cases.size, seats(cases.books, settled)) if cases.size else np.empty(0)
 
 
 def _largest(ok: Callable[[Array], Mask], size: int, seats: float) -> Array:
@@ -242,6 +245,8 @@ def _running(cases: Cases, settled: Settled, replicas: Array, most: Array) -> Ar
     """Sequences that run on each replica at the planned load: where the rate at that batch is the replica's share."""
     if settled.load.users is not None:
         return np.asarray(settled.load.users / replicas)
+    if not cases.size:
+        return np.empty(0)
     wanted, at = (settled.load.rate or 0.0) / replicas, pacing(cases.terms, cases.books)
     low, high = np.full(most.shape, np.log(LEAST / 20)), np.log(most)
     for _ in range(BRACKETS):

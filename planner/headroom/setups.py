@@ -62,7 +62,8 @@ class Setup:
     def option(self) -> Option:
         """With its cache format; the bits of an unknown one are those of 16-bit values."""
         bits = self.cached.format.bits if self.cached.format is not None else 16.0
-        return Option(cached=self.cached, cell_bits=bits, findings=(), like=self.pairing)
+        own = self.pairing
+        return Option(pairing=own, cached=self.cached, cell_bits=bits, findings=(), like=own)
 
     @property
     def share(self) -> float:
