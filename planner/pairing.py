@@ -30,8 +30,10 @@ from planner.settle import Settled
 
 CACHES = {"vllm": ("auto", "fp8"), "llama.cpp": ("f16", "q8_0")}
 """Cache formats that a search tries, the unquantized one first; other engines keep theirs."""
+Verdict = tuple[list[Finding], Finding | None]
+"""What the rules said, and the refusal."""
 Judged = tuple[Cached, list[Finding], Finding | None]
-"""A cache format, what the rules said of it, and the refusal."""
+"""A cache format and its verdict."""
 Way = tuple[Method, Artifact | None]
 """How to get a lane: a method, and the checkpoint that was made so; None where it has to be made."""
 REFUSED_ENGINES = {
@@ -92,19 +94,43 @@ def _version(name: str, settled: Settled, catalog: Catalog) -> Engine:
 
 def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog: Catalog) -> Options:
     """Ask the pairing, price and cache rules of every lane, engine and device."""
-    found, losses, over = Options(), Losses(catalog, model, settled), waived(settled.request)
-    priced: dict[int, list[Finding]] = {}
+    found, losses, judge = Options(), Losses(catalog, model, settled), Judge(waived(settled.request))
     for alike in pairings(settled, model, devices, catalog, losses):
-        findings, refusal = ask(PAIRING, alike[0], over)
+        findings, refusal = ask(PAIRING, alike[0], judge.over)
         if refusal is not None:
             found.refused += [(pairing, refusal) for pairing in alike]
             continue
-        judged = [(cached, *ask(CACHED, cached, over)) for cached in caches(alike[0], losses)]
+        judged = [(cached, *judge.cached(cached)) for cached in caches(alike[0], losses)]
         for pairing in alike:
-            if id(pairing.device) not in priced:
-                priced[id(pairing.device)], _ = ask(PRICED, pairing, over)
-            _add(found, pairing, (*findings, *priced[id(pairing.device)]), judged)
+            _add(found, pairing, (*findings, *judge.priced(pairing)), judged)
     return found
+
+
+class Judge:
+    """What rules say of prices and of cache formats, each asked once of everything that they cannot tell apart."""
+
+    def __init__(self, over: frozenset[str]) -> None:
+        self.over = over
+        """Rules that the request waives."""
+        self._priced: dict[int, list[Finding]] = {}
+        self._cached: dict[tuple[object, ...], tuple[Cached, Verdict]] = {}
+        """With the case itself, whose parts are told by identity: while it is kept, no other takes their place."""
+
+    def priced(self, pairing: Pairing) -> list[Finding]:
+        """A price is the device's, whatever runs on it."""
+        key = id(pairing.device)
+        if key not in self._priced:
+            self._priced[key], _ = ask(PRICED, pairing, self.over)
+        return self._priced[key]
+
+    def cached(self, cached: Cached) -> Verdict:
+        """A cache format is the engine's: what the device adds is whether, and how, the engine has it there."""
+        own = cached.pairing
+        parts = (own.method, own.artifact, own.engine, cached.format, cached.losses)
+        key = (own.lane.id, cached.dtype, *map(id, parts))
+        if key not in self._cached:
+            self._cached[key] = cached, ask(CACHED, cached, self.over)
+        return self._cached[key][1]
 
 
 def _add(found: Options, pairing: Pairing, findings: tuple[Finding, ...], judged: Sequence[Judged]) -> None:

@@ -133,12 +133,8 @@ class Ranking:
     def _codes(self, name: Callable[[Pairing], Name]) -> tuple[NDArray[np.intp], dict[Name, int]]:
         """A number per distinct name for every row, and the numbers by name."""
         names: dict[Name, int] = {}
-        made = []
-        for block, index in self.rows:
-            own = [names.setdefault(name(option.pairing), len(names)) for option in block.rows.options]
-            codes = np.array(own, dtype=np.intp)
-            made.append(codes[block.rows.option][index])
-        return (np.concatenate(made) if made else np.empty(0, np.intp)), names
+        codes = _per_option(self.rows, lambda option: names.setdefault(name(option.pairing), len(names)))
+        return codes.astype(np.intp), names
 
     def _undominated(self, positions: NDArray[np.intp]) -> Row | None:
         """The first of `positions` (best objective, lowest latency, lowest loss) on the Pareto front."""

@@ -50,7 +50,7 @@ CACHED: tuple[Rule[Cached], ...] = (
     quality.proxy_families,
     quality.cache_scales_are_one,
 )
-"""With a cache format."""
+"""With a cache format: of lane, engine, format and losses; of the device nothing but how the engine has the format."""
 PLACED: tuple[Rule[Placed], ...] = (
     layout.slices_do_not_talk,
     layout.heads_do_not_divide,
