@@ -66,6 +66,11 @@ class Accelerator(Sourced, frozen=True, kw_only=True):
         return self.reported_memory or self.memory
 
     @property
+    def traits(self) -> tuple[str, str, str, str | None]:
+        """All that `engine.Match` looks at: devices with the same traits have the same kernels and cache formats."""
+        return self.vendor, self.kind, self.architecture, self.compute_capability
+
+    @property
     def cuda_capability(self) -> float | None:
         """NVIDIA compute capability as a number, None for other vendors."""
         is_cuda = self.vendor == "nvidia" and self.compute_capability is not None

@@ -6,6 +6,8 @@ The engine's own priority order is kept: the first row that matches decides.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 from msgspec import Struct
@@ -180,8 +182,8 @@ class Spread(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`assumed: …` where too few models have logs."""
 
 
-class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One engine version."""
+class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """One engine version. What was looked up is kept beside the fields, by the traits of the device."""
 
     id: Literal["vllm", "llama.cpp", "sglang", "tensorrt-llm"]
     version: str
@@ -237,22 +239,40 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 return row
         raise Unsupported(f"no defaults of {self.id} {version} are known", f"engines/{self.id}")
 
+    @cached_property
+    def _kernels(self) -> dict[tuple[object, ...], Kernel | None]:
+        return {}
+
+    @cached_property
+    def _caches(self) -> dict[tuple[object, ...], CacheFormat | None]:
+        return {}
+
+    @cached_property
+    def _builds(self) -> dict[tuple[object, ...], tuple[Build, ...]]:
+        return {}
+
     def kernel(self, lane: str, recipe: str, device: Accelerator) -> Kernel | None:
         """The first kernel row for this lane and recipe on this device; None when no row speaks of it."""
-        name = lane.partition(":")[0]
+        key = (lane, recipe, device.traits)
+        if key not in self._kernels:
+            self._kernels[key] = next(self._kernels_for(lane.partition(":")[0], recipe, device), None)
+        return self._kernels[key]
+
+    def _kernels_for(self, lane: str, recipe: str, device: Accelerator) -> Iterator[Kernel]:
         for row in self.kernels:
             if (
-                (name in row.lanes or "*" in row.lanes)
+                (lane in row.lanes or "*" in row.lanes)
                 and (not row.recipes or recipe in row.recipes)
                 and row.on.fits(device)
                 and row.exists(self.version)
             ):
-                return row
-        return None
+                yield row
 
     def made_for(self, device: Accelerator) -> tuple[Build, ...]:
         """The images with code for this device."""
-        return tuple(build for build in self.builds if build.made_for(device))
+        if device.traits not in self._builds:
+            self._builds[device.traits] = tuple(build for build in self.builds if build.made_for(device))
+        return self._builds[device.traits]
 
     def image(self, device: Accelerator, driver: str | None = None) -> Build | None:
         """The first image with code for this device that starts with this NVIDIA driver."""
@@ -260,8 +280,11 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def cache(self, dtype: str, device: Accelerator) -> CacheFormat | None:
         """The first row for this cache format on this device; None when no row speaks of it."""
-        rows = (row for row in self.caches if row.dtype == dtype and row.exists(self.version))
-        return next((row for row in rows if row.on.fits(device)), None)
+        key = (dtype, device.traits)
+        if key not in self._caches:
+            rows = (row for row in self.caches if row.dtype == dtype and row.exists(self.version))
+            self._caches[key] = next((row for row in rows if row.on.fits(device)), None)
+        return self._caches[key]
 
     def flag(self, name: str) -> Flag:
         """The row of a flag this version has; Unsupported when it has none, or has it no longer or not yet."""

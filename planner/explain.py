@@ -120,7 +120,7 @@ def _layout(row: Row) -> tuple[int, int, bool]:
 
 
 def _chunk(row: Row) -> float:
-    return float(row.swept.rows.terms.rates.chunk[row.index])
+    return float(row.swept.rows.chunk[row.index])
 
 
 def _pool(row: Row) -> Pool:
@@ -153,7 +153,8 @@ def _pool(row: Row) -> Pool:
 
 def _at(row: Row) -> Terms[Any]:
     """The row's own column of the swept terms, as plain numbers."""
-    return cast(Terms[Any], _pick(row.swept.rows.terms, row.index))
+    rows = row.swept.rows
+    return cast(Terms[Any], _pick(rows.cases.terms, int(rows.case[row.index])))
 
 
 def _pick(terms: object, index: int) -> object:
@@ -237,7 +238,7 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
     low, high = fits.band(pairing, "tpot")
     basis: Basis = fits.of(pairing).basis
     replicas, most = float(swept.replicas[index]), float(swept.rate[index])
-    served, stated = at.rate * replicas, not math.isnan(float(swept.rows.own_rate[index]))
+    served, stated = at.rate * replicas, not math.isnan(float(swept.rows.cases.own_rate[swept.rows.case[index]]))
     worst, best = (1.0, 1.0) if stated else (1 / max(high, 1.0), 1 / min(low, 1.0))
     top = most * replicas
     return {

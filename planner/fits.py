@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from catalog import parameters
 from catalog.engine import Engine, Kernel
+from catalog.load import Catalog
 from catalog.parameters import Parameters, Resolved, Setup
+from planner.remembered import remembered
 from planner.rules.rule import Pairing
 
 
 class Fits:
-    """The fitted parameters of pairings: few classes differ, so each is resolved once."""
+    """The fitted parameters of one catalogue's pairings: few classes differ, so each is resolved once."""
 
     def __init__(self, fitted: Parameters) -> None:
         self.fitted = fitted
         self._resolved: dict[tuple[str, ...], Resolved] = {}
-        self._pairings: dict[tuple[str, str, str, str], Resolved] = {}
+        self._pairings: dict[tuple[object, ...], tuple[Kernel, Resolved]] = {}
+        """Kernels are told by identity and kept, so that no other can take one's place in memory."""
         self._bands: dict[tuple[str, str, bool], tuple[float, float]] = {}
 
     def of(self, pairing: Pairing) -> Resolved:
         """The parameters of this engine version, kernel and device."""
         engine, kernel, device = pairing.engine, pairing.kernel, pairing.device.accelerator
         assert kernel is not None
-        key = (engine.id, pairing.lane.id, kernel.name, device.id)
+        key = (engine.id, engine.version, pairing.lane.id, id(kernel), device.id, pairing.model.moe is None)
         if key not in self._pairings:
-            self._pairings[key] = self._resolve(pairing, engine, kernel)
-        return self._pairings[key]
+            self._pairings[key] = kernel, self._resolve(pairing, engine, kernel)
+        return self._pairings[key][1]
 
     def _resolve(self, pairing: Pairing, engine: Engine, kernel: Kernel) -> Resolved:
         setup = Setup(
@@ -51,3 +54,9 @@ class Fits:
             low, high = self.fitted.band(engine, "batch1", rate, assumed=unseen)
             return 1 / high, 1 / low
         return self.fitted.band(engine, "closed", "ttft_ms" if name == "ttft" else "tpot_ms", assumed=unseen)
+
+
+@remembered(4)
+def fits_of(catalog: Catalog) -> Fits:
+    """The fits of a catalogue, what was resolved for earlier plans included."""
+    return Fits(catalog.speed)

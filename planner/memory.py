@@ -14,6 +14,7 @@ from typing import Generic
 from catalog.accelerator import Accelerator
 from catalog.engine import Engine
 from catalog.units import GIB
+from planner.remembered import remembered
 from planner.trace import N, ceiling, largest, positive, power, root, smallest, step, whole
 from planner.work import Layout, Shape
 
@@ -84,6 +85,7 @@ QUANTIZED_ACTIVATIONS = "int8-w8a8"
 """The lane whose MLP keeps 8-bit activations beside the 16-bit ones."""
 
 
+@remembered(512)
 def accounting(engine: Engine, capability: str | None, version: str | None = None, lane: str = "") -> Accounting[float]:
     """The constants of a version (without one the engine's own) on a device; one that the file leaves out is 0."""
     given = engine.constants_at(version or engine.version, capability)

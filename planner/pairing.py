@@ -5,10 +5,11 @@ What a rule refuses here leaves with its finding; what stays goes on to layouts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from catalog import tensors
 from catalog.artifact import Artifact
@@ -21,7 +22,7 @@ from planner.lanes import BY_ID, SEARCHED, Lane, Method, as_published, grouped
 from planner.plan import Finding
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
-from planner.rules import CACHED, PAIRING, waived
+from planner.rules import CACHED, PAIRING, PRICED, waived
 from planner.rules.checkpoints import TRUSTED
 from planner.rules.recipes import STATIC
 from planner.rules.rule import Cached, Device, Pairing, ask
@@ -29,6 +30,10 @@ from planner.settle import Settled
 
 CACHES = {"vllm": ("auto", "fp8"), "llama.cpp": ("f16", "q8_0")}
 """Cache formats that a search tries, the unquantized one first; other engines keep theirs."""
+Verdict = tuple[list[Finding], Finding | None]
+"""What the rules said, and the refusal."""
+Judged = tuple[Cached, list[Finding], Finding | None]
+"""A cache format and its verdict."""
 Way = tuple[Method, Artifact | None]
 """How to get a lane: a method, and the checkpoint that was made so; None where it has to be made."""
 REFUSED_ENGINES = {
@@ -40,17 +45,15 @@ REFUSED_ENGINES = {
 }
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(Struct, frozen=True, kw_only=True):
     """A pairing that no rule refused, with one cache format and its losses."""
 
+    pairing: Pairing
     cached: Cached
     cell_bits: float
     findings: tuple[Finding, ...]
-
-    @property
-    def pairing(self) -> Pairing:
-        return self.cached.pairing
+    like: Pairing
+    """The first of the pairings that differ from this one in price alone; formulas cannot tell them apart."""
 
     @property
     def second_best(self) -> bool:
@@ -90,24 +93,55 @@ def _version(name: str, settled: Settled, catalog: Catalog) -> Engine:
 
 
 def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog: Catalog) -> Options:
-    """Ask the pairing and cache rules of every lane, engine and device."""
-    found, losses, over = Options(), Losses(catalog, model, settled), waived(settled.request)
-    for pairing in pairings(settled, model, devices, catalog, losses):
-        findings, refusal = ask(PAIRING, pairing, over)
+    """Ask the pairing, price and cache rules of every lane, engine and device."""
+    found, losses, judge = Options(), Losses(catalog, model, settled), Judge(waived(settled.request))
+    for alike in pairings(settled, model, devices, catalog, losses):
+        findings, refusal = ask(PAIRING, alike[0], judge.over)
         if refusal is not None:
-            found.refused.append((pairing, refusal))
+            found.refused += [(pairing, refusal) for pairing in alike]
             continue
-        for cached in caches(pairing, losses):
-            _ask(cached, tuple(findings), found, over)
+        judged = [(cached, *judge.cached(cached)) for cached in caches(alike[0], losses)]
+        for pairing in alike:
+            _add(found, pairing, (*findings, *judge.priced(pairing)), judged)
     return found
 
 
-def _ask(cached: Cached, findings: tuple[Finding, ...], found: Options, over: frozenset[str]) -> None:
-    said, refusal = ask(CACHED, cached, over)
-    if refusal is not None:
-        found.refused.append((cached.pairing, refusal))
-    elif cached.format is not None:
-        found.kept.append(Option(cached=cached, cell_bits=cached.format.bits, findings=(*findings, *said)))
+class Judge:
+    """What rules say of prices and of cache formats, each asked once of everything that they cannot tell apart."""
+
+    def __init__(self, over: frozenset[str]) -> None:
+        self.over = over
+        """Rules that the request waives."""
+        self._priced: dict[int, list[Finding]] = {}
+        self._cached: dict[tuple[object, ...], tuple[Cached, Verdict]] = {}
+        """With the case itself, whose parts are told by identity: while it is kept, no other takes their place."""
+
+    def priced(self, pairing: Pairing) -> list[Finding]:
+        """A price is the device's, whatever runs on it."""
+        key = id(pairing.device)
+        if key not in self._priced:
+            self._priced[key], _ = ask(PRICED, pairing, self.over)
+        return self._priced[key]
+
+    def cached(self, cached: Cached) -> Verdict:
+        """A cache format is the engine's: what the device adds is whether, and how, the engine has it there."""
+        own = cached.pairing
+        parts = (own.method, own.artifact, own.engine, cached.format, cached.losses)
+        key = (own.lane.id, cached.dtype, *map(id, parts))
+        if key not in self._cached:
+            self._cached[key] = cached, ask(CACHED, cached, self.over)
+        return self._cached[key][1]
+
+
+def _add(found: Options, pairing: Pairing, findings: tuple[Finding, ...], judged: Sequence[Judged]) -> None:
+    """The pairing with each cache format, judged on the first of those that are alike."""
+    for cached, said, refusal in judged:
+        if refusal is not None:
+            found.refused.append((pairing, refusal))
+        elif cached.format is not None:
+            own = cached if pairing is cached.pairing else structs.replace(cached, pairing=pairing)
+            bits, made = cached.format.bits, (*findings, *said)
+            found.kept.append(Option(pairing=pairing, cached=own, cell_bits=bits, findings=made, like=cached.pairing))
 
 
 class Losses:
@@ -165,22 +199,23 @@ def caches(pairing: Pairing, losses: Losses) -> Iterator[Cached]:
 
 def pairings(
     settled: Settled, model: Model, devices: tuple[Device, ...], catalog: Catalog, losses: Losses
-) -> Iterator[Pairing]:
-    """Each lane once per engine and device, made the best way."""
+) -> Iterator[tuple[Pairing, ...]]:
+    """Each lane once per engine and device, made the best way; those that differ in price alone come together."""
     lanes = [BY_ID[name] for name in settled.lanes] if settled.lanes else lanes_for(model)
     merged = settled.load.lora is not None and settled.load.lora.merged
     published = {} if merged else artifacts(model, catalog)
+    instances = [tuple(group) for _, group in groupby(devices, key=Device.unpriced)]
     for engine in engines(settled, catalog):
         for lane in lanes:
             if (lane.family == "gguf") != (engine.id == "llama.cpp") and lane.id != "nf4":
                 continue
             ways = adaptable(methods(lane, model, published), settled)
-            for device in devices:
+            for device, *others in instances:
                 kernels = [engine.kernel(lane.id, method.recipe.name, device.accelerator) for method, _ in ways]
                 best = max(range(len(ways)), key=lambda index: _merit(kernels[index], ways[index], -index))
                 method, artifact = ways[best]
                 own = own_estimate(settled, lane, engine, device)
-                yield Pairing(
+                first = Pairing(
                     settled=settled,
                     model=model,
                     params=losses.params,
@@ -194,6 +229,7 @@ def pairings(
                     known=catalog.engines,
                     own=own,
                 )
+                yield first, *(structs.replace(first, device=other) for other in others)
 
 
 def adaptable(ways: list[Way], settled: Settled) -> list[Way]:
@@ -271,7 +307,7 @@ def unquantized(option: Option) -> Option | None:
         kernel = pairing.engine.kernel(lane.id, lane.id, pairing.device.accelerator)
         if kernel is not None and kernel.refuse is None and pairing.lane.family != "16-bit":
             plain = structs.replace(pairing, lane=lane, method=lane.methods[0], kernel=kernel)
-            return replace(option, cached=structs.replace(option.cached, pairing=plain))
+            return structs.replace(option, pairing=plain, cached=structs.replace(option.cached, pairing=plain))
     return None
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from statistics import median
 
 from msgspec import Struct
 
 from catalog.evidence import Evidence
 from planner.lanes import Lane
+from planner.remembered import remembered
 
 PRIOR = 1.0
 """Sources that a parent level counts for (assumed: a broader cell says as much as one more source would)."""
@@ -150,7 +150,7 @@ def _loss(pools: Pools, lane: str, size: int | None, family: str) -> Loss:
     )
 
 
-@lru_cache(maxsize=4)
+@remembered(4)
 def pools(evidence: tuple[Evidence, ...]) -> Pools:
     """Every level's medians per source: lane; lane and size; lane, size and family."""
     rows: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

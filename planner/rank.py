@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from planner.pairing import Option
 from planner.plan import Tie
 from planner.rules.checkpoints import recorded
+from planner.rules.rule import Pairing
 from planner.settle import Objectives
 from planner.sweep import Swept
 from planner.trace import Array
@@ -112,14 +113,14 @@ class Ranking:
         return self._best_of_each(chosen, name_of, self.cost >= 0, ENOUGH)[1:]
 
     def _best_of_each(
-        self, shown: list[Row], name: Callable[[Option], Name], among: NDArray[np.bool_], most: int
+        self, shown: list[Row], name: Callable[[Pairing], Name], among: NDArray[np.bool_], most: int
     ) -> list[Row]:
         """The choice and `most` others: add the best undominated row of every name that is not shown yet."""
         if len(shown) > most:
             return shown
         codes, names = self._codes(name)
         order = self._order[among[self._order]]
-        taken = {names[name(row.option)] for row in shown}
+        taken = {names[name(row.option.pairing)] for row in shown}
         found = list(shown)
         ordered = codes[order]
         for code in dict.fromkeys(ordered.tolist()):
@@ -129,16 +130,11 @@ class Ranking:
             found += [row] if row is not None else []
         return found
 
-    def _codes(self, name: Callable[[Option], Name]) -> tuple[NDArray[np.intp], dict[Name, int]]:
+    def _codes(self, name: Callable[[Pairing], Name]) -> tuple[NDArray[np.intp], dict[Name, int]]:
         """A number per distinct name for every row, and the numbers by name."""
         names: dict[Name, int] = {}
-        made = []
-        for block, index in self.rows:
-            codes = np.array(
-                [names.setdefault(name(option), len(names)) for option in block.rows.options], dtype=np.intp
-            )
-            made.append(codes[block.rows.option][index])
-        return (np.concatenate(made) if made else np.empty(0, np.intp)), names
+        codes = _per_option(self.rows, lambda option: names.setdefault(name(option.pairing), len(names)))
+        return codes.astype(np.intp), names
 
     def _undominated(self, positions: NDArray[np.intp]) -> Row | None:
         """The first of `positions` (best objective, lowest latency, lowest loss) on the Pareto front."""
@@ -161,7 +157,18 @@ def _column(rows: Blocks, column: Callable[[Swept], Array]) -> Array:
 
 
 def _per_option(rows: Blocks, value: Callable[[Option], float]) -> Array:
-    return _column(rows, lambda block: np.array([value(option) for option in block.rows.options])[block.rows.option])
+    made = [_of_options(block, block.rows.option[index], value) for block, index in rows]
+    return np.concatenate(made) if made else np.empty(0)
+
+
+def _of_options(block: Swept, option: NDArray[np.intp], value: Callable[[Option], float]) -> Array:
+    """The value of each row's option, asked of those that occur."""
+    column = np.zeros(len(block.rows.options))
+    occurs = np.zeros(column.size, bool)
+    occurs[option] = True
+    for place in np.flatnonzero(occurs):
+        column[place] = value(block.rows.options[place])
+    return column[option]
 
 
 def _planned(rows: Blocks) -> NDArray[np.bool_]:
@@ -171,15 +178,13 @@ def _planned(rows: Blocks) -> NDArray[np.bool_]:
     return preferred if preferred.any() else launched
 
 
-def family_of(option: Option) -> Name:
+def family_of(pairing: Pairing) -> Name:
     """What makes an alternative a different kind of answer."""
-    pairing = option.pairing
     return pairing.lane.family, pairing.engine.id, pairing.device.accelerator.architecture
 
 
-def name_of(option: Option) -> Name:
+def name_of(pairing: Pairing) -> Name:
     """Lane, engine and device."""
-    pairing = option.pairing
     return pairing.lane.id, pairing.engine.id, pairing.device.accelerator.id
 
 
@@ -197,7 +202,7 @@ def tie_breakers(row: Row) -> tuple[object, ...]:
         *simplicity(row),
         pairing.lane.id,
         pairing.device.accelerator.id,
-        float(rows.terms.rates.chunk[row.index]),
+        float(rows.chunk[row.index]),
     )
 
 

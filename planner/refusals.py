@@ -5,14 +5,17 @@ The candidate that came furthest speaks for its family: measured numbers before 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.pairing import Option, Options
 from planner.plan import Finding, Refused
 from planner.rank import Name, name_of
+from planner.rows import Mask
 from planner.rules import MEASURED
 from planner.rules.rule import Measured, Pairing, Placed
 from planner.settle import Settled
@@ -27,15 +30,17 @@ def refused(
     options: Options, unplaced: Sequence[tuple[Pairing, Finding]], swept: Sequence[Swept], settled: Settled
 ) -> tuple[Refused, ...]:
     """Every family that cannot be chosen, once, in the order in which it left."""
-    told: dict[Name, tuple[int, Finding]] = {}
-    feasible = {name_of(option) for block in swept for option in _served(block)}
-    measured = (each for block in swept for each in _measured(block, settled))
-    earlier = ((case, 1, finding) for case, finding in [*options.refused, *unplaced])
-    for case, size, finding in [*measured, *earlier]:
-        name = case.lane.id, case.engine.id, case.device.accelerator.id
+    feasible = {name_of(option.pairing) for block in swept for option in _served(block)}
+    told: dict[Name, tuple[int, Finding]] = {
+        name: (size, _deciding(block, index, settled))
+        for name, (block, index, size) in _furthest(swept).items()
+        if name not in feasible
+    }
+    for case, finding in (*options.refused, *unplaced):
+        name = name_of(case)
         if name not in feasible:
             before = told.get(name, (0, finding))
-            told[name] = (before[0] + size, before[1])
+            told[name] = (before[0] + 1, before[1])
     return tuple(
         Refused(lane=lane, engine=engine, accelerator=device, candidates=size, finding=finding)
         for (lane, engine, device), (size, finding) in told.items()
@@ -57,21 +62,44 @@ def _served(block: Swept) -> Iterable[Option]:
     return (block.rows.options[option] for option in np.unique(block.rows.option[index]).tolist())
 
 
-def _measured(block: Swept, settled: Settled) -> Iterable[tuple[Pairing, int, Finding]]:
-    """Per option without a feasible row: how many rows it had, and the finding of the one that came furthest."""
+def _furthest(swept: Sequence[Swept]) -> dict[Name, tuple[Swept, int, int]]:
+    """Per family: the row that came furthest of its first option without a feasible one, and how many rows all have."""
+    made: dict[Name, tuple[Swept, int, int]] = {}
+    for block in swept:
+        for option, size, index in _left(block):
+            name = name_of(option.pairing)
+            first, row, before = made.get(name, (block, index, 0))
+            made[name] = (first, row, before + size)
+    return made
+
+
+def _left(block: Swept) -> Iterator[tuple[Option, int, int]]:
+    """Every option without a feasible row: how many rows it had, and the one that came furthest."""
     stays = block.feasible & block.affordable
-    stage = block.starts * 1 + block.holds + block.served + block.feasible + stays
+    stage = block.starts * 1.0 + block.holds + block.served + block.feasible + stays
     closeness = np.where(block.starts, -block.devices, block.room.cache_bytes / block.room.claimed_bytes)
-    order = np.lexsort((closeness, stage))
-    furthest = dict(zip(block.rows.option[order].tolist(), order.tolist(), strict=True))
-    sizes = np.bincount(block.rows.option, minlength=len(block.rows.options))
-    for option, index in sorted(furthest.items()):
-        if stays[index]:
-            continue
-        case = measured(block, index, settled)
-        finding = next((said for rule in MEASURED if (said := rule(case)) is not None), None)
-        if finding is not None:
-            yield block.rows.options[option].pairing, int(sizes[option]), finding
+    if not stage.size:
+        return
+    first = np.flatnonzero(np.diff(block.rows.option, prepend=-1))  # the rows of an option lie together
+    sizes = np.diff(first, append=stage.size)
+    near = _highest(stage, first, sizes)
+    far = near & _highest(np.where(near, closeness, -np.inf), first, sizes)
+    last = np.maximum.reduceat(np.where(far, np.arange(stage.size), -1), first)
+    for index, size in zip(last.tolist(), sizes.tolist(), strict=True):
+        if not stays[index]:
+            yield block.rows.options[int(block.rows.option[index])], size, index
+
+
+def _highest(column: NDArray[np.floating[Any]], first: NDArray[np.intp], sizes: NDArray[np.intp]) -> Mask:
+    """Which rows have the highest value of their option; `first` row and number of rows of each."""
+    highest: Mask = column == np.repeat(np.maximum.reduceat(column, first), sizes)
+    return highest
+
+
+def _deciding(block: Swept, index: int, settled: Settled) -> Finding:
+    """The first thing that the rules hold against a row; the array pass let it go for one of these reasons."""
+    case = measured(block, index, settled)
+    return next(said for rule in MEASURED if (said := rule(case)) is not None)
 
 
 def measured(block: Swept, index: int, settled: Settled) -> Measured:

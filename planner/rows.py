@@ -30,30 +30,57 @@ WIDTHS = (1, 2, 4, 8, 16, 32, 64, 72)
 """Tensor parallel sizes."""
 DEPTHS = (1, 2, 3, 4, 6, 8)
 """Pipeline stages."""
+LAYOUTS = np.array([(tensor, pipeline, whole) for whole in (0, 1) for tensor in WIDTHS for pipeline in DEPTHS])
+"""[layout, (tensor, pipeline, whole experts)]"""
 BOOKS: tuple[Books, ...] = ("vllm", "llama.cpp")
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What formulas see of the rows of one kind of engine. Instances of one accelerator differ in price and in how many
+    devices share a link, so their rows are one case, which is evaluated once."""
+
+    books: Books
+    terms: Terms[Array]
+    own_rate: Array
+    """Requests/s of one replica as the user states it; NaN where nothing is stated."""
+    most: Array
+    """Devices that may be used."""
+    watts: Array
+    """Of one device at full load; NaN when unknown."""
+    bands: dict[str, Array]
+    """Factor to the bad end of the interval per latency."""
+
+    @property
+    def size(self) -> int:
+        return int(self.most.size)
+
+    def at(self, chosen: NDArray[np.intp]) -> Cases:
+        """Some of them: what is out at one stage does not burden the next."""
+        return cast(Cases, picked(self, chosen))
 
 
 @dataclass(frozen=True)
 class Rows:
     """One row per option, layout and token budget of one kind of engine."""
 
-    books: Books
     options: list[Option]
-    terms: Terms[Array]
+    cases: Cases
+    case: NDArray[np.intp]
+    """Which case a row is."""
     option: NDArray[np.intp]
     tensor: NDArray[np.intp]
     pipeline: NDArray[np.intp]
     expert: Mask
+    chunk: Array
+    """Token budget of a step."""
     price: Array
     """$/h of one device; NaN when unknown."""
-    own_rate: Array
-    """Requests/s of one replica as the user states it; NaN where nothing is stated."""
     per_instance: Array
-    most: Array
-    watts: Array
-    """Of one device at full load; NaN when unknown."""
-    bands: dict[str, Array]
-    """Factor to the bad end of the interval per latency."""
+
+    @property
+    def books(self) -> Books:
+        return self.cases.books
 
 
 def terms_of(option: Option, layout: tuple[int, int] | tuple[int, int, bool], chunk: float, fits: Fits) -> Terms[float]:
@@ -149,45 +176,79 @@ def rows(options: Sequence[Option], fits: Fits) -> tuple[list[Rows], list[tuple[
 
 def _rows(books: Books, options: list[Option], placements: Placements, fits: Fits) -> Rows:
     places = [placements.of(option, books) for option in options]
-    index = np.repeat(np.arange(len(options)), [len(place) for place in places])
-    laid = np.concatenate(places)
     budgets = len(CHUNKS[books])
-    index, laid = np.repeat(index, budgets), np.repeat(laid, budgets, axis=0)
-    chunk = np.tile(np.array(CHUNKS[books]), len(index) // budgets)
-    tensor, pipeline, expert = laid[:, 0], laid[:, 1], laid[:, 2]
-    paired, pair = _paired(options)
-    row = pair[index]
-    columns = cast(Terms[Array], stack(_plain(paired, CHUNKS[books][0], fits), row))
-    cells = np.array([option.cell_bits / 8 for option in options])[index]
-    devices = [option.pairing.device for option in paired]
+    option = np.repeat(np.arange(len(options)), [budgets * len(place) for place in places])
+    place = np.repeat(np.concatenate(places), budgets)
+    budget = np.tile(np.arange(budgets), len(option) // budgets)
+    like, first = _alike(options)
+    seen, case = _distinct((like[option] * len(LAYOUTS) + place) * budgets + budget)
+    devices = [each.pairing.device for each in options]
+    tensor, pipeline, expert = LAYOUTS[place].T
     return Rows(
-        books=books,
         options=options,
-        terms=_with_choices(
-            columns,
-            Layout(tensor=tensor.astype(float), pipeline=pipeline.astype(float), expert=expert.astype(float)),
-            chunk,
-            cells,
-        ),
-        option=index,
+        cases=_cases(books, [options[each] for each in first], seen, fits),
+        case=case,
+        option=option,
         tensor=tensor,
         pipeline=pipeline,
         expert=expert.astype(bool),
-        price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[row],
-        own_rate=np.array([_own_rate(option.pairing) for option in paired])[row],
-        per_instance=np.array([float(d.per_instance) for d in devices])[row],
-        most=np.array([float(d.most) for d in devices])[row],
-        watts=np.array([(energy.device_watts(d) or (np.nan,))[0] for d in devices])[row],
+        chunk=np.array(CHUNKS[books])[budget],
+        price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[option],
+        per_instance=np.array([float(d.per_instance) for d in devices])[option],
+    )
+
+
+def _cases(books: Books, options: list[Option], codes: NDArray[np.intp], fits: Fits) -> Cases:
+    """`codes` count options, then layouts, then token budgets."""
+    place, budget = np.divmod(codes, len(CHUNKS[books]))
+    option, place = np.divmod(place, len(LAYOUTS))
+    tensor, pipeline, expert = np.ascontiguousarray(LAYOUTS[place].T, dtype=float)
+    paired, pair = _paired(options)
+    each = pair[option]
+    columns = cast(Terms[Array], stack(_plain(paired, CHUNKS[books][0], fits), each))
+    devices = [one.pairing.device for one in paired]
+    return Cases(
+        books=books,
+        terms=replace(
+            columns,
+            layout=Layout(tensor=tensor, pipeline=pipeline, expert=expert),
+            rates=replace(columns.rates, chunk=np.array(CHUNKS[books])[budget]),
+            cell_bytes=np.array([one.cell_bits / 8 for one in options])[option],
+        ),
+        own_rate=np.array([_own_rate(one.pairing) for one in paired])[each],
+        most=np.array([float(d.most) for d in devices])[each],
+        watts=np.array([(energy.device_watts(d) or (np.nan,))[0] for d in devices])[each],
         bands={
-            name: np.array([fits.band(option.pairing, name)[1] for option in paired])[row]
+            name: np.array([fits.band(one.pairing, name)[1] for one in paired])[each]
             for name in ("ttft", "tpot", "e2e")
         },
     )
 
 
+def _distinct(codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(Each of these small numbers once, which of them every element is)."""
+    found = np.zeros(codes.max(initial=0) + 1, dtype=np.intp)
+    found[codes] = 1
+    return np.flatnonzero(found), (np.cumsum(found) - 1)[codes]
+
+
 def _own_rate(pairing: Pairing) -> float:
     own = pairing.own
     return np.nan if own is None or own.requests_per_s is None else own.requests_per_s
+
+
+def _alike(options: list[Option]) -> tuple[NDArray[np.intp], list[int]]:
+    """(For every option a number that those which formulas cannot tell apart share, the first option of each)."""
+    numbers: dict[tuple[int, str], int] = {}
+    first: list[int] = []
+    made = np.empty(len(options), dtype=np.intp)
+    for place, option in enumerate(options):
+        key = id(option.like), option.cached.dtype
+        if key not in numbers:
+            numbers[key] = len(first)
+            first.append(place)
+        made[place] = numbers[key]
+    return made, first
 
 
 def _paired(options: list[Option]) -> tuple[list[Option], NDArray[np.intp]]:
@@ -226,10 +287,16 @@ class Placements:
     def __init__(self) -> None:
         self.refused: list[tuple[Pairing, Finding]] = []
         self._known: dict[tuple[object, ...], NDArray[np.intp]] = {}
+        self._alike: dict[tuple[int, int], NDArray[np.intp]] = {}
 
     def of(self, option: Option, books: Books) -> NDArray[np.intp]:
-        """[layout, (tensor, pipeline, whole experts)] of the layouts within the device count that no rule refuses."""
-        pairing = option.pairing
+        """The layouts within the device count that no rule refuses, as places in LAYOUTS."""
+        key = id(option.like), option.pairing.device.per_node
+        if key not in self._alike:
+            self._alike[key] = self._of(option.pairing, books)
+        return self._alike[key]
+
+    def _of(self, pairing: Pairing, books: Books) -> NDArray[np.intp]:
         key = (
             pairing.method.recipe.group_size,
             pairing.lane.family,
@@ -240,24 +307,24 @@ class Placements:
         )
         if key not in self._known:
             allowed = [place for place in _places(pairing, books) if self._allowed(pairing, place)]
-            self._known[key] = np.array(allowed, dtype=np.intp).reshape(-1, 3)
+            self._known[key] = np.array(allowed, dtype=np.intp)
         return self._known[key]
 
-    def _allowed(self, pairing: Pairing, place: tuple[int, int, bool]) -> bool:
-        placed = Placed(pairing=pairing, tensor=place[0], pipeline=place[1], expert=place[2])
+    def _allowed(self, pairing: Pairing, place: int) -> bool:
+        tensor, pipeline, expert = LAYOUTS[place].tolist()
+        placed = Placed(pairing=pairing, tensor=tensor, pipeline=pipeline, expert=bool(expert))
         said = next((finding for rule in PLACED if (finding := rule(placed)) is not None), None)
         if said is not None:
             self.refused.append((pairing, said))
         return said is None
 
 
-def _places(pairing: Pairing, books: Books) -> list[tuple[int, int, bool]]:
-    most = pairing.device.most
-    widths = WIDTHS if books == "vllm" else (1,)
-    depths = [depth for depth in DEPTHS if depth <= pairing.model.layers]
-    plain = [(t, p, False) for t in widths for p in depths if t * p <= most]
-    whole = [(t, p, True) for t, p, _ in plain if pairing.model.moe is not None and t > 1]
-    return plain + whole
+def _places(pairing: Pairing, books: Books) -> list[int]:
+    tensor, pipeline, expert = LAYOUTS.T
+    possible = (tensor * pipeline <= pairing.device.most) & (pipeline <= pairing.model.layers)
+    possible &= (tensor == 1) | (books == "vllm")
+    possible &= (expert == 0) | ((tensor > 1) & (pairing.model.moe is not None))
+    return [int(place) for place in np.flatnonzero(possible)]
 
 
 def stack(items: Sequence[object], index: NDArray[np.intp]) -> object:
@@ -267,14 +334,25 @@ def stack(items: Sequence[object], index: NDArray[np.intp]) -> object:
     for field in fields(cast(Terms[float], first)):
         values = [getattr(item, field.name) for item in items]
         if is_dataclass(values[0]):
-            shared = all(value is values[0] for value in values)
-            made[field.name] = stack(values[:1] if shared else values, index)
+            made[field.name] = stack(*_shared(values, index))
         else:
             column = np.array(values, dtype=float)
             made[field.name] = column[index] if (column != column[0]).any() else np.asarray(column[0])
     return cast(type, type(first))(**made)
 
 
-def _with_choices(columns: Terms[Array], layout: Layout[Array], chunk: Array, cells: Array) -> Terms[Array]:
-    """The columns with what varies within a pairing: layout, token budget and cache format."""
-    return replace(columns, layout=layout, rates=replace(columns.rates, chunk=chunk), cell_bytes=cells)
+def _shared(parts: Sequence[object], index: NDArray[np.intp]) -> tuple[list[object], NDArray[np.intp]]:
+    """The same with every part once: few differ, because lanes, engines and kernels are shared."""
+    distinct = {id(part): part for part in parts}
+    place = {part: number for number, part in enumerate(distinct)}
+    return list(distinct.values()), np.array([place[id(part)] for part in parts], dtype=np.intp)[index]
+
+
+def picked(columns: object, chosen: NDArray[np.intp]) -> object:
+    """The same structure with some of its rows; what is one number for all rows stays one."""
+    if is_dataclass(columns):
+        made = {field.name: picked(getattr(columns, field.name), chosen) for field in fields(columns)}
+        return cast(type, type(columns))(**made)
+    if isinstance(columns, dict):
+        return {name: picked(column, chosen) for name, column in columns.items()}
+    return columns[chosen] if isinstance(columns, np.ndarray) and columns.ndim else columns

@@ -16,7 +16,7 @@ from catalog.inventory import Inventory
 from catalog.load import Catalog
 from catalog.model import Model
 from planner import explain, hardware, machine, pairing, refusals, rows, waysout
-from planner.fits import Fits
+from planner.fits import Fits, fits_of
 from planner.launch import target_of
 from planner.pairing import Option, Options
 from planner.plan import Assumption, Finding, LaunchFile, Plan
@@ -69,7 +69,7 @@ def search(request: Request, catalog: Catalog) -> Found:
     settled = settle(request, model.max_position, catalog.as_of)
     devices = hardware.devices(request, catalog)
     options = pairing.options(settled, model, devices, catalog)
-    fits = Fits(catalog.speed)
+    fits = fits_of(catalog)
     blocks, unplaced = rows.rows(options.kept, fits)
     swept = [sweep(block, settled) for block in blocks]
     ranking = Ranking.of(swept, settled.objectives)
@@ -152,5 +152,5 @@ def _distinct(tied: Sequence[Row]) -> list[Row]:
     """The first row of each lane, engine and device: layouts of one lane say the same in a tie."""
     first: dict[tuple[str, str, str], Row] = {}
     for row in tied:
-        first.setdefault(name_of(row.option), row)
+        first.setdefault(name_of(row.option.pairing), row)
     return list(first.values())

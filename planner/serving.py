@@ -235,25 +235,34 @@ def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
 
 def latency(terms: Terms[N], batch: N, at: Pace[N], books: Books) -> Latency[N]:
     """Latencies while `batch` sequences run and requests arrive at the pace's rate."""
-    demand, done = terms.demand, device_work(terms, books)
-    slots = memory.slots_for(batch)
-    share = queueing.prefill_share(at.rate, at.prompt_s)
-    tpot = queueing.tpot_s(at.step_s, share)
-    slope = speed.decode_step_s(done, terms.rates, batch + 1, held_tokens(demand)) - at.step_s
+    return latencies(terms, books)(batch, at)
+
+
+def latencies(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], Latency[N]]:
+    """The latencies as a function of the running sequences and their pace; the rest is computed once."""
+    demand, done, held = terms.demand, device_work(terms, books), held_tokens(terms.demand)
     alone = speed.prefill_s(done, terms.rates, demand.prompt, demand.prefix)
     spread = queueing.variability(demand.burstiness, demand.output_cv2)
-    waiting = queueing.slot_wait_s(batch, slots, alone + demand.output * tpot, spread)
-    behind = queueing.prefill_wait_s(share, alone, demand.prompt_cv2)
-    ttft = queueing.ttft_s(terms.arrival_s, waiting, behind, alone) + at.step_s
-    ttft_variance = queueing.ttft_variance(waiting + behind, alone, demand.prompt_cv2)
-    return Latency(
-        ttft_s=ttft,
-        ttft_variance=ttft_variance,
-        tpot_s=tpot,
-        tpot_variance=queueing.tpot_variance(tpot, slope / (1 - share), batch),
-        e2e_s=queueing.e2e_s(ttft, demand.output, tpot),
-        e2e_variance=queueing.e2e_variance(ttft_variance, demand.output, tpot, demand.output_cv2),
-    )
+
+    def of(batch: N, at: Pace[N]) -> Latency[N]:
+        share = queueing.prefill_share(at.rate, at.prompt_s)
+        tpot = queueing.tpot_s(at.step_s, share)
+        slope = speed.decode_step_s(done, terms.rates, batch + 1, held) - at.step_s
+        slots = memory.slots_for(batch)
+        waiting = queueing.slot_wait_s(batch, slots, alone + demand.output * tpot, spread)
+        behind = queueing.prefill_wait_s(share, alone, demand.prompt_cv2)
+        ttft = queueing.ttft_s(terms.arrival_s, waiting, behind, alone) + at.step_s
+        ttft_variance = queueing.ttft_variance(waiting + behind, alone, demand.prompt_cv2)
+        return Latency(
+            ttft_s=ttft,
+            ttft_variance=ttft_variance,
+            tpot_s=tpot,
+            tpot_variance=queueing.tpot_variance(tpot, slope / (1 - share), batch),
+            e2e_s=queueing.e2e_s(ttft, demand.output, tpot),
+            e2e_variance=queueing.e2e_variance(ttft_variance, demand.output, tpot, demand.output_cv2),
+        )
+
+    return of
 
 
 def percentile(of: Latency[N], name: str, z: N) -> N:

@@ -1,20 +1,23 @@
 """The array pass: what every row comes to, thousands at once.
 
-For each row it finds the largest running batch that fits the memory and meets the objectives, hence the rate of one
-replica, the replicas for the load, and the latencies at the planned load.
+For each case it finds the largest running batch that fits the memory and meets the objectives, hence the rate of one
+replica, the replicas for the load, and the latencies at the planned load. Rows that differ in price alone are one case,
+and a case that is out at one stage does not burden the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner import cost, energy
-from planner.rows import Mask, Rows
+from planner.rows import Cases, Mask, Rows, picked
 from planner.rules.latency import FEW_USERS
-from planner.serving import Books, Room, Z, latency, pace, pacing, percentile, room, rooms
+from planner.serving import Books, Latency, Room, Z, latencies, latency, pace, pacing, percentile, room, rooms
 from planner.settle import Settled
 from planner.trace import Array
 
@@ -32,10 +35,9 @@ BRACKETS = 11
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What each row came to. Latencies at the planned load."""
+class Evaluated:
+    """What each case comes to, or each row."""
 
-    rows: Rows
     room: Room[Array]
     """With hardly any load: what decides whether it starts."""
     starts: Mask
@@ -44,76 +46,124 @@ class Swept:
     served: Mask
     """The objectives hold at hardly any load."""
     misses: dict[str, Array]
-    """Per objective: value at hardly any load over limit."""
+    """Per objective: value at hardly any load over limit, above 1 it is missed however little is asked; 0 where the
+    longest context does not fit."""
     rate: Array
     replicas: Array
     devices: Array
     most: Array
     """Running sequences that fit and meet the objectives on one replica."""
+    feasible: Mask
+    """Served with as many devices as may be used. What follows is NaN elsewhere."""
     batch: Array
     """Running sequences per replica at the planned load."""
     ttft_p95_s: Array
     tpot_p95_s: Array
     e2e_p95_s: Array
     slo_at_bad_end: Mask
-    usd_per_month: Array
     headroom: Array
     """Share of a replica's sustainable rate that the planned load leaves."""
     tokens_per_joule: Array
+
+
+@dataclass(frozen=True)
+class Swept(Evaluated):
+    """What each row comes to, and its price."""
+
+    rows: Rows
+    usd_per_month: Array
     affordable: Mask
     """Within the budget; an unknown price is."""
 
-    @property
-    def feasible(self) -> Mask:
-        return self.starts & self.holds & self.served & (self.devices <= self.rows.most)
-
 
 def sweep(rows: Rows, settled: Settled) -> Swept:
-    """Evaluate all rows."""
-    least = np.full(rows.option.shape, LEAST)
-    empty = room(rows.terms, least, rows.books)
-    starts = empty.cache_bytes > 0
-    holds = empty.cache_bytes >= np.maximum(empty.longest_bytes, empty.running_bytes)
-    ok = _objectives(rows, settled)
-    served = starts & holds & ok(least)
-    fits = _fits(rows)
-    most = _largest(lambda batch: ok(batch) & fits(batch), served, seats(rows.books, settled))
-    rate = np.where(np.isnan(rows.own_rate), pace(rows.terms, most, rows.books).rate, rows.own_rate)
-    replicas = _replicas(settled, rate * usable_share(settled), most) + settled.load.spares
-    batch = _running(rows, settled, replicas, most)
-    at = pace(rows.terms, batch, rows.books)
-    late = latency(rows.terms, batch, at, rows.books)
-    devices = replicas * rows.terms.layout.tensor * rows.terms.layout.pipeline
-    hourly = cost.price_usd_per_hour(cost.paid_devices(devices, rows.per_instance), rows.price)
+    """Evaluate all cases, and price all rows."""
+    found = evaluate(rows.cases, settled)
+    spread: dict[str, Any] = {field.name: picked(getattr(found, field.name), rows.case) for field in fields(Evaluated)}
+    hourly = cost.price_usd_per_hour(cost.paid_devices(spread["devices"], rows.per_instance), rows.price)
     monthly = cost.price_usd_per_month(hourly, np.asarray(cost.HOURS_PER_MONTH))
-    ends = {name: percentile(late, name, np.asarray(Z["p95"])) for name in ("ttft", "tpot", "e2e")}
-    return Swept(
-        rows=rows,
+    affordable = _affordable(monthly, settled.objectives.usd_per_month)
+    return Swept(rows=rows, usd_per_month=monthly, affordable=affordable, **spread)
+
+
+def evaluate(cases: Cases, settled: Settled) -> Evaluated:
+    """Memory and objectives at hardly any load, then the largest batch of what is left, then the planned load."""
+    empty = room(cases.terms, np.full(cases.size, LEAST), cases.books)
+    holds = empty.cache_bytes >= np.maximum(empty.longest_bytes, empty.running_bytes)
+    starts = empty.cache_bytes > 0
+    served, misses = _alone(cases, settled, np.flatnonzero(starts & holds))
+    serving = np.flatnonzero(served)
+    most = _scattered(cases.size, serving, _most(cases.at(serving), settled), float(np.exp(np.log(LEAST))))
+    rate = np.where(np.isnan(cases.own_rate), pace(cases.terms, most, cases.books).rate, cases.own_rate)
+    replicas = _replicas(settled, rate * usable_share(settled), most) + settled.load.spares
+    devices = replicas * cases.terms.layout.tensor * cases.terms.layout.pipeline
+    feasible = served & (devices <= cases.most)
+    carried = Carried(rate=rate, replicas=replicas, devices=devices, most=most)
+    return Evaluated(
         room=empty,
         starts=starts,
         holds=holds,
         served=served,
-        misses=_misses(rows, settled, least),
+        misses=misses,
         rate=rate,
         replicas=replicas,
         devices=devices,
         most=most,
-        batch=batch,
-        ttft_p95_s=ends["ttft"],
-        tpot_p95_s=ends["tpot"],
-        e2e_p95_s=ends["e2e"],
-        slo_at_bad_end=_meets(rows, settled, batch, bad_end=True),
-        usd_per_month=monthly,
-        headroom=1 - at.rate / rate,
-        tokens_per_joule=_tokens_per_joule(rows, settled, batch, at.rate * replicas, devices),
-        affordable=_affordable(monthly, settled.objectives.usd_per_month),
+        feasible=feasible,
+        **_planned(cases, settled, carried, np.flatnonzero(feasible)),
     )
 
 
-def _tokens_per_joule(rows: Rows, settled: Settled, batch: Array, served: Array, devices: Array) -> Array:
+@dataclass(frozen=True)
+class Carried:
+    """What the planned load takes; the meanings are those of `Evaluated`."""
+
+    rate: Array
+    replicas: Array
+    devices: Array
+    most: Array
+
+
+def _alone(cases: Cases, settled: Settled, holding: NDArray[np.intp]) -> tuple[Mask, dict[str, Array]]:
+    """(Served, misses) with hardly any load, of the cases that hold the longest context."""
+    served, misses = np.zeros(cases.size, bool), {}
+    some = cases.at(holding)
+    values = _objectives(some, settled)(np.full(some.size, LEAST))
+    served[holding] = _within(values, settled, some.size)
+    for objective, limit in settled.objectives.slo_s.items():
+        misses[objective] = _scattered(cases.size, holding, values[objective] / limit, 0.0)
+    return served, misses
+
+
+def _planned(cases: Cases, settled: Settled, carried: Carried, feasible: NDArray[np.intp]) -> dict[str, Any]:
+    """The last fields of `Evaluated`: what the feasible cases come to at the planned load."""
+    some, of = cases.at(feasible), cast(Carried, picked(carried, feasible))
+    batch = _running(some, settled, of.replicas, of.most)
+    at = pace(some.terms, batch, some.books)
+    late = latency(some.terms, batch, at, some.books)
+    made = {f"{name}_p95_s": percentile(late, name, np.asarray(Z["p95"])) for name in ("ttft", "tpot", "e2e")}
+    made |= {
+        "batch": batch,
+        "headroom": 1 - at.rate / of.rate,
+        "tokens_per_joule": _tokens_per_joule(some, settled, batch, at.rate * of.replicas, of.devices),
+    }
+    met = np.zeros(cases.size, bool)
+    met[feasible] = _within(_percentiles(some, settled, late, bad_end=True), settled, some.size)
+    spread = {name: _scattered(cases.size, feasible, column, np.nan) for name, column in made.items()}
+    return {**spread, "slo_at_bad_end": met}
+
+
+def _scattered(size: int, chosen: NDArray[np.intp], values: Array, otherwise: float) -> Array:
+    """A column of `size` with these values at the chosen places."""
+    made = np.full(size, otherwise)
+    made[chosen] = values
+    return made
+
+
+def _tokens_per_joule(cases: Cases, settled: Settled, batch: Array, served: Array, devices: Array) -> Array:
     """`served` requests/s of all replicas; NaN where no power is known."""
-    watts = cost.watts(devices, rows.watts, np.asarray(cost.IDLE_DRAW), energy.busy(batch, settled))
-    return cost.tokens_per_joule(served * rows.terms.demand.output, watts)
+    watts = cost.watts(devices, cases.watts, np.asarray(cost.IDLE_DRAW), energy.busy(batch, settled))
+    return cost.tokens_per_joule(served * cases.terms.demand.output, watts)
 
 
 def _affordable(monthly: Array, limit: float | None) -> Mask:
@@ -132,54 +182,55 @@ def usable_share(settled: Settled) -> float:
     return 1.0 if open_ended else PEAK_SHARE
 
 
-def _objectives(rows: Rows, settled: Settled) -> Callable[[Array], Mask]:
-    return lambda batch: _meets(rows, settled, batch, bad_end=settled.objectives.strict)
+Values = Callable[[Array], dict[str, Array]]
 
 
-def _meets(rows: Rows, settled: Settled, batch: Array, *, bad_end: bool) -> Mask:
-    """Whether every latency objective holds while `batch` sequences run."""
-    met = np.ones(batch.shape, bool)
+def _objectives(cases: Cases, settled: Settled) -> Values:
+    """What the objectives are about, in seconds, by the running sequences; at the interval's bad end where asked."""
     if not settled.objectives.slo_s:
-        return met
-    late = latency(rows.terms, batch, pace(rows.terms, batch, rows.books), rows.books)
-    for objective, limit in settled.objectives.slo_s.items():
-        name, quantile, _ = objective.split("_")
-        value = percentile(late, name, np.asarray(Z[quantile]))
-        met &= value * (rows.bands[name] if bad_end else 1.0) <= limit
-    return met
+        return lambda _: {}
+    paced, late = pacing(cases.terms, cases.books), latencies(cases.terms, cases.books)
+    bad_end = settled.objectives.strict
+    return lambda batch: _percentiles(cases, settled, late(batch, paced(batch)), bad_end=bad_end)
 
 
-def _misses(rows: Rows, settled: Settled, least: Array) -> dict[str, Array]:
-    """Per objective: its value at hardly any load over its limit; above 1 it is missed however little is asked."""
-    if not settled.objectives.slo_s:
-        return {}
-    late = latency(rows.terms, least, pace(rows.terms, least, rows.books), rows.books)
+def _percentiles(cases: Cases, settled: Settled, late: Latency[Array], *, bad_end: bool) -> dict[str, Array]:
     made = {}
-    for objective, limit in settled.objectives.slo_s.items():
+    for objective in settled.objectives.slo_s:
         name, quantile, _ = objective.split("_")
         value = percentile(late, name, np.asarray(Z[quantile]))
-        made[objective] = value * (rows.bands[name] if settled.objectives.strict else 1.0) / limit
+        made[objective] = value * (cases.bands[name] if bad_end else 1.0)
     return made
 
 
-def _fits(rows: Rows) -> Callable[[Array], Mask]:
-    at = rooms(rows.terms, rows.books)
+def _within(values: dict[str, Array], settled: Settled, size: int) -> Mask:
+    """Whether every latency objective holds."""
+    met = np.ones(size, bool)
+    for objective, limit in settled.objectives.slo_s.items():
+        met &= values[objective] <= limit
+    return met
 
-    def holds(batch: Array) -> Mask:
+
+def _most(cases: Cases, settled: Settled) -> Array:
+    """Running sequences that fit and meet the objectives, of cases that can serve one."""
+    at, values = rooms(cases.terms, cases.books), _objectives(cases, settled)
+
+    def ok(batch: Array) -> Mask:
         held = at(batch)
-        return held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)
+        fits = held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)
+        return fits & _within(values(batch), settled, cases.size)
 
-    return holds
+    return _largest(ok, cases.size, seats(cases.books, settled)) if cases.size else np.empty(0)
 
 
-def _largest(ok: Callable[[Array], Mask], possible: Mask, seats: float) -> Array:
+def _largest(ok: Callable[[Array], Mask], size: int, seats: float) -> Array:
     """The largest batch between LEAST and `seats` that is still ok, by halving its logarithm."""
-    low = np.full(possible.shape, np.log(LEAST))
-    high = np.full(possible.shape, np.log(seats))
-    low = np.where(ok(np.exp(high)) & possible, high, low)
+    low = np.full(size, np.log(LEAST))
+    high = np.full(size, np.log(seats))
+    low = np.where(ok(np.exp(high)), high, low)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        good = ok(np.exp(middle)) & possible
+        good = ok(np.exp(middle))
         low, high = np.where(good, middle, low), np.where(good, high, middle)
     return np.asarray(np.exp(low))
 
@@ -190,11 +241,13 @@ def _replicas(settled: Settled, rate: Array, batch: Array) -> Array:
     return np.asarray(np.ceil((settled.load.rate or 0.0) / rate))
 
 
-def _running(rows: Rows, settled: Settled, replicas: Array, most: Array) -> Array:
+def _running(cases: Cases, settled: Settled, replicas: Array, most: Array) -> Array:
     """Sequences that run on each replica at the planned load: where the rate at that batch is the replica's share."""
     if settled.load.users is not None:
         return np.asarray(settled.load.users / replicas)
-    wanted, at = (settled.load.rate or 0.0) / replicas, pacing(rows.terms, rows.books)
+    if not cases.size:
+        return np.empty(0)
+    wanted, at = (settled.load.rate or 0.0) / replicas, pacing(cases.terms, cases.books)
     low, high = np.full(most.shape, np.log(LEAST / 20)), np.log(most)
     for _ in range(BRACKETS):
         middle = (low + high) / 2

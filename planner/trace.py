@@ -7,7 +7,7 @@ thousands at once, and with `Num`s the same value together with its derivation: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
@@ -192,7 +192,7 @@ def derivation(results: Iterable[Num]) -> list[Step]:
     steps: dict[str, Step] = {}
     seen: set[int] = set()
     for result in results:
-        for num in _causes_first(result, seen):
+        for num in _causes_first(result, seen, []):
             if not num.name:
                 continue
             labels[id(num)] = label = _label(num, steps)
@@ -263,13 +263,14 @@ def _count(x: Num) -> float:
     return x.value
 
 
-def _causes_first(num: Num, seen: set[int]) -> Iterator[Num]:
-    if id(num) in seen:
-        return
-    seen.add(id(num))
-    for cause in num.inputs:
-        yield from _causes_first(cause, seen)
-    yield num
+def _causes_first(num: Num, seen: set[int], found: list[Num]) -> list[Num]:
+    """Everything under `num` that was not seen yet, and last itself, at the end of `found`."""
+    if id(num) not in seen:
+        seen.add(id(num))
+        for cause in num.inputs:
+            _causes_first(cause, seen, found)
+        found.append(num)
+    return found
 
 
 def _times(a: Unit, b: Unit, sign: int) -> Unit:

@@ -13,6 +13,7 @@ from typing import Generic
 from catalog import tensors
 from catalog.model import Model, Tensor
 from planner.lanes import Method, loaded_bytes, part_bytes, whole_bytes
+from planner.remembered import remembered
 from planner.speed import Work
 from planner.trace import N, ceiling, doublings, largest, positive, smallest, step, whole
 
@@ -142,6 +143,7 @@ class Layout(Generic[N]):
     """1 where ranks hold whole experts (expert parallel), 0 where each holds a slice of all."""
 
 
+@remembered(512)  # of some twenty models in every lane
 def weights(model: Model, method: Method) -> Weights[float]:
     """Sum the inventory by the way it is divided, as the engine keeps it in memory."""
     held = [tensor for tensor in tensors.inventory(model) if tensor.part not in BESIDE]
@@ -208,6 +210,7 @@ def _multiplied(model: Model, held: list[Tensor]) -> float:
     return active + (model.vocab * model.hidden if model.tied else 0)
 
 
+@remembered(64)
 def shape(model: Model) -> Shape[float]:
     """The dimensions of a planned model."""
     moe, full = model.moe, tensors.full_layers(model)

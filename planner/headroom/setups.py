@@ -12,7 +12,7 @@ from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
 from catalog.model import Model
 from planner import hardware, memory, pairing
-from planner.fits import Fits
+from planner.fits import Fits, fits_of
 from planner.headroom.picture import Ask
 from planner.lanes.gguf import UNSLOTH_BITS
 from planner.lanes.named import named
@@ -62,7 +62,8 @@ class Setup:
     def option(self) -> Option:
         """With its cache format; the bits of an unknown one are those of 16-bit values."""
         bits = self.cached.format.bits if self.cached.format is not None else 16.0
-        return Option(cached=self.cached, cell_bits=bits, findings=())
+        own = self.pairing
+        return Option(pairing=own, cached=self.cached, cell_bits=bits, findings=(), like=own)
 
     @property
     def share(self) -> float:
@@ -136,8 +137,8 @@ def setups(ask: Ask, catalog: Catalog) -> tuple[list[Setup], tuple[Assumption, .
     context = ask.context or model.max_position
     settled = settle(request_of(ask, context), model.max_position, catalog.as_of)
     devices = _wide_enough(hardware.devices(settled.request, catalog), ask, model)
-    fits, losses = Fits(catalog.speed), Losses(catalog, model, settled)
-    paired = list(pairing.pairings(settled, model, devices, catalog, losses))
+    fits, losses = fits_of(catalog), Losses(catalog, model, settled)
+    paired = [each for alike in pairing.pairings(settled, model, devices, catalog, losses) for each in alike]
     kept = [each for each in paired if _serves(each, ask)]
     if not kept:
         raise _nothing_left(ask, paired)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from math import isclose, prod
 from types import MappingProxyType
 
@@ -19,6 +18,7 @@ from planner.lanes.lane import Lane, Method
 from planner.lanes.mixture import BASE, BLOCK, Named, formats
 from planner.lanes.named import facts, named
 from planner.plan import Recipe
+from planner.remembered import remembered
 
 UNSLOTH_BITS = {
     "UD-Q2_K_XL": 3.2, "UD-Q3_K_XL": 4.0, "UD-Q4_K_XL": 4.93, "UD-Q5_K_XL": 6.02, "UD-Q6_K_XL": 7.1, "UD-Q8_K_XL": 10.6,
@@ -38,29 +38,9 @@ CLOSE = 0.002
 """Parameters that a list by name may miss of a checkpoint that was read; beyond that the checkpoint is counted."""
 
 
-class _Same:
-    """A model by its identity: it never changes, and its tables cannot be hashed."""
-
-    __slots__ = ("model",)
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.model is other.model
-
-    def __hash__(self) -> int:
-        return id(self.model)
-
-
+@remembered(256)  # thousands of tensors, milliseconds a type
 def part_bytes(model: Model, kind: str) -> Mapping[str, float]:
     """Bytes of each part in a file of type `kind`, parts with a file of their own included."""
-    return _part_bytes(_Same(model), kind)
-
-
-@lru_cache(maxsize=256)  # thousands of tensors, milliseconds a type
-def _part_bytes(of: _Same, kind: str) -> Mapping[str, float]:
-    model = of.model
     sizes: dict[str, float] = defaultdict(float)
     if kind in UNSLOTH_BITS:
         for tensor in tensors.inventory(model):

@@ -86,7 +86,7 @@ def _is(block: Swept, index: int, choice: Candidate) -> bool:
         == (choice.lane, choice.recipe, choice.engine, pool.accelerator, choice.kv_cache_dtype)
         and (int(rows.tensor[index]), int(rows.pipeline[index]), expert)
         == (pool.tensor_parallel, pool.pipeline_parallel, pool.expert_parallel)
-        and int(refusals.at(rows.terms.rates.chunk, index)) == pool.settings.max_num_batched_tokens
+        and int(rows.chunk[index]) == pool.settings.max_num_batched_tokens
     )
 
 

@@ -34,10 +34,13 @@ PAIRING: tuple[Rule[Pairing], ...] = (
     quality.nvfp4_before_mxfp4,
     latency.llama_cpp_under_load,
     latency.where_llama_cpp_is_the_engine,
+)
+"""A lane on an engine on a device, whatever it costs: pairings that differ in price alone are asked once."""
+PRICED: tuple[Rule[Pairing], ...] = (
     cost.no_price,
     cost.stale_price,
 )
-"""A lane on an engine on a device."""
+"""What is said of the device's price, the same for every lane and engine; refuses nothing."""
 CACHED: tuple[Rule[Cached], ...] = (
     hardware.no_such_cache,
     quality.sinks_need_a_full_cache,
@@ -47,7 +50,7 @@ CACHED: tuple[Rule[Cached], ...] = (
     quality.proxy_families,
     quality.cache_scales_are_one,
 )
-"""With a cache format."""
+"""With a cache format: of lane, engine, format and losses; of the device nothing but how the engine has the format."""
 PLACED: tuple[Rule[Placed], ...] = (
     layout.slices_do_not_talk,
     layout.heads_do_not_divide,
@@ -105,7 +108,7 @@ SHOWN: tuple[Rule[Shown], ...] = (
 )
 """Of what is shown, at its planned load."""
 
-EARLY: tuple[Rule[Any], ...] = (*PAIRING, *CACHED)
+EARLY: tuple[Rule[Any], ...] = (*PAIRING, *PRICED, *CACHED)
 """Asked before anything is estimated."""
 RULES: tuple[Rule[Any], ...] = (*EARLY, *PLACED, *MEASURED, *SHOWN)
 BY_CODE = {rule.code: rule for rule in RULES}
@@ -128,4 +131,16 @@ def waived(request: Request) -> frozenset[str]:
     return frozenset(codes)
 
 
-__all__ = ["BY_CODE", "CACHED", "MEASURED", "PAIRING", "PLACED", "RULES", "SHOWN", "WAIVABLE", "Rule", "waived"]
+__all__ = [
+    "BY_CODE",
+    "CACHED",
+    "MEASURED",
+    "PAIRING",
+    "PLACED",
+    "PRICED",
+    "RULES",
+    "SHOWN",
+    "WAIVABLE",
+    "Rule",
+    "waived",
+]

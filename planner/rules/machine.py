@@ -25,7 +25,7 @@ def not_compiled_for_the_device(case: Pairing) -> Says | None:
     Silent: --model Qwen/Qwen3-8B --on v100-sxm2-32 --qps 0.2 --engines vllm --engine-version vllm=0.19
     """
     device = case.device.accelerator
-    if any(build.made_for(device) for build in case.engine.builds):
+    if case.engine.made_for(device):
         return None
     builds = _builds(case.engine, case.device)
     if not builds:

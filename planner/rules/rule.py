@@ -56,6 +56,14 @@ class Device(Struct, frozen=True, kw_only=True):
     slice: str | None = None
     """MIG profile, where the device is a slice of one."""
 
+    def unpriced(self) -> tuple[object, ...]:
+        """Everything but price, instance size and node: devices with the same are one device to engines and formulas.
+
+        Parts are compared by identity, which is quick and never takes two for one.
+        """
+        parts = (self.accelerator, self.ask, self.machine, self.gpus)
+        return (*map(id, parts), self.most, self.memory, self.free, self.pins, self.slice)
+
     @property
     def driver(self) -> str | None:
         """NVIDIA driver of the probed machine."""
