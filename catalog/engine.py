@@ -180,6 +180,18 @@ class Spread(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`assumed: …` where too few models have logs."""
 
 
+class Start(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds of one part of a start with their 80 % interval."""
+
+    part: Literal["process", "copy", "compile", "cached", "profile", "capture"]
+    """`copy` is per GiB of a device, `compile` and `cached` per layer, `capture` per layer of a graph."""
+    value: float
+    low: float
+    high: float
+    source: str
+    """`assumed: …` where nothing is published."""
+
+
 class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One engine version."""
 
@@ -211,6 +223,8 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     spread: tuple[Spread, ...] = ()
     """How far the memory estimates may be off."""
+    starts: tuple[Start, ...] = ()
+    """How long the parts of a start take; the first row of a part that holds for the version decides."""
 
     def block(self, *, latent: bool) -> int:
         """Tokens of a block of the cache."""

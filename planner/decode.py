@@ -241,6 +241,8 @@ def _hardware_limits(hardware: Hardware | None) -> list[tuple[str, bool, str]]:
     if hardware.reserved is not None:
         kept = hardware.reserved.memory_gib
         checks.append(("hardware.reserved.memory_gib", not kept >= 0, "memory of 0 GiB or more"))
+    for name in ("network_gbit_per_s", "disk_gib_per_s"):
+        checks.append((f"hardware.{name}", _not_positive(getattr(hardware, name)), "a rate above 0"))
     if hardware.any is not None:
         checks.append(("hardware.any.max_accelerators", hardware.any.max_accelerators < 1, "at least 1"))
     for index, ask in enumerate(hardware.accelerators or ()):

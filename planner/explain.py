@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from catalog.artifact import Artifact
 from catalog.engine import Part
-from planner import bill, cost, energy, making, memory, owned, spread
+from planner import bill, cost, energy, making, memory, owned, readiness, spread
 from planner import pairing as pairings
 from planner.fits import Fits
 from planner.memory import claimable_share
@@ -78,6 +78,7 @@ def _shown(row: Row, made: Make | None, terms: Terms[float], fits: Fits) -> tupl
     swept, index, pairing = row.swept, row.index, row.option.pairing
     books, batch = swept.rows.books, float(swept.batch[index])
     held = room(terms, float(swept.most[index]), books)
+    ready = readiness.seconds(pairing, terms, held.slots)
     case = Shown(
         pairing=pairing,
         cache=row.option.cached.dtype,
@@ -88,6 +89,8 @@ def _shown(row: Row, made: Make | None, terms: Terms[float], fits: Fits) -> tupl
         plain_rate=_plain_rate(row, batch, fits),
         cache_bytes=held.cache_bytes,
         needed_bytes=max(room(terms, batch, books).running_bytes, held.longest_bytes),
+        ready_s=ready[0] if ready else None,
+        ready_cold_s=ready[1] if ready else None,
     )
     return tuple(said for rule in SHOWN if (said := rule(case)) is not None)
 
@@ -162,6 +165,7 @@ def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
     made |= _latencies(row, latency(terms, batch, at, books), fits)
     made |= _rates(row, at, fits)
     made["loss_pct"] = _loss(row.option.loss)
+    made |= readiness.estimates(row.option.pairing, terms, room(terms, most, books).slots)
     return made | bill.estimates(row, at, terms, fits)
 
 
@@ -304,6 +308,7 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
         hourly = cost.price_usd_per_hour(cost.paid_devices(devices, size), each)
         results.append(cost.price_usd_per_month(hourly, hours))
     results += _power(row, devices, batch, at)
+    results += readiness.derived(pairing, _terms(row, fits), held.slots.value)
     return tuple(derivation(results))
 
 

@@ -141,6 +141,10 @@ class Hardware(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     inventory: Inventory | None = None
     inventory_id: str | None = None
     reserved: Reserved | None = None
+    network_gbit_per_s: float | None = None
+    """At which a checkpoint comes to the machine."""
+    disk_gib_per_s: float | None = None
+    """At which its disk is read from front to back."""
 
 
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -71,6 +71,7 @@ SHOWN: tuple[Rule[Shown], ...] = (
     latency.speculative_decoding,
     latency.common_prefix_is_cached,
     latency.quantized_at_every_start,
+    latency.added_replicas_take_time,
     hardware.little_room,
     layout.key_value_heads_are_repeated,
     layout.tensor_parallel_over_pcie,

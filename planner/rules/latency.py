@@ -170,6 +170,27 @@ def quantized_at_every_start(case: Shown) -> Says | None:
     )
 
 
+@rule("L402", "note")
+def added_replicas_take_time(case: Shown) -> Says | None:
+    """Notes, where the load is said to vary, how long a replica takes that is added for a peak.
+
+    Why: what a mean rate costs assumes that replicas come and go with the load. A new one imports its libraries, reads
+    its weights, compiles and captures CUDA graphs first; without a local checkpoint it downloads them too.
+    Source: published start-up logs (`starts` in the engine's data); disk and network as stated or assumed.
+    Fires: --model Qwen/Qwen3-8B --on l40s --qps 1 --set workload.qps_mean=0.2
+    Silent: --model Qwen/Qwen3-8B --on l40s --qps 1
+    """
+    load = case.pairing.settled.load
+    varies = load.rate is not None and load.mean_rate is not None and load.mean_rate < load.rate
+    if not varies or case.ready_s is None or case.ready_cold_s is None:
+        return None
+    return Says(
+        because=f"a replica that is added serves after {case.ready_s:.0f} s with its checkpoint on the disk, {case.ready_cold_s:.0f} s without: what rises faster needs a spare",
+        facts={"ready_s": round(case.ready_s, 1), "ready_cold_s": round(case.ready_cold_s, 1)},
+        source="published start-up logs; see ready_s",
+    )
+
+
 @rule("L302", "note")
 def where_llama_cpp_is_the_engine(case: Pairing) -> Says | None:
     """Notes that on CPUs, Apple chips and other devices without a vLLM build the GGUF lanes of llama.cpp are what runs.

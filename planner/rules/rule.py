@@ -144,6 +144,9 @@ class Shown(Struct, frozen=True, kw_only=True):
     """Of one device, for the cache of all slots."""
     needed_bytes: float
     """What the running sequences, or one of the longest context, take of it."""
+    ready_s: float | None = None
+    ready_cold_s: float | None = None
+    """Until a new replica serves, with its checkpoint on the disk and without; None where nothing is known."""
 
 
 Case = TypeVar("Case")
