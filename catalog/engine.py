@@ -192,6 +192,21 @@ class Start(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`assumed: …` where nothing is published."""
 
 
+class Draft(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A way to draft tokens, and how likely one is kept given that all before it were, with an 80 % interval."""
+
+    method: Literal["ngram", "eagle3", "mtp", "draft"]
+    flag: str
+    """The engine's own word for it."""
+    acceptance: float
+    low: float
+    high: float
+    step_seconds: float
+    """What a step takes longer beside drafting and checking: rejection sampling, preparing drafts on the host."""
+    source: str
+    """`assumed: …` where nothing is published."""
+
+
 class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One engine version."""
 
@@ -225,6 +240,9 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far the memory estimates may be off."""
     starts: tuple[Start, ...] = ()
     """How long the parts of a start take; the first row of a part that holds for the version decides."""
+
+    drafts: tuple[Draft, ...] = ()
+    """Ways of speculative decoding that are planned."""
 
     def block(self, *, latent: bool) -> int:
         """Tokens of a block of the cache."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from catalog.errors import BadInput
+from catalog.model import Model
 from catalog.units import GIB
 from planner.cost import HOURS_PER_MONTH, MONTHS, PUE
 from planner.plan import Assumption
@@ -77,13 +78,16 @@ class Settled(Struct, frozen=True, kw_only=True):
     """byte/s at which a checkpoint reaches a machine, and is read there."""
     guessed: tuple[str, ...]
     """Of these two, what nobody stated."""
+    draft: Model | None
+    """The smaller model that drafts tokens."""
     assumptions: tuple[Assumption, ...]
 
 
-def settle(request: Request, max_position: int, newest: str) -> Settled:
+def settle(request: Request, max_position: int, newest: str, draft: Model | None = None) -> Settled:
     """Fill what was left out and say so.
 
-    `max_position` is the longest context the model was made for, `newest` the newest date in the catalogue (ISO).
+    `max_position` is the longest context the model was made for, `newest` the newest date in the catalogue (ISO),
+    `draft` the smaller model that `speculative` names.
     """
     used: list[Assumption] = []
 
@@ -103,6 +107,7 @@ def settle(request: Request, max_position: int, newest: str) -> Settled:
     network = default("hardware.network_gbit_per_s", hardware.network_gbit_per_s, NETWORK, "for `ready_cold_s`")
     disk = default("hardware.disk_gib_per_s", hardware.disk_gib_per_s, DISK, "for `ready_s`: an NVMe volume")
     return Settled(
+        draft=draft,
         network=network * GBIT,
         disk=disk * GIB,
         guessed=tuple(

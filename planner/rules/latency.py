@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.rules.rule import Measured, Pairing, Says, Shown, rule
+from planner.rules.rule import Measured, Pairing, Says, Shown, rule, whole
 
 FEW_USERS = 4
 """llama-server's default number of slots."""
@@ -70,10 +70,11 @@ def fewer_bits_no_longer_help(case: Shown) -> Says | None:
     plain = case.plain_rate
     if plain is None or kernel is None or not kernel.path.endswith("weight-only") or case.rate >= plain:
         return None
-    slower = 1 - case.rate / plain
+    slower, since = 1 - case.rate / plain, case.plain_slower_from
+    already = "" if since is None else f", as it does from {since:.0f} on"
     return Says(
-        because=f"at {case.batch:.0f} running sequences {case.pairing.lane.id} serves {slower:.0%} fewer requests than 16 bits would: it computes in {kernel.math}",
-        facts={"running_sequences": round(case.batch, 1), "slower": round(slower, 3)},
+        because=f"at {case.batch:.0f} running sequences {case.pairing.lane.id} serves {slower:.0%} fewer requests than 16 bits would{already}: {kernel.name} computes in {kernel.math}",
+        facts={"running_sequences": round(case.batch, 1), "slower": round(slower, 3), "slower_from": whole(since)},
         source="speed.csv: GSQ rows",
     )
 
@@ -94,10 +95,11 @@ def gain_over_sixteen_bits(case: Shown) -> Says | None:
     """
     if case.plain_rate is None or case.rate <= case.plain_rate:
         return None
-    gain = case.rate / case.plain_rate
+    gain, until = case.rate / case.plain_rate, case.plain_slower_from
+    ends = "" if until is None else f"; from {until:.0f} on it is slower than they are"
     return Says(
-        because=f"serves {gain:.2f} times the requests of 16-bit weights with {case.batch:.0f} running sequences",
-        facts={"gain": round(gain, 3), "running_sequences": round(case.batch, 1)},
+        because=f"serves {gain:.2f} times the requests of 16-bit weights with {case.batch:.0f} running sequences{ends}",
+        facts={"gain": round(gain, 3), "running_sequences": round(case.batch, 1), "slower_from": whole(until)},
         source="the step-time model, docs/accuracy/speed.md",
     )
 
@@ -114,9 +116,10 @@ def speculative_decoding(case: Shown) -> Says | None:
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.05 --tpot-p95-ms 60
     Silent: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.05
     """
-    asked = any(name.startswith(("tpot", "e2e")) for name in case.pairing.settled.objectives.slo_s)
-    wanted = asked or case.pairing.settled.objectives.objective == "latency"
-    if not wanted or case.batch > FEW_RUNNING or case.pairing.engine.id != "vllm":
+    limited = any(name.startswith(("tpot", "e2e")) for name in case.pairing.settled.objectives.slo_s)
+    wanted = limited or case.pairing.settled.objectives.objective == "latency"
+    asked = case.pairing.settled.request.speculative is not None
+    if asked or not wanted or case.batch > FEW_RUNNING or case.pairing.engine.id != "vllm":
         return None
     return Says(
         because=f"with {case.batch:.1f} running sequences a draft model or n-gram speculation may shorten TPOT: measure its acceptance",

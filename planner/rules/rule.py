@@ -144,6 +144,12 @@ class Shown(Struct, frozen=True, kw_only=True):
     """Of one device, for the cache of all slots."""
     needed_bytes: float
     """What the running sequences, or one of the longest context, take of it."""
+    plain_slower_from: float | None = None
+    """Running sequences from which on 16-bit weights serve more; None where they never do."""
+    undrafted_rate: float | None = None
+    """Requests/s at that batch without speculative decoding; None where nothing drafts."""
+    undrafted_slower_from: float | None = None
+    """Running sequences from which on more is served without it; None where it never is."""
     ready_s: float | None = None
     ready_cold_s: float | None = None
     """Until a new replica serves, with its checkpoint on the disk and without; None where nothing is known."""
@@ -221,6 +227,11 @@ def ask(
             return found, finding
         found.append(finding)
     return found, None
+
+
+def whole(batch: float | None) -> int | None:
+    """A batch as findings state it."""
+    return None if batch is None else round(batch)
 
 
 def overridden(finding: Finding) -> Finding:
