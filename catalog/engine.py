@@ -80,7 +80,9 @@ class Kernel(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     refuse: str | None = None
     note: str | None = None
     experts: str | None = None
-    """What the experts of a mixture run on, where that differs."""
+    """What the experts of a mixture run on, where that differs: a sentence …"""
+    experts_kernel: str | None = None
+    """… and its name."""
     source: str
     confidence: Confidence = "A"
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from catalog.artifact import Artifact
 from catalog.engine import Part
-from planner import bill, cost, drafting, energy, making, memory, owned, readiness, spread
+from planner import bill, cost, drafting, energy, kernels, making, memory, owned, readiness, spread
 from planner import pairing as pairings
 from planner.crossover import Rate, slower_from
 from planner.fits import Fits
@@ -54,6 +54,7 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         lane=paired.lane.id,
         recipe=paired.method.recipe,
         kernel=paired.kernel.name if paired.kernel else "",
+        kernels=kernels.by_layer(paired),
         artifact=_artifact(paired.artifact, paired.model.id),
         make=made,
         engine=paired.engine.id,
@@ -88,6 +89,7 @@ def _shown(row: Row, made: Make | None, terms: Terms[float], fits: Fits) -> tupl
         tensor=int(swept.rows.tensor[index]),
         batch=batch,
         rate=pace(terms, batch, books).rate,
+        kernels=kernels.by_layer(pairing),
         plain_rate=None if plain is None else plain(batch),
         plain_slower_from=None if plain is None else slower_from(ours, plain),
         undrafted_rate=None if undrafted is None else undrafted(batch),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.rules.rule import Measured, Pairing, Says, Shown, rule, whole
+from planner.rules.rule import Measured, Pairing, Says, Shown, listed, rule, whole
 
 FEW_USERS = 4
 """llama-server's default number of slots."""
@@ -73,8 +73,13 @@ def fewer_bits_no_longer_help(case: Shown) -> Says | None:
     slower, since = 1 - case.rate / plain, case.plain_slower_from
     already = "" if since is None else f", as it does from {since:.0f} on"
     return Says(
-        because=f"at {case.batch:.0f} running sequences {case.pairing.lane.id} serves {slower:.0%} fewer requests than 16 bits would{already}: {kernel.name} computes in {kernel.math}",
-        facts={"running_sequences": round(case.batch, 1), "slower": round(slower, 3), "slower_from": whole(since)},
+        because=f"at {case.batch:.0f} running sequences {case.pairing.lane.id} serves {slower:.0%} fewer requests than 16 bits would{already}; it computes in {kernel.math} ({listed(case.kernels)})",
+        facts={
+            "running_sequences": round(case.batch, 1),
+            "slower": round(slower, 3),
+            "slower_from": whole(since),
+            "kernels": case.kernels,
+        },
         source="speed.csv: GSQ rows",
     )
 
@@ -98,8 +103,13 @@ def gain_over_sixteen_bits(case: Shown) -> Says | None:
     gain, until = case.rate / case.plain_rate, case.plain_slower_from
     ends = "" if until is None else f"; from {until:.0f} on it is slower than they are"
     return Says(
-        because=f"serves {gain:.2f} times the requests of 16-bit weights with {case.batch:.0f} running sequences{ends}",
-        facts={"gain": round(gain, 3), "running_sequences": round(case.batch, 1), "slower_from": whole(until)},
+        because=f"serves {gain:.2f} times the requests of 16-bit weights with {case.batch:.0f} running sequences{ends} ({listed(case.kernels)})",
+        facts={
+            "gain": round(gain, 3),
+            "running_sequences": round(case.batch, 1),
+            "slower_from": whole(until),
+            "kernels": case.kernels,
+        },
         source="the step-time model, docs/accuracy/speed.md",
     )
 

@@ -144,6 +144,8 @@ class Shown(Struct, frozen=True, kw_only=True):
     """Of one device, for the cache of all slots."""
     needed_bytes: float
     """What the running sequences, or one of the longest context, take of it."""
+    kernels: dict[str, str] = {}
+    """Kernel per kind of layer."""
     plain_slower_from: float | None = None
     """Running sequences from which on 16-bit weights serve more; None where they never do."""
     undrafted_rate: float | None = None
@@ -227,6 +229,14 @@ def ask(
             return found, finding
         found.append(finding)
     return found, None
+
+
+def listed(kernels: dict[str, str]) -> str:
+    """Kinds of layers by the kernel they share: `attention, mlp: machete weight-only; head: cublas-bf16`."""
+    layers: dict[str, list[str]] = {}
+    for layer, kernel in kernels.items():
+        layers.setdefault(kernel, []).append(layer)
+    return "; ".join(f"{', '.join(names)}: {kernel}" for kernel, names in layers.items())
 
 
 def whole(batch: float | None) -> int | None:
