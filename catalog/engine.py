@@ -82,7 +82,9 @@ class Kernel(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     refuse: str | None = None
     note: str | None = None
     experts: str | None = None
-    """What the experts of a mixture run on, where that differs."""
+    """What the experts of a mixture run on, where that differs: a sentence …"""
+    experts_kernel: str | None = None
+    """… and its name."""
     source: str
     confidence: Confidence = "A"
 
@@ -182,6 +184,33 @@ class Spread(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`assumed: …` where too few models have logs."""
 
 
+class Start(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds of one part of a start with their 80 % interval."""
+
+    part: Literal["process", "copy", "compile", "cached", "profile", "capture"]
+    """`copy` is per GiB of a device, `compile` and `cached` per layer, `capture` per layer of a graph."""
+    value: float
+    low: float
+    high: float
+    source: str
+    """`assumed: …` where nothing is published."""
+
+
+class Draft(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A way to draft tokens, and how likely one is kept given that all before it were, with an 80 % interval."""
+
+    method: Literal["ngram", "eagle3", "mtp", "draft"]
+    flag: str
+    """The engine's own word for it."""
+    acceptance: float
+    low: float
+    high: float
+    step_seconds: float
+    """What a step takes longer beside drafting and checking: rejection sampling, preparing drafts on the host."""
+    source: str
+    """`assumed: …` where nothing is published."""
+
+
 class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """One engine version. What was looked up is kept beside the fields, by the traits of the device."""
 
@@ -213,6 +242,11 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict
 
     spread: tuple[Spread, ...] = ()
     """How far the memory estimates may be off."""
+    starts: tuple[Start, ...] = ()
+    """How long the parts of a start take; the first row of a part that holds for the version decides."""
+
+    drafts: tuple[Draft, ...] = ()
+    """Ways of speculative decoding that are planned."""
 
     def block(self, *, latent: bool) -> int:
         """Tokens of a block of the cache."""

@@ -25,6 +25,7 @@ from planner.request import (
     Quality,
     Request,
     Slo,
+    Speculative,
     Spread,
 )
 
@@ -175,7 +176,25 @@ def _limits(request: Request) -> list[tuple[str, bool, str]]:
         ]
     if request.availability is not None:
         checks.append(("availability.spares", request.availability.spares < 0, "0 spares or more"))
+    checks += _draft_limits(request.speculative)
     return checks + _named_limits(request) + _hardware_limits(request.hardware) + _own_limits(request.overrides)
+
+
+MAX_DRAFTS = 32
+"""Drafted tokens in one step beyond which nobody measured anything."""
+
+
+def _draft_limits(asked: Speculative | None) -> list[tuple[str, bool, str]]:
+    if asked is None:
+        return []
+    named, needed = asked.draft_model is not None, asked.method in ("eagle3", "draft")
+    kept = asked.acceptance
+    return [
+        ("speculative.tokens", not 1 <= asked.tokens <= MAX_DRAFTS, f"1 to {MAX_DRAFTS} tokens"),
+        ("speculative.acceptance", kept is not None and not 0 <= kept < 1, "a probability from 0 to below 1"),
+        ("speculative.draft_model", needed and not named, f"the model that drafts, for method {asked.method}"),
+        ("speculative.draft_model", named and not needed, f"no model for method {asked.method}"),
+    ]
 
 
 def _shares(path: str, shares: dict[str, float] | None) -> list[tuple[str, bool, str]]:
@@ -239,6 +258,8 @@ def _hardware_limits(hardware: Hardware | None) -> list[tuple[str, bool, str]]:
     if hardware.reserved is not None:
         kept = hardware.reserved.memory_gib
         checks.append(("hardware.reserved.memory_gib", not kept >= 0, "memory of 0 GiB or more"))
+    for name in ("network_gbit_per_s", "disk_gib_per_s"):
+        checks.append((f"hardware.{name}", _not_positive(getattr(hardware, name)), "a rate above 0"))
     if hardware.any is not None:
         checks.append(("hardware.any.max_accelerators", hardware.any.max_accelerators < 1, "at least 1"))
     for index, ask in enumerate(hardware.accelerators or ()):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, cast
 
 from catalog.artifact import Artifact
 from catalog.engine import Part
-from planner import bill, cost, energy, making, memory, owned, spread
+from planner import bill, cost, drafting, energy, kernels, making, memory, owned, readiness, spread
 from planner import pairing as pairings
+from planner.crossover import Rate, slower_from
 from planner.fits import Fits
 from planner.memory import claimable_share
 from planner.plan import (
@@ -29,7 +30,7 @@ from planner.rank import Row
 from planner.rows import books_of, terms_of
 from planner.rules import SHOWN
 from planner.rules.rule import Device, Pairing, Shown
-from planner.serving import Latency, Pace, Room, Terms, Z, latency, pace, percentile, room
+from planner.serving import Books, Latency, Pace, Room, Terms, Z, latency, pace, pacing, percentile, room
 from planner.simulation import shown
 from planner.spread import between
 from planner.trace import Num, Unit, derivation
@@ -40,7 +41,7 @@ SECOND: Unit = {"s": 1}
 FLOP: Unit = {"flop": 1}
 UNITS: dict[str, Unit] = {
     "index_bytes": BYTE, "state_bytes": BYTE, "rope_bytes": BYTE, "value_bytes": BYTE, "attention_flops": FLOP,
-    "matrix_flops": FLOP, "bandwidth": {"byte": 1, "s": -1}, "link_bandwidth": {"byte": 1, "s": -1},
+    "matrix_flops": FLOP, "flops": FLOP, "bandwidth": {"byte": 1, "s": -1}, "link_bandwidth": {"byte": 1, "s": -1},
     "matrix_peak": {"flop": 1, "s": -1}, "attention_peak": {"flop": 1, "s": -1}, "scalar_peak": {"flop": 1, "s": -1},
     "memory": BYTE, "cell_bytes": BYTE,
 }  # fmt: skip
@@ -59,6 +60,7 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         lane=paired.lane.id,
         recipe=paired.method.recipe,
         kernel=paired.kernel.name if paired.kernel else "",
+        kernels=kernels.by_layer(paired),
         artifact=_artifact(paired.artifact, paired.model.id),
         make=made,
         engine=paired.engine.id,
@@ -87,6 +89,8 @@ def _shown(
     swept, index, pairing = row.swept, row.index, row.option.pairing
     books, batch = swept.rows.books, float(swept.batch[index])
     held = room(terms, float(swept.most[index]), books)
+    ready = readiness.seconds(pairing, terms, held.slots)
+    ours, plain, undrafted = _rate_of(terms, books), _plain(row, fits), _undrafted(terms, books)
     case = Shown(
         pairing=pairing,
         cache=row.option.cached.dtype,
@@ -95,19 +99,36 @@ def _shown(
         tensor=int(swept.rows.tensor[index]),
         batch=batch,
         rate=pace(terms, batch, books).rate,
-        plain_rate=_plain_rate(row, batch, fits),
+        kernels=kernels.by_layer(pairing),
+        plain_rate=None if plain is None else plain(batch),
+        plain_slower_from=None if plain is None else slower_from(ours, plain),
+        undrafted_rate=None if undrafted is None else undrafted(batch),
+        undrafted_slower_from=None if undrafted is None else slower_from(ours, undrafted),
         cache_bytes=held.cache_bytes,
         needed_bytes=max(room(terms, batch, books).running_bytes, held.longest_bytes),
+        ready_s=ready[0] if ready else None,
+        ready_cold_s=ready[1] if ready else None,
     )
     return tuple(said for rule in SHOWN if (said := rule(case)) is not None)
 
 
-def _plain_rate(row: Row, batch: float, fits: Fits) -> float | None:
-    """Requests/s with 16-bit weights on the same layout at the same batch."""
+def _rate_of(terms: Terms[float], books: Books) -> Rate:
+    """Requests/s of one replica at a running batch."""
+    at = pacing(cast(Terms[Any], terms), books)
+    return lambda batch: at(batch).rate
+
+
+def _plain(row: Row, fits: Fits) -> Rate | None:
+    """The same with 16-bit weights on the same layout; None where the lane is 16-bit or the engine has none."""
     plain = pairings.unquantized(row.option)
     if plain is None:
         return None
-    return pace(terms_of(plain, _layout(row), _chunk(row), fits), batch, row.swept.rows.books).rate
+    return _rate_of(terms_of(plain, _layout(row), _chunk(row), fits), row.swept.rows.books)
+
+
+def _undrafted(terms: Terms[float], books: Books) -> Rate | None:
+    """The same without speculative decoding; None where nothing drafts."""
+    return _rate_of(replace(terms, drafter=drafting.NONE), books) if terms.drafter.tokens else None
 
 
 def _terms(row: Row, fits: Fits) -> Terms[float]:
@@ -144,6 +165,7 @@ def _pool(row: Row) -> Pool:
             max_num_seqs=int(limit.slots),
             max_num_batched_tokens=int(_chunk(row)),
             gpu_memory_utilization=share,
+            speculative=drafting.flag(pairing),
             max_loras=lora.adapters if lora else None,
             max_lora_rank=lora.max_rank if lora else None,
             devices=own.pins,
@@ -170,9 +192,12 @@ def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
     batch, most = float(swept.batch[row.index]), float(swept.most[row.index])
     at = pace(terms, batch, books)
     made = memory_estimates(room(terms, most, books), row.option.pairing, terms)
-    made |= _latencies(row, latency(terms, batch, at, books), fits)
+    ends = _drafted_ends(row.option.pairing, terms)
+    made |= _latencies(row, [latency(each, batch, pace(each, batch, books), books) for each in (terms, *ends)], fits)
     made |= _rates(row, at, fits)
+    made |= drafting.estimates(row.option.pairing, terms.drafter)
     made["loss_pct"] = _loss(row.option.loss)
+    made |= readiness.estimates(row.option.pairing, terms, room(terms, most, books).slots)
     return made | bill.estimates(row, at, terms, fits)
 
 
@@ -222,14 +247,22 @@ def within(value: float, half: spread.Half) -> Estimate:
     return between(max(value - half.bytes, 0.0), value, value + half.bytes, half.basis, "B")
 
 
-def _latencies(row: Row, late: Latency[float], fits: Fits) -> dict[str, Estimate]:
+def _drafted_ends(pairing: Pairing, terms: Terms[float]) -> list[Terms[float]]:
+    """The terms at both ends of an acceptance that nobody measured; nothing where one is stated, or nothing drafts."""
+    ends = drafting.acceptances(pairing) or ()
+    return [replace(terms, drafter=replace(terms.drafter, acceptance=each)) for each in ends]
+
+
+def _latencies(row: Row, lates: list[Latency[float]], fits: Fits) -> dict[str, Estimate]:
+    """Percentiles; the first of `lates` is the value, the others widen its interval."""
     pairing, made = row.option.pairing, {}
-    basis: Basis = fits.of(pairing).basis
+    basis: Basis = fits.of(pairing).basis if len(lates) == 1 else "assumed"
     for name in ("ttft", "tpot", "e2e"):
         low, high = fits.band(pairing, name)
         for quantile in ("p50", "p95", "p99"):
-            value = percentile(late, name, Z[quantile])
-            made[f"{name}_{quantile}_s"] = between(value * min(low, 1.0), value, value * max(high, 1.0), basis, "s")
+            values = [percentile(late, name, Z[quantile]) for late in lates]
+            least, most = min(values) * min(low, 1.0), max(values) * max(high, 1.0)
+            made[f"{name}_{quantile}_s"] = between(least, values[0], most, basis, "s")
     return made
 
 
@@ -315,6 +348,7 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
         hourly = cost.price_usd_per_hour(cost.paid_devices(devices, size), each)
         results.append(cost.price_usd_per_month(hourly, hours))
     results += _power(row, devices, batch, at)
+    results += readiness.derived(pairing, _terms(row, fits), held.slots.value)
     return tuple(derivation(results))
 
 
@@ -357,6 +391,7 @@ def _sources(row: Row, fits: Fits) -> dict[str, str]:
         "rates": fitted,
         "accounting": cited.get("*", engine.source),
         "terms": fitted,
+        "drafter": drafting.source(pairing),
         "chunk": "the search",
         "block_tokens": engine.source,
         "memory": "the request" if stated else facts.source_of("reported_memory"),

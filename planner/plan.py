@@ -173,6 +173,8 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lane: str
     recipe: Recipe
     kernel: str
+    kernels: dict[str, str] = {}
+    """Kernel per kind of layer: attention, linear attention, mlp, experts, head."""
     artifact: ArtifactRef | None = None
     make: Make | None = None
     engine: str

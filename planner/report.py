@@ -94,6 +94,8 @@ HEADLINE = {
     "tpot_p95_s": ("TPOT p95", 1e3, "ms"),
     "e2e_p95_s": ("e2e p95", 1.0, "s"),
     "loss_pct": ("loss", 1.0, "%"),
+    "ready_s": ("ready", 1.0, "s"),
+    "ready_cold_s": ("ready cold", 1.0, "s"),
 }
 """Estimates shown with their 80 % interval: label, factor from the plan's unit, unit shown."""
 

@@ -141,6 +141,10 @@ class Hardware(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     inventory: Inventory | None = None
     inventory_id: str | None = None
     reserved: Reserved | None = None
+    network_gbit_per_s: float | None = None
+    """At which a checkpoint comes to the machine."""
+    disk_gib_per_s: float | None = None
+    """At which its disk is read from front to back."""
 
 
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,6 +185,18 @@ class Availability(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     spares: int
 
 
+class Speculative(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Tokens that something cheap drafts and the model checks."""
+
+    method: Literal["ngram", "eagle3", "mtp", "draft"]
+    tokens: int
+    """Drafted in each step."""
+    acceptance: float | None = None
+    """Probability that a drafted token is kept, given that all before it were: measured on one's own traffic."""
+    draft_model: str | None = None
+    """Repository of an EAGLE-3 head; catalogue id of a smaller model."""
+
+
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /plan. A field left out is None until `settle` names its default."""
 
@@ -197,6 +213,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     engine_versions: dict[str, str] | None = None
     lanes: tuple[str, ...] | None = None
     overrides: Overrides | None = None
+    speculative: Speculative | None = None
     air_gapped: bool | None = None
     simulate: bool | None = None
     as_of: str | None = None

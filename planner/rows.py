@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from planner import energy, memory, speed
+from planner import drafting, energy, memory, speed
 from planner.fits import Fits
 from planner.pairing import Option
 from planner.plan import Finding
@@ -116,6 +116,7 @@ def _terms(
         block_tokens=float(pairing.engine.block(latent=pairing.model.mla is not None)),
         adapter_bytes=adapters_of(pairing),
         cell_bytes=option.cell_bits / 8,
+        drafter=drafting.drafter(pairing),
         request_s=resolved.request_s,
         arrival_s=resolved.arrival_s,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from catalog.errors import Unsupported
+from catalog.errors import BadInput, Unsupported
 from catalog.inventory import Inventory
 from catalog.load import Catalog
 from catalog.model import Model
@@ -66,7 +66,7 @@ class Found:
 def search(request: Request, catalog: Catalog) -> Found:
     """Enumerate every lane, engine, device and layout; refuse, estimate and rank them."""
     model = catalog.model(request.model)
-    settled = settle(request, model.max_position, catalog.as_of)
+    settled = settle(request, model.max_position, catalog.as_of, _draft(request, catalog))
     devices = hardware.devices(request, catalog)
     options = pairing.options(settled, model, devices, catalog)
     fits = fits_of(catalog)
@@ -74,6 +74,17 @@ def search(request: Request, catalog: Catalog) -> Found:
     swept = [sweep(block, settled) for block in blocks]
     ranking = Ranking.of(swept, settled.objectives)
     return Found(request, model, settled, devices, fits, options, unplaced, swept, ranking, ranking.tied())
+
+
+def _draft(request: Request, catalog: Catalog) -> Model | None:
+    """The smaller model that drafts. Raises BadInput where the catalogue does not know it."""
+    asked = request.speculative
+    if asked is None or asked.method != "draft" or asked.draft_model is None:
+        return None
+    try:
+        return catalog.model(asked.draft_model)
+    except BadInput as fault:
+        raise BadInput(fault.message, "$.speculative.draft_model") from None
 
 
 def plan(request: Request, catalog: Catalog) -> Plan:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal
 
-from planner import memory, pages, queueing, speed
+from planner import memory, pages, queueing, speculation, speed
 from planner.memory import Accounting
+from planner.speculation import Drafter
 from planner.speed import Rates, Work
 from planner.trace import N, largest, present
 from planner.work import (
@@ -66,6 +67,7 @@ class Terms(Generic[N]):
     """Tokens that the engine's cache is handed out by."""
     adapter_bytes: N
     """LoRA adapters that stay loaded beside the weights, on all devices of a replica together."""
+    drafter: Drafter[N]
     request_s: N
     """Host time per request."""
     arrival_s: N
@@ -93,6 +95,7 @@ class Pace(Generic[N]):
     """Seconds and rates of one replica at a running batch."""
 
     step_s: N
+    """Between two tokens of a sequence, prompts aside."""
     prompt_s: N
     """Device time that one request's prompt takes from everyone."""
     rate: N
@@ -121,7 +124,8 @@ def rooms(terms: Terms[N], books: Books) -> Callable[[N], Room[N]]:
 
     vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each.
     """
-    return _vllm_rooms(terms) if books == "vllm" else _llamacpp_rooms(terms)
+    at = _vllm_rooms(terms) if books == "vllm" else _llamacpp_rooms(terms)
+    return _drafted_rooms(terms, at) if present(terms.drafter.tokens) else at
 
 
 def _vllm_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
@@ -149,6 +153,27 @@ def _vllm_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
             longest_bytes=longest,
             running_bytes=slots * each + common,
             slots=slots,
+        )
+
+    return at
+
+
+def _drafted_rooms(terms: Terms[N], plain: Callable[[N], Room[N]]) -> Callable[[N], Room[N]]:
+    """What drafts take of the cache: the drafter's own, room for the tokens of a step, and logits of all of them."""
+    drafts = speculation.on_device(terms.drafter, terms.layout, terms.cell_bytes)
+    ahead = drafts.tokens * cache_bytes_per_token(terms.shape, terms.cell_bytes, terms.layout)
+    own, activation = drafts.cache_bytes_per_token, peaks(terms)
+
+    def at(batch: N) -> Room[N]:
+        held = plain(batch)
+        active = activation(held.slots * (drafts.tokens + 1))
+        each = own * (held_tokens(terms.demand) + drafts.tokens) + ahead
+        return replace(
+            held,
+            activation_bytes=active,
+            cache_bytes=held.cache_bytes - (active - held.activation_bytes),
+            longest_bytes=held.longest_bytes + own * (terms.demand.context + drafts.tokens) + ahead,
+            running_bytes=held.running_bytes + held.slots * each,
         )
 
     return at
@@ -198,9 +223,10 @@ def _llamacpp_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
 
 
 def held_bytes(terms: Terms[N]) -> N:
-    """Weights on one device, adapters that stay loaded included."""
+    """Weights on one device, adapters that stay loaded and a drafter included."""
     shared = terms.layout.tensor * terms.layout.pipeline
-    return device_weight_bytes(terms.weights, terms.shape, terms.layout) + terms.adapter_bytes / shared
+    held = device_weight_bytes(terms.weights, terms.shape, terms.layout) + terms.adapter_bytes / shared
+    return held + terms.drafter.held_bytes / terms.layout.tensor if present(terms.drafter.held_bytes) else held
 
 
 def held_tokens(demand: Demand[N]) -> N:
@@ -215,6 +241,21 @@ def device_work(terms: Terms[N], books: Books) -> Work[N]:
     return done if books == "vllm" else replace(done, exchanges=terms.layout.pipeline - 1)
 
 
+def token_times(terms: Terms[N], done: Work[N]) -> Callable[[N], N]:
+    """Seconds between two tokens of a sequence, prompts aside, as a function of the running sequences."""
+    held, rates = held_tokens(terms.demand), terms.rates
+    if not present(terms.drafter.tokens):
+        return lambda batch: speed.decode_step_s(done, rates, batch, held)
+    drafts = speculation.on_device(terms.drafter, terms.layout, terms.cell_bytes)
+    return lambda batch: speculation.drafted_token_s(done, rates, drafts, batch, held)
+
+
+def _drafter_reads_s(terms: Terms[N], tokens: N) -> N:
+    """The drafter's own pass over `tokens` of a prompt."""
+    drafts = speculation.on_device(terms.drafter, terms.layout, terms.cell_bytes)
+    return speculation.draft_multiply_s(drafts, terms.rates, tokens)
+
+
 def pace(terms: Terms[N], batch: N, books: Books) -> Pace[N]:
     """How fast tokens and prompts go with `batch` sequences running."""
     return pacing(terms, books)(batch)
@@ -223,11 +264,13 @@ def pace(terms: Terms[N], batch: N, books: Books) -> Pace[N]:
 def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
     """The pace as a function of the running sequences; what does not depend on them is computed once."""
     demand, done = terms.demand, device_work(terms, books)
-    held, new = held_tokens(demand), demand.prompt - demand.prefix
+    token_s, new = token_times(terms, done), demand.prompt - demand.prefix
     riding = new * speed.prompt_token_s(done, terms.rates, demand.prefix + new / 2) + terms.request_s
+    if present(terms.drafter.passes):
+        riding = riding + _drafter_reads_s(terms, new)
 
     def at(batch: N) -> Pace[N]:
-        step = speed.decode_step_s(done, terms.rates, batch, held)
+        step = token_s(batch)
         return Pace(step_s=step, prompt_s=riding, rate=queueing.rate_at_batch(batch, demand.output, step, riding))
 
     return at
@@ -240,18 +283,24 @@ def latency(terms: Terms[N], batch: N, at: Pace[N], books: Books) -> Latency[N]:
 
 def latencies(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], Latency[N]]:
     """The latencies as a function of the running sequences and their pace; the rest is computed once."""
-    demand, done, held = terms.demand, device_work(terms, books), held_tokens(terms.demand)
+    demand, done = terms.demand, device_work(terms, books)
     alone = speed.prefill_s(done, terms.rates, demand.prompt, demand.prefix)
+    times, drafts = token_times(terms, done), present(terms.drafter.tokens)
+    if drafts:
+        alone = alone + _drafter_reads_s(terms, demand.prompt - demand.prefix)
     spread = queueing.variability(demand.burstiness, demand.output_cv2)
 
     def of(batch: N, at: Pace[N]) -> Latency[N]:
         share = queueing.prefill_share(at.rate, at.prompt_s)
         tpot = queueing.tpot_s(at.step_s, share)
-        slope = speed.decode_step_s(done, terms.rates, batch + 1, held) - at.step_s
+        slope = times(batch + 1) - at.step_s
         slots = memory.slots_for(batch)
         waiting = queueing.slot_wait_s(batch, slots, alone + demand.output * tpot, spread)
         behind = queueing.prefill_wait_s(share, alone, demand.prompt_cv2)
-        ttft = queueing.ttft_s(terms.arrival_s, waiting, behind, alone) + at.step_s
+        first = at.step_s
+        if drafts:
+            first = first * speculation.tokens_per_step(terms.drafter.tokens, terms.drafter.acceptance)
+        ttft = queueing.ttft_s(terms.arrival_s, waiting, behind, alone) + first
         ttft_variance = queueing.ttft_variance(waiting + behind, alone, demand.prompt_cv2)
         return Latency(
             ttft_s=ttft,

@@ -12,9 +12,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from catalog.errors import BadInput
+from catalog.model import Model
+from catalog.units import GIB
 from planner.cost import HOURS_PER_MONTH, MONTHS, PUE
 from planner.plan import Assumption
-from planner.request import PLANNED_ENGINES, Budget, Lora, Objective, Quality, Request, Slo, Spread, Workload
+from planner.request import PLANNED_ENGINES, Budget, Hardware, Lora, Objective, Quality, Request, Slo, Spread, Workload
+
+GBIT = 1e9 / 8
+NETWORK, DISK = 2.0, 1.0
+"""Gbit/s and GiB/s where nothing is stated (assumed). Published loads read 0.3 GiB/s from network volumes (NVIDIA
+Run:ai streamer post, gp3 and io2), 1.2 in a serverless pod (vllm issue 44881), 3.9 from NVMe (llama.cpp 19191)."""
 
 
 class Load(Struct, frozen=True, kw_only=True):
@@ -66,13 +73,21 @@ class Settled(Struct, frozen=True, kw_only=True):
     lanes: tuple[str, ...] | None
     as_of: str
     """ISO date: the only "now" there is; "" when the catalogue has no date either."""
+    network: float
+    disk: float
+    """byte/s at which a checkpoint reaches a machine, and is read there."""
+    guessed: tuple[str, ...]
+    """Of these two, what nobody stated."""
+    draft: Model | None
+    """The smaller model that drafts tokens."""
     assumptions: tuple[Assumption, ...]
 
 
-def settle(request: Request, max_position: int, newest: str) -> Settled:
+def settle(request: Request, max_position: int, newest: str, draft: Model | None = None) -> Settled:
     """Fill what was left out and say so.
 
-    `max_position` is the longest context the model was made for, `newest` the newest date in the catalogue (ISO).
+    `max_position` is the longest context the model was made for, `newest` the newest date in the catalogue (ISO),
+    `draft` the smaller model that `speculative` names.
     """
     used: list[Assumption] = []
 
@@ -88,7 +103,18 @@ def settle(request: Request, max_position: int, newest: str) -> Settled:
     _say_owned(request, default)
     if not (request.slo and (request.slo.ttft_ms or request.slo.tpot_ms or request.slo.e2e_ms)):
         default("slo", None, "at most 85 % of the sustainable rate", "no latency objective is given")
+    hardware = request.hardware or Hardware()
+    network = default("hardware.network_gbit_per_s", hardware.network_gbit_per_s, NETWORK, "for `ready_cold_s`")
+    disk = default("hardware.disk_gib_per_s", hardware.disk_gib_per_s, DISK, "for `ready_s`: an NVMe volume")
     return Settled(
+        draft=draft,
+        network=network * GBIT,
+        disk=disk * GIB,
+        guessed=tuple(
+            name
+            for name, given in (("network", hardware.network_gbit_per_s), ("disk", hardware.disk_gib_per_s))
+            if given is None
+        ),
         request=request,
         load=load,
         objectives=_settle_objectives(request, default),

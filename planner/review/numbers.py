@@ -138,8 +138,26 @@ def speed(review: Review) -> Section:
         table("latency | value | 80 % interval | basis | objective | to spare", rows, (1, 2, 4, 5)),
         table("load | value | 80 % interval | basis", load, (1, 2)),
         *(missing if others else ()),
+        *_ready(made),
     )
     return Section(title="Speed", blocks=blocks)
+
+
+STARTS = {
+    "ready_s": "warm: checkpoint on the disk, kernels compiled",
+    "ready_cold_s": "cold: nothing but the image",
+}
+
+
+def _ready(made: dict[str, Estimate]) -> Iterator[Block]:
+    """Nothing where nothing is known of the engine's starts."""
+    rows = [
+        (text, amount(made[name].value, "s"), interval(made[name]), made[name].basis)
+        for name, text in STARTS.items()
+        if name in made
+    ]
+    if rows:
+        yield table("until a new replica serves | value | 80 % interval | basis", rows, (1, 2))
 
 
 def _latency(name: str, estimate: Estimate, limit: float | None) -> tuple[str, ...]:

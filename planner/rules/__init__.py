@@ -6,7 +6,18 @@ from typing import Any
 
 from catalog.errors import BadInput
 from planner.request import Request
-from planner.rules import checkpoints, cost, hardware, latency, layout, machine, quality, recipes, simulated
+from planner.rules import (
+    checkpoints,
+    cost,
+    drafts,
+    hardware,
+    latency,
+    layout,
+    machine,
+    quality,
+    recipes,
+    simulated,
+)
 from planner.rules.rule import Cached, Measured, Pairing, Placed, Rule, Shown
 
 PAIRING: tuple[Rule[Pairing], ...] = (
@@ -16,6 +27,7 @@ PAIRING: tuple[Rule[Pairing], ...] = (
     machine.not_compiled_for_the_device,
     machine.driver_too_old,
     hardware.no_kernel,
+    drafts.nothing_drafts_here,
     hardware.memory_unknown,
     hardware.no_compute_rate,
     hardware.beyond_the_models_context,
@@ -57,6 +69,7 @@ PLACED: tuple[Rule[Placed], ...] = (
     layout.groups_do_not_divide,
     layout.sizes_do_not_divide,
     layout.tensor_parallel_leaves_the_node,
+    drafts.drafts_do_not_cross_stages,
 )
 """On a layout of devices."""
 MEASURED: tuple[Rule[Measured], ...] = (
@@ -72,8 +85,11 @@ SHOWN: tuple[Rule[Shown], ...] = (
     latency.fewer_bits_no_longer_help,
     latency.gain_over_sixteen_bits,
     latency.speculative_decoding,
+    drafts.drafts_help,
+    drafts.drafts_slow_down,
     latency.common_prefix_is_cached,
     latency.quantized_at_every_start,
+    latency.added_replicas_take_time,
     simulated.simulation_misses_the_objective,
     simulated.simulation_speaks,
     hardware.little_room,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.rules.rule import Measured, Pairing, Says, Shown, rule
+from planner.rules.rule import Measured, Pairing, Says, Shown, listed, rule, whole
 
 FEW_USERS = 4
 """llama-server's default number of slots."""
@@ -70,10 +70,16 @@ def fewer_bits_no_longer_help(case: Shown) -> Says | None:
     plain = case.plain_rate
     if plain is None or kernel is None or not kernel.path.endswith("weight-only") or case.rate >= plain:
         return None
-    slower = 1 - case.rate / plain
+    slower, since = 1 - case.rate / plain, case.plain_slower_from
+    already = "" if since is None else f", as it does from {since:.0f} on"
     return Says(
-        because=f"at {case.batch:.0f} running sequences {case.pairing.lane.id} serves {slower:.0%} fewer requests than 16 bits would: it computes in {kernel.math}",
-        facts={"running_sequences": round(case.batch, 1), "slower": round(slower, 3)},
+        because=f"at {case.batch:.0f} running sequences {case.pairing.lane.id} serves {slower:.0%} fewer requests than 16 bits would{already}; it computes in {kernel.math} ({listed(case.kernels)})",
+        facts={
+            "running_sequences": round(case.batch, 1),
+            "slower": round(slower, 3),
+            "slower_from": whole(since),
+            "kernels": case.kernels,
+        },
         source="speed.csv: GSQ rows",
     )
 
@@ -94,10 +100,16 @@ def gain_over_sixteen_bits(case: Shown) -> Says | None:
     """
     if case.plain_rate is None or case.rate <= case.plain_rate:
         return None
-    gain = case.rate / case.plain_rate
+    gain, until = case.rate / case.plain_rate, case.plain_slower_from
+    ends = "" if until is None else f"; from {until:.0f} on it is slower than they are"
     return Says(
-        because=f"serves {gain:.2f} times the requests of 16-bit weights with {case.batch:.0f} running sequences",
-        facts={"gain": round(gain, 3), "running_sequences": round(case.batch, 1)},
+        because=f"serves {gain:.2f} times the requests of 16-bit weights with {case.batch:.0f} running sequences{ends} ({listed(case.kernels)})",
+        facts={
+            "gain": round(gain, 3),
+            "running_sequences": round(case.batch, 1),
+            "slower_from": whole(until),
+            "kernels": case.kernels,
+        },
         source="the step-time model, docs/accuracy/speed.md",
     )
 
@@ -114,9 +126,10 @@ def speculative_decoding(case: Shown) -> Says | None:
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.05 --tpot-p95-ms 60
     Silent: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:4 --qps 0.05
     """
-    asked = any(name.startswith(("tpot", "e2e")) for name in case.pairing.settled.objectives.slo_s)
-    wanted = asked or case.pairing.settled.objectives.objective == "latency"
-    if not wanted or case.batch > FEW_RUNNING or case.pairing.engine.id != "vllm":
+    limited = any(name.startswith(("tpot", "e2e")) for name in case.pairing.settled.objectives.slo_s)
+    wanted = limited or case.pairing.settled.objectives.objective == "latency"
+    asked = case.pairing.settled.request.speculative is not None
+    if asked or not wanted or case.batch > FEW_RUNNING or case.pairing.engine.id != "vllm":
         return None
     return Says(
         because=f"with {case.batch:.1f} running sequences a draft model or n-gram speculation may shorten TPOT: measure its acceptance",
@@ -167,6 +180,27 @@ def quantized_at_every_start(case: Shown) -> Says | None:
         because=f"every start reads {original / 1e9:.0f} GB of 16-bit weights; a saved {pairing.lane.id} checkpoint would be about half",
         facts={"original_bytes": round(original)},
         source="vllm 0.33 model_executor/model_loader",
+    )
+
+
+@rule("L402", "note")
+def added_replicas_take_time(case: Shown) -> Says | None:
+    """Notes, where the load is said to vary, how long a replica takes that is added for a peak.
+
+    Why: what a mean rate costs assumes that replicas come and go with the load. A new one imports its libraries, reads
+    its weights, compiles and captures CUDA graphs first; without a local checkpoint it downloads them too.
+    Source: published start-up logs (`starts` in the engine's data); disk and network as stated or assumed.
+    Fires: --model Qwen/Qwen3-8B --on l40s --qps 1 --set workload.qps_mean=0.2
+    Silent: --model Qwen/Qwen3-8B --on l40s --qps 1
+    """
+    load = case.pairing.settled.load
+    varies = load.rate is not None and load.mean_rate is not None and load.mean_rate < load.rate
+    if not varies or case.ready_s is None or case.ready_cold_s is None:
+        return None
+    return Says(
+        because=f"a replica that is added serves after {case.ready_s:.0f} s with its checkpoint on the disk, {case.ready_cold_s:.0f} s without: what rises faster needs a spare",
+        facts={"ready_s": round(case.ready_s, 1), "ready_cold_s": round(case.ready_cold_s, 1)},
+        source="published start-up logs; see ready_s",
     )
 
 

@@ -154,6 +154,17 @@ class Shown(Struct, frozen=True, kw_only=True):
     """What the running sequences, or one of the longest context, take of it."""
     simulated: Simulated | None = None
     """What the event simulation came to, where one was asked for."""
+    kernels: dict[str, str] = {}
+    """Kernel per kind of layer."""
+    plain_slower_from: float | None = None
+    """Running sequences from which on 16-bit weights serve more; None where they never do."""
+    undrafted_rate: float | None = None
+    """Requests/s at that batch without speculative decoding; None where nothing drafts."""
+    undrafted_slower_from: float | None = None
+    """Running sequences from which on more is served without it; None where it never is."""
+    ready_s: float | None = None
+    ready_cold_s: float | None = None
+    """Until a new replica serves, with its checkpoint on the disk and without; None where nothing is known."""
 
 
 Case = TypeVar("Case")
@@ -228,6 +239,19 @@ def ask(
             return found, finding
         found.append(finding)
     return found, None
+
+
+def listed(kernels: dict[str, str]) -> str:
+    """Kinds of layers by the kernel they share: `attention, mlp: machete weight-only; head: cublas-bf16`."""
+    layers: dict[str, list[str]] = {}
+    for layer, kernel in kernels.items():
+        layers.setdefault(kernel, []).append(layer)
+    return "; ".join(f"{', '.join(names)}: {kernel}" for kernel, names in layers.items())
+
+
+def whole(batch: float | None) -> int | None:
+    """A batch as findings state it."""
+    return None if batch is None else round(batch)
 
 
 def overridden(finding: Finding) -> Finding:

@@ -87,6 +87,8 @@ PLACES = {
     "requests_per_s": "Speed",
     "requests_per_s_max": "Speed",
     "running_sequences": "Speed",
+    "ready_s": "Speed",
+    "ready_cold_s": "Speed",
 }
 """Estimates that are shown with value, interval and basis, and where."""
 
