@@ -192,8 +192,8 @@ def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
     batch, most = float(swept.batch[row.index]), float(swept.most[row.index])
     at = pace(terms, batch, books)
     made = memory_estimates(room(terms, most, books), row.option.pairing, terms)
-    ends = _drafted_ends(row.option.pairing, terms)
-    made |= _latencies(row, [latency(each, batch, pace(each, batch, books), books) for each in (terms, *ends)], fits)
+    ends, running = _drafted_ends(row.option.pairing, terms), (batch, memory.slots_for(most))
+    made |= _latencies(row, [latency(each, running, pace(each, batch, books), books) for each in (terms, *ends)], fits)
     made |= _rates(row, at, fits)
     made |= drafting.estimates(row.option.pairing, terms.drafter)
     made["loss_pct"] = _loss(row.option.loss)
@@ -332,7 +332,7 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
     most = Num(float(swept.most[row.index]), name="largest_batch", source=fits_and_meets)
     batch = Num(float(swept.batch[row.index]), name="running_batch", source=carries)
     held, at = room(terms, most, books), pace(terms, batch, books)
-    late = latency(terms, batch, at, books)
+    late = latency(terms, (batch, held.slots), at, books)
     quantile = Num(Z["p95"], name="z_p95", source="quantile 0.95 of the standard normal")
     tails = [percentile(late, name, quantile) for name in ("ttft", "tpot", "e2e")]
     for tail, name in zip(tails, ("ttft_p95_s", "tpot_p95_s", "e2e_p95_s"), strict=True):

@@ -19,31 +19,9 @@ def rate_at_batch(batch: N, output: N, step_s: N, prompt_s: N) -> N:
 
 
 @step
-def prefill_share(rate: N, prompt_s: N) -> N:
-    """Part of the device's time that goes into prompts; what is left makes tokens."""
-    return rate * prompt_s
-
-
-@step
-def tpot_s(step_s: N, share: N) -> N:
-    """Prompts of other requests hold up the running ones, so a token takes the step over the time left for steps."""
-    return step_s / (1 - share)
-
-
-@step
 def tpot_capped_s(tpot: N, step_s: N, chunk_s: N) -> N:
     """Where prompts are chunked a token waits for one chunk at most; the rest of the wait moves to the queue."""
     return smallest(tpot, step_s + chunk_s)
-
-
-@step
-def tpot_variance(tpot: N, sequence_slope_s: N, batch: N) -> N:
-    """The running batch fluctuates like the number of guests in a large hall (Poisson): its variance is its mean.
-
-    `sequence_slope_s` is what one more running sequence adds to the time per token; s². Never spread wider than the
-    mean: there the slope no longer describes the batch.
-    """
-    return smallest(batch * sequence_slope_s * sequence_slope_s, tpot * tpot)
 
 
 @step
@@ -59,27 +37,21 @@ def slot_wait_s(batch: N, slots: N, service_s: N, variability: N) -> N:
 
 
 @step
-def prefill_wait_s(share: N, prompt_s: N, prompt_cv2: N) -> N:
-    """Waiting behind the prompts of others: one server, prompts of spread length (Pollaczek and Khinchine)."""
-    return share / (1 - share) * prompt_s * (1 + prompt_cv2) / 2
-
-
-@step
 def variability(burstiness: N, service_cv2: N) -> N:
     """Bursty arrivals and spread lengths make queues: half the sum of the squared coefficients of variation."""
     return (1 / burstiness + service_cv2) / 2
 
 
 @step
-def ttft_s(arrival_s: N, slot_wait: N, prefill_wait: N, prompt_s: N) -> N:
-    """First token: reception, waiting for a slot, waiting for other prompts, one's own prompt."""
-    return arrival_s + slot_wait + prefill_wait + prompt_s
+def ttft_s(arrival_s: N, slot_wait: N, first_s: N) -> N:
+    """First token: reception, waiting for a slot, and what the scheduler takes from there."""
+    return arrival_s + slot_wait + first_s
 
 
 @step
-def ttft_variance(waits: N, prompt_s: N, prompt_cv2: N) -> N:
-    """Waits spread like an exponential (variance = mean squared); the own prompt spreads with its length; s²."""
-    return waits * waits + prompt_s * prompt_s * prompt_cv2
+def ttft_variance(slot_wait: N, first_s2: N) -> N:
+    """Waits for a slot spread like an exponential (variance = mean squared); s²."""
+    return slot_wait * slot_wait + first_s2
 
 
 @step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any, Literal
 
 import msgspec
@@ -37,6 +38,20 @@ class Spread(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def variation(self) -> float:
         """Squared coefficient of variation."""
         return math.exp(self.sigma**2) - 1
+
+    def beyond(self, tokens: float) -> tuple[float, float]:
+        """Mean and squared coefficient of variation of what exceeds `tokens`, at least one token of each length.
+
+        Partial moments of the log-normal, as in the pricing of options (Black and Scholes 1973).
+        """
+        if not tokens or not self.sigma:
+            return max(self.mean - tokens, 1.0), self.variation if not tokens else 0.0
+        reach = (math.log(self.mean / tokens) - self.sigma**2 / 2) / self.sigma
+        none, mean, square = (NormalDist().cdf(reach + order * self.sigma) for order in range(3))
+        first = self.mean * mean - tokens * none
+        second = self.mean**2 * (1 + self.variation) * square - 2 * tokens * self.mean * mean + tokens**2 * none
+        first, second = first + 1 - none, second + 1 - none
+        return first, max(second / first**2 - 1, 0.0)
 
 
 class Batch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from planner import drafting, energy, memory, speed
+from planner import drafting, energy, memory, speed, waiting
 from planner.fits import Fits
 from planner.pairing import Option
 from planner.plan import Finding
@@ -147,16 +147,21 @@ def adapters_of(pairing: Pairing) -> float:
 
 
 def demand(settled: Settled) -> Demand[float]:
-    """The load as formulas use it. A closed loop of users arrives as evenly as it is answered."""
+    """The load as formulas use it. Users in a closed loop find each other, and nobody else."""
     load = settled.load
+    prefix = float(min(load.shared_prefix, load.prompt.mean - 1))
+    fresh, fresh_cv2 = load.prompt.beyond(prefix)
     return Demand(
         prompt=load.prompt.mean,
         output=load.output.mean,
         prompt_cv2=load.prompt.variation,
         output_cv2=load.output.variation,
         context=float(load.context),
-        prefix=float(min(load.shared_prefix, load.prompt.mean - 1)),
+        prefix=prefix,
+        fresh=fresh,
+        fresh_cv2=fresh_cv2,
         burstiness=load.burstiness,
+        company=waiting.company(load.burstiness, load.output.variation) if load.users is None else 0.0,
     )
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Literal
 
-from planner import memory, pages, queueing, speculation, speed
+from planner import memory, pages, queueing, speculation, speed, waiting
 from planner.memory import Accounting
 from planner.speculation import Drafter
 from planner.speed import Rates, Work
-from planner.trace import N, largest, present
+from planner.trace import N, largest, present, smallest
 from planner.work import (
     Layout,
     Shape,
@@ -44,7 +44,12 @@ class Demand(Generic[N]):
     """Longest context: one sequence of it must fit."""
     prefix: N
     """Tokens that all prompts share: cached once."""
+    fresh: N
+    """Mean tokens of a prompt beyond those."""
+    fresh_cv2: N
     burstiness: N
+    company: N
+    """Sequences that a request finds beyond the mean number, itself included; 0 in a closed loop of users."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +111,8 @@ class Pace(Generic[N]):
 class Latency(Generic[N]):
     """Mean and variance of the three latencies; s, s²."""
 
+    received_s: N
+    """Part of every time to a first token: from the socket to the scheduler."""
     ttft_s: N
     ttft_variance: N
     tpot_s: N
@@ -256,6 +263,12 @@ def _drafter_reads_s(terms: Terms[N], tokens: N) -> N:
     return speculation.draft_multiply_s(drafts, terms.rates, tokens)
 
 
+def budgeted(terms: Terms[N], batch: N) -> N:
+    """Part of the steps' token budget that running sequences and the prompts of those who follow them take; above 1
+    prompts wait ever longer."""
+    return waiting.budget_share(batch, terms.demand.fresh / terms.demand.output, terms.rates.chunk)
+
+
 def pace(terms: Terms[N], batch: N, books: Books) -> Pace[N]:
     """How fast tokens and prompts go with `batch` sequences running."""
     return pacing(terms, books)(batch)
@@ -264,51 +277,91 @@ def pace(terms: Terms[N], batch: N, books: Books) -> Pace[N]:
 def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
     """The pace as a function of the running sequences; what does not depend on them is computed once."""
     demand, done = terms.demand, device_work(terms, books)
-    token_s, new = token_times(terms, done), demand.prompt - demand.prefix
-    riding = new * speed.prompt_token_s(done, terms.rates, demand.prefix + new / 2) + terms.request_s
-    if present(terms.drafter.passes):
-        riding = riding + _drafter_reads_s(terms, new)
+    token_s, joining_s = token_times(terms, done), prompt_times(terms, done)
 
     def at(batch: N) -> Pace[N]:
-        step = token_s(batch)
-        return Pace(step_s=step, prompt_s=riding, rate=queueing.rate_at_batch(batch, demand.output, step, riding))
+        seen = batch + demand.company
+        shared = waiting.together(waiting.prompts_in_a_step(batch, demand.output))
+        step, joining = token_s(seen), joining_s(seen, smallest(demand.fresh * shared, terms.rates.chunk))
+        return Pace(step_s=step, prompt_s=joining, rate=queueing.rate_at_batch(batch, demand.output, step, joining))
 
     return at
 
 
-def latency(terms: Terms[N], batch: N, at: Pace[N], books: Books) -> Latency[N]:
-    """Latencies while `batch` sequences run and requests arrive at the pace's rate."""
-    return latencies(terms, books)(batch, at)
+def prompt_times(terms: Terms[N], done: Work[N]) -> Callable[[N, N], N]:
+    """Seconds that a prompt takes from everyone, as a function of the running sequences and of the prompt tokens in a
+    step that takes it in."""
+    fresh, behind, own = terms.demand.fresh, looked_back(terms.demand), terms.request_s
+    if present(terms.drafter.passes):
+        own = own + _drafter_reads_s(terms, fresh)
+    return lambda batch, tokens: fresh / tokens * speed.joining_s(done, terms.rates, batch, (tokens, behind)) + own
 
 
-def latencies(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], Latency[N]]:
-    """The latencies as a function of the running sequences and their pace; the rest is computed once."""
-    demand, done = terms.demand, device_work(terms, books)
-    alone = speed.prefill_s(done, terms.rates, demand.prompt, demand.prefix)
-    times, drafts = token_times(terms, done), present(terms.drafter.tokens)
-    if drafts:
-        alone = alone + _drafter_reads_s(terms, demand.prompt - demand.prefix)
+def looked_back(demand: Demand[N]) -> N:
+    """Tokens that a prompt token looks back on, averaged over all prompt tokens: most of them are in long prompts."""
+    return demand.prefix + demand.fresh * (1 + demand.fresh_cv2) / 2
+
+
+def latency(terms: Terms[N], running: tuple[N, N], at: Pace[N], books: Books) -> Latency[N]:
+    """Latencies while sequences run and requests arrive at the pace's rate; `running` = how many, of how many slots."""
+    return latencies(terms, books)(*running, at)
+
+
+def latencies(terms: Terms[N], books: Books) -> Callable[[N, N, Pace[N]], Latency[N]]:
+    """The latencies as a function of the running sequences, the slots and the pace; the rest is computed once."""
+    demand, crowds = terms.demand, crowding(terms, books)
     spread = queueing.variability(demand.burstiness, demand.output_cv2)
 
-    def of(batch: N, at: Pace[N]) -> Latency[N]:
-        share = queueing.prefill_share(at.rate, at.prompt_s)
-        tpot = queueing.tpot_s(at.step_s, share)
-        slope = times(batch + 1) - at.step_s
-        slots = memory.slots_for(batch)
-        waiting = queueing.slot_wait_s(batch, slots, alone + demand.output * tpot, spread)
-        behind = queueing.prefill_wait_s(share, alone, demand.prompt_cv2)
-        first = at.step_s
-        if drafts:
-            first = first * speculation.tokens_per_step(terms.drafter.tokens, terms.drafter.acceptance)
-        ttft = queueing.ttft_s(terms.arrival_s, waiting, behind, alone) + first
-        ttft_variance = queueing.ttft_variance(waiting + behind, alone, demand.prompt_cv2)
+    def of(batch: N, slots: N, at: Pace[N]) -> Latency[N]:
+        crowd = crowds(batch, at)
+        beat = waiting.beat(crowd)
+        first = waiting.first_token(crowd, beat, demand.company)
+        token = waiting.per_token(crowd, beat, demand.company)
+        stay = first.mean + demand.output * token.mean
+        queued = queueing.slot_wait_s(batch, slots, stay, spread)
+        ttft = queueing.ttft_s(terms.arrival_s, queued, first.mean)
+        ttft_variance = queueing.ttft_variance(queued, first.variance)
         return Latency(
+            received_s=terms.arrival_s,
             ttft_s=ttft,
             ttft_variance=ttft_variance,
-            tpot_s=tpot,
-            tpot_variance=queueing.tpot_variance(tpot, slope / (1 - share), batch),
-            e2e_s=queueing.e2e_s(ttft, demand.output, tpot),
-            e2e_variance=queueing.e2e_variance(ttft_variance, demand.output, tpot, demand.output_cv2),
+            tpot_s=token.mean,
+            tpot_variance=token.variance,
+            e2e_s=queueing.e2e_s(ttft, demand.output, token.mean),
+            e2e_variance=queueing.e2e_variance(ttft_variance, demand.output, token.mean, demand.output_cv2),
+        )
+
+    return of
+
+
+def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Crowd[N]]:
+    """The replica's steady state as a function of the running sequences and their pace."""
+    demand, rates, done = terms.demand, terms.rates, device_work(terms, books)
+    times, joining_s, behind = token_times(terms, done), prompt_times(terms, done), looked_back(demand)
+    one = smallest(demand.fresh, rates.chunk)
+    arithmetic = demand.fresh * speed.prompt_token_s(done, rates, behind)
+    trail, gaps = speed.trail_s(done, rates, (one, behind)), 1 / demand.burstiness
+    drafts = present(terms.drafter.tokens)
+
+    def of(batch: N, at: Pace[N]) -> waiting.Crowd[N]:
+        seen, step = batch + demand.company, at.step_s
+        if drafts:
+            step = step * speculation.tokens_per_step(terms.drafter.tokens, terms.drafter.acceptance)
+        return waiting.Crowd(
+            rate=at.rate,
+            batch=batch,
+            step_s=step,
+            slope_s=times(seen + 1) - at.step_s,
+            token_s=at.step_s,
+            joining_s=at.prompt_s,
+            alone_s=joining_s(seen, one),
+            arithmetic_s=arithmetic,
+            trail_s=trail,
+            fill=demand.fresh / rates.chunk,
+            prompt_cv2=demand.fresh_cv2,
+            output_cv2=demand.output_cv2,
+            gap_cv2=gaps,
+            output=demand.output,
         )
 
     return of
@@ -316,8 +369,9 @@ def latencies(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], Latency[N
 
 def percentile(of: Latency[N], name: str, z: N) -> N:
     """`name` is ttft, tpot or e2e; `z` the normal quantile. Seconds."""
+    if name == "ttft":
+        return of.received_s + queueing.percentile(of.ttft_s - of.received_s, of.ttft_variance, z)
     mean, variance = {
-        "ttft": (of.ttft_s, of.ttft_variance),
         "tpot": (of.tpot_s, of.tpot_variance),
         "e2e": (of.e2e_s, of.e2e_variance),
     }[name]

@@ -125,15 +125,23 @@ def collective_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
 
 
 @step
-def stage_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
-    """One device's part of a step: the slower of reading weights and multiplying, then the cache.
+def stream_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
+    """Weights on their way to the matrix units: reading and unpacking overlap in part, so the two add as the sides of
+    a right angle."""
+    read, unpack = weight_s(work, rates, tokens), unpack_s(work, rates)
+    return root(read * read + unpack * unpack)
 
-    Unpacking overlaps with reading in part, so the two add as the sides of a right angle.
-    """
-    read, unpack = weight_s(work, rates, batch), unpack_s(work, rates)
-    return largest(root(read * read + unpack * unpack), matrix_s(work, rates, batch)) + cache_s(
-        work, rates, batch, context
-    )
+
+@step
+def stage_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
+    """One device's part of a step: the slower of streaming weights and multiplying, then the cache."""
+    return largest(stream_s(work, rates, batch), matrix_s(work, rates, batch)) + cache_s(work, rates, batch, context)
+
+
+@step
+def pass_s(work: Work[N], rates: Rates[N], tokens: N, attention_s: N) -> N:
+    """One device's matrices over `tokens`, prompts among them, whose attention is arithmetic too."""
+    return largest(stream_s(work, rates, tokens), matrix_s(work, rates, tokens) + attention_s)
 
 
 @step
@@ -182,12 +190,36 @@ def mixed_step_s(work: Work[N], rates: Rates[N], decoding: tuple[N, N], prompts:
     """
     (batch, context), (new, behind) = decoding, prompts
     share = 1 + positive((batch + new) / work.pipeline - 1)
-    read, unpack = weight_s(work, rates, share), unpack_s(work, rates)
-    attention = prompt_attention_s(work, rates, new, behind) / work.pipeline
-    passed = largest(root(read * read + unpack * unpack), matrix_s(work, rates, share) + attention)
+    passed = pass_s(work, rates, share, prompt_attention_s(work, rates, new, behind) / work.pipeline)
     looked = cache_s(work, rates, smallest(batch, 1 + positive(batch / work.pipeline - 1)), context)
     device = work.pipeline * (passed + looked)
     return host_s(work, rates, batch) + device + collective_s(work, rates, batch + new)
+
+
+@step
+def joining_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N]) -> N:
+    """What prompts add to a step of `batch` decoding sequences: a step with them less one without.
+
+    `prompts` = their new tokens, and tokens that each looks back on. Their arithmetic hides behind the weights that the
+    step reads anyway; experts that only they need are read for them.
+    """
+    new, behind = prompts
+    without, wider = 1 + positive(batch / work.pipeline - 1), 1 + positive((batch + new) / work.pipeline - 1)
+    attention = prompt_attention_s(work, rates, new, behind) / work.pipeline
+    alone = largest(stream_s(work, rates, without), matrix_s(work, rates, without))
+    longer = pass_s(work, rates, wider, attention) - alone
+    sent = work.exchange_bytes_per_token * new / (rates.link_bandwidth * rates.link_efficiency)
+    return work.pipeline * longer + sent
+
+
+@step
+def trail_s(work: Work[N], rates: Rates[N], prompts: tuple[N, N]) -> N:
+    """A chunk passes all stages of a pipeline one after another, of which its step counts one: the rest."""
+    new, behind = prompts
+    attention = prompt_attention_s(work, rates, new, behind)
+    part = 1 + positive(new / work.pipeline - 1)
+    whole, counted = pass_s(work, rates, new, attention), pass_s(work, rates, part, attention / work.pipeline)
+    return work.pipeline * (whole - counted)
 
 
 @step

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner import cost, energy
+from planner.memory import slots_for
 from planner.rows import Cases, Mask, Rows, picked
 from planner.rules.latency import FEW_USERS
-from planner.serving import Books, Latency, Room, Z, latencies, latency, pace, pacing, percentile, room, rooms
+from planner.serving import Books, Latency, Room, Z, budgeted, latencies, latency, pace, pacing, percentile, room, rooms
 from planner.settle import Settled
 from planner.trace import Array
 
@@ -140,7 +141,7 @@ def _planned(cases: Cases, settled: Settled, carried: Carried, feasible: NDArray
     some, of = cases.at(feasible), cast(Carried, picked(carried, feasible))
     batch = _running(some, settled, of.replicas, of.most)
     at = pace(some.terms, batch, some.books)
-    late = latency(some.terms, batch, at, some.books)
+    late = latency(some.terms, (batch, slots_for(of.most)), at, some.books)
     made = {f"{name}_p95_s": percentile(late, name, np.asarray(Z["p95"])) for name in ("ttft", "tpot", "e2e")}
     made |= {
         "batch": batch,
@@ -191,7 +192,7 @@ def _objectives(cases: Cases, settled: Settled) -> Values:
         return lambda _: {}
     paced, late = pacing(cases.terms, cases.books), latencies(cases.terms, cases.books)
     bad_end = settled.objectives.strict
-    return lambda batch: _percentiles(cases, settled, late(batch, paced(batch)), bad_end=bad_end)
+    return lambda batch: _percentiles(cases, settled, late(batch, slots_for(batch), paced(batch)), bad_end=bad_end)
 
 
 def _percentiles(cases: Cases, settled: Settled, late: Latency[Array], *, bad_end: bool) -> dict[str, Array]:
@@ -218,6 +219,7 @@ def _most(cases: Cases, settled: Settled) -> Array:
     def ok(batch: Array) -> Mask:
         held = at(batch)
         fits = held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)
+        fits &= budgeted(cases.terms, batch) <= 1
         return fits & _within(values(batch), settled, cases.size)
 
     return _largest(ok, cases.size, seats(cases.books, settled)) if cases.size else np.empty(0)

@@ -54,7 +54,7 @@ def numbers(terms: object, make: Any) -> Any:
 
 def results(terms: Terms[Any], batch: Any, books: Any) -> list[Any]:
     held, at = room(terms, batch, books), pace(terms, batch, books)
-    late: Latency[Any] = latency(terms, batch, at, books)
+    late: Latency[Any] = latency(terms, (batch, held.slots), at, books)
     return [held.cache_bytes, held.longest_bytes, held.running_bytes, at.rate, late.ttft_s, late.tpot_s, late.e2e_s]
 
 
@@ -83,7 +83,7 @@ def test_a_derivation_names_every_step_and_its_unit(chosen: int, batch: float) -
     terms = numbers(plain, lambda value, name: Num(value, explain.unit_of(name), name=name, source="a test"))
     running = Num(batch, name="batch", source="a test")
     held, at = room(terms, running, books), pace(terms, running, books)
-    late = latency(terms, running, at, books)
+    late = latency(terms, (running, held.slots), at, books)
     steps = derivation([held.cache_bytes, at.rate, percentile(late, "e2e", Num(1.6, name="z", source="a test"))])
     units = {step.name: step.unit for step in steps}
     assert units["device_weight_bytes"] == units["cache_bytes_per_token"] == "byte"

@@ -90,7 +90,7 @@ def test_floats_arrays_and_traced_numbers_agree(method: str, batch: float) -> No
 
     def results(given: Any, running: Any) -> list[Any]:
         held, at = room(given, running, "vllm"), pace(given, running, "vllm")
-        late = latency(given, running, at, "vllm")
+        late = latency(given, (running, held.slots), at, "vllm")
         return [held.cache_bytes, held.longest_bytes, held.running_bytes, at.rate, late.ttft_s, late.tpot_s]
 
     plain = results(made, batch)
