@@ -1,6 +1,7 @@
-"""How long a plan takes: a cold command, a warm plan over the whole catalogue. `make bench` prints, nothing asserts.
+"""How long a plan takes: a cold command, a warm plan over the whole catalogue, its array pass, `POST /plan` over HTTP.
 
-Seconds depend on the machine; the numbers are for comparing one version with the next on the same one.
+`make bench` prints, nothing asserts. Seconds depend on the machine; the numbers are for comparing one version with the
+next on the same one. No answer is repeated from a store or a cache: every request over HTTP is another one.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+sys.path.insert(0, str(Path(__file__).parent))
+import http_load
+
 from catalog.load import Catalog
+<<<<<<< HEAD
 from planner import decode, request, search, service
 from planner.rows import terms_of
 from planner.settings import Settings
@@ -26,15 +32,38 @@ from planner.simulation.scheduler import Limits, run
 
 COLD_RUNS, WARM_RUNS = 5, 7
 SIMULATED = 10_000
+=======
+from planner import decode, hardware, pairing, request, rows, search, service
+from planner.cli.serve import cores
+from planner.fits import fits_of
+from planner.settings import Settings
+from planner.settle import settle
+from planner.sweep import sweep
+
+COLD_RUNS, WARM_RUNS = 5, 7
+CLIENTS, HTTP_S = 4, 10.0
+"""Clients that ask at once, and for how long."""
+>>>>>>> wt-fast
 EXAMPLE = Path(__file__).parent.parent / "examples" / "support-chat.toml"
 MODEL, MOST = "meta-llama/Llama-3.1-70B-Instruct", 12
+ANY = {
+    "model": MODEL,
+    "workload": {"qps": 4, "prompt_tokens": {"mean": 1500, "p95": 6000}, "output_tokens": {"mean": 300, "p95": 800}},
+    "slo": {"ttft_ms": {"p95": 1000}, "tpot_ms": {"p95": 50}},
+    "hardware": {"any": {}},
+}
+"""Whatever the catalogue can rent out, under two latency objectives."""
 
 
-def wide(catalog: Catalog) -> request.Request:
+def wide(catalog: Catalog) -> dict[str, Any]:
     """Every lane, engine, layout and cache format on up to MOST of every accelerator whose memory is known."""
     devices = [{"id": device.id, "count": MOST} for device in catalog.accelerators.values() if device.memory]
-    asked = {"model": MODEL, "workload": {"qps": 4}, "hardware": {"accelerators": devices}}
-    return decode.decode(msgspec.json.encode(asked), "json")
+    return {"model": MODEL, "workload": {"qps": 4}, "hardware": {"accelerators": devices}}
+
+
+def asked(body: dict[str, Any]) -> request.Request:
+    """As a client's bytes are decoded."""
+    return decode.decode(msgspec.json.encode(body), "json")
 
 
 def simulation(catalog: Catalog) -> Callable[[], object]:
@@ -67,22 +96,46 @@ def cold(*words: str) -> float:
     return seconds(lambda: subprocess.run(command, check=True, capture_output=True, cwd=EXAMPLE.parents[1]), COLD_RUNS)
 
 
+def array_pass(question: request.Request, catalog: Catalog) -> Callable[[], object]:
+    """Every layout of every option as numbers: laid out, evaluated and priced; rules and ranking not counted."""
+    model = catalog.model(question.model)
+    settled = settle(question, model.max_position, catalog.as_of)
+    options = pairing.options(settled, model, hardware.devices(question, catalog), catalog)
+    known = fits_of(catalog)
+    return lambda: [sweep(block, settled) for block in rows.rows(options.kept, known)[0]]
+
+
+def warm(body: dict[str, Any], what: str, catalog: Catalog) -> None:
+    """Print a warm plan and its array pass."""
+    question = asked(body)
+    candidates = search.count(question, catalog)
+    whole = seconds(lambda: search.plan(question, catalog), WARM_RUNS)
+    arrays = seconds(array_pass(question, catalog), WARM_RUNS)
+    print(f"{whole * 1e3:10.0f} ms   warm plan of {MODEL} on {what}: {candidates:,} candidates")
+    print(f"{candidates / arrays:10,.0f} /s   candidates in its array pass")
+
+
 def main() -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as empty:
         own = Settings(catalog_dir=Path(empty) / "catalog", database_url="")
         catalog = service.catalogue(own)
-    question = wide(catalog)
-    search.plan(question, catalog)
-    warm = seconds(lambda: search.plan(question, catalog), WARM_RUNS)
-    count = search.count(question, catalog)
-    print(f"Python {platform.python_version()}, {platform.machine()}, {platform.system()}")
+    print(f"Python {platform.python_version()}, {platform.machine()}, {platform.system()}, {cores()} cores")
     print(f"{cold('plan', str(EXAMPLE), '--json'):10.2f} s    cold `lanewise plan {EXAMPLE.name} --json`")
     print(f"{cold('plan', str(EXAMPLE)):10.2f} s    cold `lanewise plan {EXAMPLE.name}`")
+<<<<<<< HEAD
     print(f"{warm * 1e3:10.0f} ms   warm plan of {MODEL} on up to {MOST} of every accelerator")
     print(f"{count:10,}      candidates in it")
     print(f"{count / warm:10,.0f} /s   candidates")
     print(f"{SIMULATED / seconds(simulation(catalog), WARM_RUNS):10,.0f} /s   simulated requests, KV pressure on")
+=======
+    warm(wide(catalog), f"up to {MOST} of every accelerator", catalog)
+    warm(ANY, "any hardware with latency objectives", catalog)
+    load = http_load.measure(http_load.Question(ANY), CLIENTS, HTTP_S)
+    print(f"{load.p50_s * 1e3:10.0f} ms   POST /plan of the same, one client, p50 of {load.requests}")
+    print(f"{load.p99_s * 1e3:10.0f} ms   p99")
+    print(f"{load.requests_per_s:10.1f} /s   requests of {CLIENTS} clients, {load.workers} workers")
+>>>>>>> wt-fast
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ VARIABLES = {
     "LANEWISE_DATABASE_URL": "SQLAlchemy URL of the plan store (default: `lanewise.sqlite3` in the data folder)",
     "LANEWISE_DATA_DIR": "the data folder (default: the platform's own, `~/.local/share/lanewise` on Linux)",
     "LANEWISE_TOOLS_DIR": "engines' own planners for `fit --oracle` (default: `~/.cache/lanewise/tools`)",
+    "LANEWISE_LOCAL_MODELS": "`no`: requests name models by id, not by a folder or file of this machine",
 }
 
 
@@ -42,7 +43,18 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         catalog_dir=Path(environ.get("LANEWISE_CATALOG_DIR") or data / "catalog").expanduser(),
         database_url=environ.get("LANEWISE_DATABASE_URL") or f"sqlite:///{data / 'lanewise.sqlite3'}",
         tools_dir=Path(environ.get("LANEWISE_TOOLS_DIR") or "~/.cache/lanewise/tools").expanduser(),
+        local_models=environ.get("LANEWISE_LOCAL_MODELS") != "no",
     )
+
+
+def to_environment(own: Settings) -> dict[str, str]:
+    """The variables with which another process reads the same settings."""
+    return {
+        "LANEWISE_CATALOG_DIR": str(own.catalog_dir),
+        "LANEWISE_DATABASE_URL": own.database_url,
+        "LANEWISE_TOOLS_DIR": str(own.tools_dir or ""),
+        "LANEWISE_LOCAL_MODELS": "yes" if own.local_models else "no",
+    }
 
 
 def _platform_data_dir(environ: Mapping[str, str]) -> Path:

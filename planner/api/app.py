@@ -13,7 +13,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from catalog.errors import BadInput, NotFound, UnknownModel, Unsupported
 from planner.api import catalog, fit, health, inventories, plans, reviews, schema
-from planner.settings import Settings
+from planner.settings import Settings, from_environment
 from planner.store import Store
 from planner.version import VERSION
 
@@ -42,6 +42,11 @@ def create_app(settings: Settings) -> Litestar:
             render_plugins=[JsonRenderPlugin()],
         ),
     )
+
+
+def app_of_environment() -> Litestar:
+    """The application of one of the server's processes."""
+    return create_app(from_environment())
 
 
 def _bad_input(_request: Any, error: BadInput) -> Response[dict[str, str]]:

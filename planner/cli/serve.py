@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import msgspec
 
 from planner.cli.common import Commands
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+MOST_WORKERS = 4
+"""That are started unasked; each keeps a catalogue of its own in some 150 MB of memory."""
+
+UNHEALTHY_S = 60
+"""After which a worker that does not answer is started again; a busy machine is no reason to."""
 
 
 def add_to(commands: Commands) -> None:
@@ -22,6 +28,9 @@ def add_to(commands: Commands) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8321, help="port to listen on (default: %(default)s)")
     serve.add_argument("--db", metavar="URL", help="plan store, for example sqlite:///plans.sqlite3")
+    serve.add_argument(
+        "--workers", type=int, metavar="N", help=f"processes that plan (default: one per core, at most {MOST_WORKERS})"
+    )
     serve.set_defaults(run=run)
 
 
@@ -30,11 +39,29 @@ def run(arguments: argparse.Namespace) -> int:
     import uvicorn
 
     from planner import settings
-    from planner.api import create_app
+    from planner.store import Store
 
     own = settings.from_environment()
-    own = msgspec.structs.replace(
-        own, local_models=arguments.host in LOOPBACK, database_url=arguments.db or own.database_url
+    local = own.local_models and arguments.host in LOOPBACK
+    own = msgspec.structs.replace(own, local_models=local, database_url=arguments.db or own.database_url)
+    Store(own.database_url).close()  # one that cannot be opened ends the server here, not worker after worker
+    os.environ |= settings.to_environment(own)  # workers are processes of their own and read their settings there
+    uvicorn.run(
+        "planner.api:app_of_environment",
+        factory=True,
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers or workers(),
+        timeout_worker_healthcheck=UNHEALTHY_S,
     )
-    uvicorn.run(create_app(own), host=arguments.host, port=arguments.port)
     return 0
+
+
+def workers() -> int:
+    """Processes that are started unasked."""
+    return min(cores(), MOST_WORKERS)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
