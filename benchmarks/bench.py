@@ -22,28 +22,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 import http_load
 
 from catalog.load import Catalog
-<<<<<<< HEAD
-from planner import decode, request, search, service
-from planner.rows import terms_of
-from planner.settings import Settings
-from planner.simulation import replica
-from planner.simulation.requests import Draw, draw
-from planner.simulation.scheduler import Limits, run
-
-COLD_RUNS, WARM_RUNS = 5, 7
-SIMULATED = 10_000
-=======
 from planner import decode, hardware, pairing, request, rows, search, service
 from planner.cli.serve import cores
 from planner.fits import fits_of
 from planner.settings import Settings
 from planner.settle import settle
+from planner.simulation import replica
+from planner.simulation.requests import Draw, draw
+from planner.simulation.scheduler import Limits, run
 from planner.sweep import sweep
 
 COLD_RUNS, WARM_RUNS = 5, 7
 CLIENTS, HTTP_S = 4, 10.0
 """Clients that ask at once, and for how long."""
->>>>>>> wt-fast
+SIMULATED = 10_000
 EXAMPLE = Path(__file__).parent.parent / "examples" / "support-chat.toml"
 MODEL, MOST = "meta-llama/Llama-3.1-70B-Instruct", 12
 ANY = {
@@ -69,10 +61,9 @@ def asked(body: dict[str, Any]) -> request.Request:
 def simulation(catalog: Catalog) -> Callable[[], object]:
     """SIMULATED requests of 1000/250 mean tokens on a saturated replica that runs out of cache blocks."""
     hardware = {"accelerators": [{"id": "h100-sxm5-80", "count": 1}]}
-    asked = {"model": "Qwen/Qwen3-8B", "workload": {"qps": 8}, "hardware": hardware}
-    found = search.search(decode.decode(msgspec.json.encode(asked), "json"), catalog)
+    found = search.search(asked({"model": "Qwen/Qwen3-8B", "workload": {"qps": 8}, "hardware": hardware}), catalog)
     assert found.choice is not None
-    terms = terms_of(found.choice.option, (1, 1), 8192.0, found.fits)
+    terms = rows.terms_of(found.choice.option, (1, 1), 8192.0, found.fits)
     limits = Limits(seats=256, budget=8192, blocks=14_000)
     times = replica.times(terms, limits, "vllm")
     load = Draw(rate=40, burstiness=1, prompt=1000, prompt_sigma=0.93, output=250, output_sigma=0.93, context=16_384)
@@ -123,19 +114,13 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {platform.machine()}, {platform.system()}, {cores()} cores")
     print(f"{cold('plan', str(EXAMPLE), '--json'):10.2f} s    cold `lanewise plan {EXAMPLE.name} --json`")
     print(f"{cold('plan', str(EXAMPLE)):10.2f} s    cold `lanewise plan {EXAMPLE.name}`")
-<<<<<<< HEAD
-    print(f"{warm * 1e3:10.0f} ms   warm plan of {MODEL} on up to {MOST} of every accelerator")
-    print(f"{count:10,}      candidates in it")
-    print(f"{count / warm:10,.0f} /s   candidates")
-    print(f"{SIMULATED / seconds(simulation(catalog), WARM_RUNS):10,.0f} /s   simulated requests, KV pressure on")
-=======
     warm(wide(catalog), f"up to {MOST} of every accelerator", catalog)
     warm(ANY, "any hardware with latency objectives", catalog)
     load = http_load.measure(http_load.Question(ANY), CLIENTS, HTTP_S)
     print(f"{load.p50_s * 1e3:10.0f} ms   POST /plan of the same, one client, p50 of {load.requests}")
     print(f"{load.p99_s * 1e3:10.0f} ms   p99")
     print(f"{load.requests_per_s:10.1f} /s   requests of {CLIENTS} clients, {load.workers} workers")
->>>>>>> wt-fast
+    print(f"{SIMULATED / seconds(simulation(catalog), WARM_RUNS):10,.0f} /s   simulated requests, KV pressure on")
 
 
 if __name__ == "__main__":

@@ -271,7 +271,7 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
     low, high = fits.band(pairing, "tpot")
     basis: Basis = fits.of(pairing).basis
     replicas, most = float(swept.replicas[index]), float(swept.rate[index])
-    served, stated = at.rate * replicas, not math.isnan(float(swept.rows.cases.own_rate[swept.rows.case[index]]))
+    served, stated = at.rate * replicas, not math.isnan(row.own_rate)
     worst, best = (1.0, 1.0) if stated else (1 / max(high, 1.0), 1 / min(low, 1.0))
     top = most * replicas
     return {

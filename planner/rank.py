@@ -40,6 +40,12 @@ class Row:
     def option(self) -> Option:
         return self.swept.rows.options[int(self.swept.rows.option[self.index])]
 
+    @property
+    def own_rate(self) -> float:
+        """Requests/s of one replica as the user states it; NaN where nothing is stated."""
+        rows = self.swept.rows
+        return float(rows.cases.own_rate[rows.case[self.index]])
+
     def at(self, column: Array) -> float:
         return float(column[self.index])
 

@@ -12,14 +12,13 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from planner import drafting, energy, memory, speed, waiting
+from planner import drafting, energy, memory, pages, speed, waiting
 from planner.fits import Fits
 from planner.pairing import Option
 from planner.plan import Finding
 from planner.rules import PLACED
 from planner.rules.rule import Pairing, Placed
 from planner.serving import Books, Demand, Terms
-from planner.settle import Settled
 from planner.trace import Array
 from planner.work import Layout, Shape, Weights, adapter_bytes, on_the_host, replaced, shape, weights
 
@@ -86,7 +85,7 @@ class Rows:
 def terms_of(option: Option, layout: tuple[int, int] | tuple[int, int, bool], chunk: float, fits: Fits) -> Terms[float]:
     """One candidate's terms as plain numbers; `layout` = tensor, pipeline parallel, and whether experts are whole."""
     pairing = option.pairing
-    given = (demand(pairing.settled), shape(pairing.model), held_by(pairing), books_kept(pairing))
+    given = (demand(pairing), shape(pairing.model), held_by(pairing), books_kept(pairing))
     return _terms(option, given, layout, (chunk, fits))
 
 
@@ -146,10 +145,11 @@ def adapters_of(pairing: Pairing) -> float:
     return 0.0 if lora is None or lora.merged else adapter_bytes(pairing.model, lora.adapters, lora.max_rank)
 
 
-def demand(settled: Settled) -> Demand[float]:
-    """The load as formulas use it. Users in a closed loop find each other, and nobody else."""
-    load = settled.load
-    prefix = float(min(load.shared_prefix, load.prompt.mean - 1))
+def demand(pairing: Pairing) -> Demand[float]:
+    """The load as formulas use it. Users in a closed loop find each other, and nobody else. Of a common prefix the
+    engine keeps whole blocks."""
+    load, block = pairing.settled.load, cache_block(pairing)
+    prefix = min(load.shared_prefix, load.prompt.mean - 1) // block * block
     fresh, fresh_cv2 = load.prompt.beyond(prefix)
     return Demand(
         prompt=load.prompt.mean,
@@ -163,6 +163,14 @@ def demand(settled: Settled) -> Demand[float]:
         burstiness=load.burstiness,
         company=waiting.company(load.burstiness, load.output.variation) if load.users is None else 0.0,
     )
+
+
+def cache_block(pairing: Pairing) -> float:
+    """Tokens of a block of vLLM's cache, which linear layers make large; with 16-bit values on one device."""
+    if books_of(pairing) == "llama.cpp":
+        return 1.0
+    least, one = float(pairing.engine.block(latent=pairing.model.mla is not None)), Layout(tensor=1.0, pipeline=1.0)
+    return pages.block_tokens(shape(pairing.model), 2.0, one, least)
 
 
 def books_of(pairing: Pairing) -> Books:
@@ -269,7 +277,7 @@ def _paired(options: list[Option]) -> tuple[list[Option], NDArray[np.intp]]:
 def _plain(options: list[Option], chunk: float, fits: Fits) -> list[Terms[float]]:
     """Terms of every option; what options share is computed once."""
     first = options[0].pairing
-    load, dimensions = demand(first.settled), shape(first.model)
+    load, dimensions = demand(first), shape(first.model)
     held: dict[tuple[object, ...], Weights[float]] = {}
     kept: dict[tuple[object, ...], memory.Accounting[float]] = {}
     made = []

@@ -291,7 +291,7 @@ def per_token(crowd: Crowd[N], pulse: Beat[N], found: N) -> Wait[N]:
     slow = crowd.slope_s / left
     scatter = pulse.noise_s / (left * left * left)
     return Wait(
-        per_token_s(crowd.token_s / left, started, answers),
+        per_token_s(crowd.token_s, left, started, answers),
         per_token_variance(STAY * crowded * slow * slow, answers, scatter, crowd.token_s, begun),
     )
 
@@ -303,9 +303,10 @@ def started_s(share: N, longer_s: N, behind_s: N) -> N:
 
 
 @step
-def per_token_s(steady_s: N, started: N, answers: N) -> N:
-    """The steady time, and what is left of one's own start; `answers` = mean of 1 over the tokens of an answer."""
-    return steady_s + started * answers
+def per_token_s(token_s: N, left: N, started: N, answers: N) -> N:
+    """Tokens have what prompts leave of the time, and what is left of one's own start; never less than a step without
+    prompts. `answers` = mean of 1 over the tokens of an answer."""
+    return largest(token_s / left + started * answers, token_s)
 
 
 @step

@@ -34,7 +34,7 @@ SHOWN = ("p50", "p95", "p99")
 def simulate(row: Row, terms: Terms[float], made: Mapping[str, Estimate]) -> Simulated | None:
     """One replica of the row at the planned load; None where the user states what a replica carries."""
     swept, books, settled = row.swept, row.swept.rows.books, row.option.pairing.settled
-    if not math.isnan(row.at(swept.rows.own_rate)):
+    if not math.isnan(row.own_rate):
         return None
     limits = replica.limits(terms, row.at(swept.most), books)
     replicas, batch = int(row.at(swept.replicas)), row.at(swept.batch)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner import queueing as q
+from planner import waiting
 from planner.trace import Num
 
 seconds = st.floats(1e-4, 10)
@@ -38,13 +39,13 @@ def test_a_closed_loop_obeys_littles_law(
     assert ttft >= prompt * (1 - 1e-6)
 
 
-@given(counts, seconds, seconds, st.floats(0.01, 0.99))
-def test_rate_and_time_per_token_are_one_statement(batch: float, step: float, prompt: float, part: float) -> None:
+@given(counts, seconds, seconds)
+def test_rate_and_time_per_token_are_one_statement(batch: float, step: float, prompt: float) -> None:
     output = 200.0
     rate = q.rate_at_batch(batch, output, step, prompt)
-    share = q.prefill_share(rate, prompt)
+    share = rate * prompt
     assert 0 < share < 1
-    assert batch == pytest.approx(rate * output * q.tpot_s(step, share))
+    assert batch == pytest.approx(rate * output * waiting.mean_step_s(step, share))
 
 
 @given(st.floats(1, 500), st.floats(0.05, 0.9), st.floats(0.01, 0.09), seconds, st.floats(0.1, 4))
@@ -56,12 +57,6 @@ def test_waiting_for_a_slot_grows_with_load(slots: float, busy: float, more: flo
 def test_one_slot_waits_like_a_single_server() -> None:
     """M/M/1 at 80 % load: the wait is 4 service times."""
     assert q.slot_wait_s(0.8, 1.0, 2.0, 1.0) == pytest.approx(8.0)
-    assert q.prefill_wait_s(0.8, 2.0, 1.0) == pytest.approx(8.0)
-
-
-@given(st.floats(0, 0.98), seconds, st.floats(0, 4))
-def test_waiting_behind_prompts_grows_with_their_share(share: float, prompt: float, cv2: float) -> None:
-    assert q.prefill_wait_s(share, prompt, cv2) <= q.prefill_wait_s(share + 0.01, prompt, cv2)
 
 
 @given(st.floats(1, 5000), counts, st.floats(0.01, 100), seconds)

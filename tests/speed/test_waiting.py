@@ -1,0 +1,93 @@
+"""Laws of a replica that batches continuously, in formulas: what waits must do whatever the numbers."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from planner import waiting
+from planner.request import Spread
+from planner.simulation.requests import lognormal, uniforms
+from planner.trace import Num
+from planner.waiting import Crowd
+
+SECOND = {"s": 1}
+UNITS = {"rate": {"s": -1}, **{f.name: SECOND for f in fields(Crowd) if f.name.endswith("_s")}}
+times = st.floats(1e-3, 1.0)
+crowds = st.builds(
+    Crowd,
+    rate=st.floats(0.01, 50), batch=st.floats(0.01, 500), step_s=times, slope_s=st.floats(0, 1e-3), token_s=times,
+    joining_s=times, alone_s=times, arithmetic_s=times, trail_s=st.floats(0, 1), fill=st.floats(0.01, 3),
+    prompt_cv2=st.floats(0, 3), output_cv2=st.floats(0, 3), gap_cv2=st.floats(0.5, 2), output=st.floats(1, 2000),
+)  # fmt: skip
+
+
+def waits(crowd: Crowd[Any], found: Any) -> list[Any]:
+    beat = waiting.beat(crowd)
+    first, token = waiting.first_token(crowd, beat, found), waiting.per_token(crowd, beat, found)
+    return [first.mean, first.variance, token.mean, token.variance]
+
+
+@given(crowds, st.floats(0.5, 2))
+def test_float_array_and_traced_agree_and_keep_their_units(crowd: Crowd[float], found: float) -> None:
+    assume(crowd.rate * crowd.joining_s < 0.95)
+    columns = {f.name: getattr(crowd, f.name) for f in fields(Crowd)}
+    traced = Crowd(**{name: Num(value, UNITS.get(name, {}), name=name) for name, value in columns.items()})
+    arrays = Crowd(**{name: np.array([value]) for name, value in columns.items()})
+    plain, many = waits(crowd, found), waits(arrays, np.array([found]))
+    shown = cast(list[Num], waits(traced, Num(found)))
+    assert [num.value for num in shown] == pytest.approx(plain)
+    assert [float(array[0]) for array in many] == pytest.approx(plain)
+    assert [dict(num.unit) for num in shown] == [SECOND, {"s": 2}, SECOND, {"s": 2}]
+
+
+@given(crowds, st.floats(1.01, 3))
+def test_more_requests_wait_longer_and_so_do_longer_prompts(crowd: Crowd[float], more: float) -> None:
+    longer = replace(crowd, joining_s=crowd.joining_s * more, alone_s=crowd.alone_s * more)
+    faster = replace(crowd, rate=crowd.rate * more)
+    poisson = [replace(each, gap_cv2=1.0) for each in (crowd, longer, faster)]
+    assume(all(each.rate * each.joining_s < 0.95 for each in poisson))
+    few, long, many = (waits(each, 1.0) for each in poisson)
+    assert long[0] >= few[0] * (1 - 1e-9)
+    assert many[0] >= few[0] * (1 - 1e-9)
+
+
+@given(crowds)
+def test_nobody_waits_less_than_for_a_step_and_the_own_prompt(crowd: Crowd[float]) -> None:
+    assume(crowd.rate * crowd.joining_s < 0.95)
+    first, _, token, _ = waits(crowd, 1.0)
+    assert first >= crowd.step_s + crowd.alone_s
+    assert token >= crowd.token_s
+
+
+@given(crowds)
+def test_clumps_of_arrivals_make_queues(crowd: Crowd[float]) -> None:
+    assume(crowd.rate * crowd.joining_s < 0.95)
+    even, clumped = (waits(replace(crowd, gap_cv2=cv2), 1.0)[0] for cv2 in (1.0, 2.0))
+    assert clumped >= even
+
+
+def test_an_empty_replica_makes_nobody_wait() -> None:
+    """One request an hour: its own prompt, in a step of its own, and a sixth of a step for what moments do not see."""
+    idle: Crowd[float] = Crowd(
+        rate=1 / 3600, batch=1e-3, step_s=0.02, slope_s=0.0, token_s=0.02, joining_s=0.1, alone_s=0.1, arithmetic_s=0.1,
+        trail_s=0.0, fill=0.1, prompt_cv2=0.0, output_cv2=0.0, gap_cv2=1.0, output=100.0,
+    )  # fmt: skip
+    first, _, token, _ = waits(idle, 1.0)
+    assert first == pytest.approx(0.02 + 0.1 + 0.02 / 6, rel=1e-3)
+    assert token == pytest.approx(0.02, rel=1e-3)
+
+
+@given(st.floats(100, 4000), st.floats(1.05, 3.5), st.floats(0, 0.9))
+def test_prompts_beyond_a_common_prefix_have_the_moments_of_drawn_ones(mean: float, p95: float, part: float) -> None:
+    spread, prefix = Spread(mean=mean, p95=mean * p95), mean * part
+    lengths = np.asarray(lognormal(uniforms(40_000, 1, 1), mean, spread.sigma), dtype=float)
+    beyond = np.maximum(lengths - prefix, 1.0)
+    first, cv2 = spread.beyond(prefix)
+    assert first == pytest.approx(beyond.mean(), rel=0.02, abs=1)
+    assert cv2 == pytest.approx(beyond.var() / beyond.mean() ** 2, rel=0.06, abs=0.02)
