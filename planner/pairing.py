@@ -151,6 +151,9 @@ class Losses:
         self.pools, self.model, self.params = quality.pools(catalog.evidence), model, tensors.size(model)
         self.families = quality.families(settled.load.mix, settled.load.context, settled.load.foreign)
         self.known: dict[str, dict[str, Loss]] = {}
+        """By lane."""
+        self.cached: dict[tuple[str, str], dict[str, Loss]] = {}
+        """By lane and cache format."""
 
     def of(self, lane: Lane) -> dict[str, Loss]:
         """Per family; a lane in which the publisher ships the model is its own baseline."""
@@ -167,10 +170,10 @@ class Losses:
         """Weights and cache together."""
         if pairing.own is not None:
             return self._with_cache(pairing.losses, dtype)
-        name = f"{pairing.lane.id} {dtype}"
-        if name not in self.known:
-            self.known[name] = self._with_cache(pairing.losses, dtype)
-        return self.known[name]
+        key = pairing.lane.id, dtype
+        if key not in self.cached:
+            self.cached[key] = self._with_cache(pairing.losses, dtype)
+        return self.cached[key]
 
     def _with_cache(self, losses: dict[str, Loss], dtype: str) -> dict[str, Loss]:
         return {
