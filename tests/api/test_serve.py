@@ -100,3 +100,8 @@ def test_a_worker_per_core_unless_asked_otherwise(monkeypatch: pytest.MonkeyPatc
     assert serve.workers() == 2
     monkeypatch.setattr(serve, "cores", lambda: 64)
     assert serve.workers() == serve.MOST_WORKERS
+
+
+def test_a_server_without_processes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--workers", "0"]) == cli.BAD_INPUT
+    assert "--workers" in capsys.readouterr().err
