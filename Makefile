@@ -11,7 +11,7 @@ help:
 	@echo "make plan       plan examples/support-chat.toml and write its launch files to out/support-chat"
 	@echo "make test       lint, types, import contracts, tests, docs; the built wheel alone plans last"
 	@echo "make test-slow  what needs minutes or a tool environment"
-	@echo "make bench      cold command seconds, warm plan milliseconds, candidates per second"
+	@echo "make bench      cold commands, warm plans, candidates per second, POST /plan over HTTP"
 	@echo "make docs       write again what is generated: README output, reference pages"
 	@echo "make lint       ruff, mypy --strict, import contracts"
 	@echo "make golden     write the golden files again; read the diff before you commit it"

@@ -35,6 +35,11 @@ class Sourced(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The weakest confidence among `fields`."""
         return max(self.facts[field].confidence if field in self.facts else self.confidence for field in fields)
 
+    def doubtful(self, field: str) -> bool:
+        """Whether `field` rests on confidence C."""
+        fact = self.facts.get(field)
+        return (self.confidence if fact is None else fact.confidence) == "C"
+
     def doubts(self) -> dict[str, str]:
         """Fields that rest on confidence C, each with its source; `*` stands for the whole entry."""
         whole = {"*": self.source} if self.confidence == "C" else {}

@@ -147,7 +147,6 @@ def _chunk(row: Row) -> float:
 def _pool(row: Row) -> Pool:
     swept, rows, index = row.swept, row.swept.rows, row.index
     pairing = row.option.pairing
-    limit = room(_at(row), float(swept.most[index]), rows.books)
     own, lora = pairing.device, pairing.settled.load.lora
     lora = None if lora is None or lora.merged else lora
     share = claimable_share(own.accelerator, pairing.engine, own.memory or 0, own.free)[0]
@@ -162,7 +161,7 @@ def _pool(row: Row) -> Pool:
         expert_parallel=int(rows.tensor[index]) if rows.expert[index] else 1,
         settings=Settings(
             max_model_len=pairing.settled.load.context,
-            max_num_seqs=int(limit.slots),
+            max_num_seqs=int(memory.slots_for(float(swept.most[index]))),
             max_num_batched_tokens=int(_chunk(row)),
             gpu_memory_utilization=share,
             speculative=drafting.flag(pairing),
@@ -171,19 +170,6 @@ def _pool(row: Row) -> Pool:
             devices=own.pins,
         ),
     )
-
-
-def _at(row: Row) -> Terms[Any]:
-    """The row's own column of the swept terms, as plain numbers."""
-    rows = row.swept.rows
-    return cast(Terms[Any], _pick(rows.cases.terms, int(rows.case[row.index])))
-
-
-def _pick(terms: object, index: int) -> object:
-    if not is_dataclass(terms):
-        column = cast(Any, terms)
-        return float(column if getattr(column, "ndim", 0) == 0 else column[index])
-    return cast(Any, type(terms))(**{field.name: _pick(getattr(terms, field.name), index) for field in fields(terms)})
 
 
 def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:

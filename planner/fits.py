@@ -18,7 +18,7 @@ class Fits:
         self._resolved: dict[tuple[str, ...], Resolved] = {}
         self._pairings: dict[tuple[object, ...], tuple[Kernel, Resolved]] = {}
         """Kernels are told by identity and kept, so that no other can take one's place in memory."""
-        self._bands: dict[tuple[str, str, bool], tuple[float, float]] = {}
+        self._bands: dict[tuple[str, bool], dict[str, tuple[float, float]]] = {}
 
     def of(self, pairing: Pairing) -> Resolved:
         """The parameters of this engine version, kernel and device."""
@@ -43,9 +43,13 @@ class Fits:
 
     def band(self, pairing: Pairing, name: str) -> tuple[float, float]:
         """Factors to both ends of the 80 % interval of `ttft`, `tpot`, `e2e`; wider where nothing was measured."""
-        key = (pairing.engine.id, name, self.of(pairing).basis == "assumed")
+        return self.bands(pairing)[name]
+
+    def bands(self, pairing: Pairing) -> dict[str, tuple[float, float]]:
+        """The same of all three."""
+        key = (pairing.engine.id, self.of(pairing).basis == "assumed")
         if key not in self._bands:
-            self._bands[key] = self._band(*key)
+            self._bands[key] = {name: self._band(key[0], name, key[1]) for name in ("ttft", "tpot", "e2e")}
         return self._bands[key]
 
     def _band(self, engine: str, name: str, unseen: bool) -> tuple[float, float]:

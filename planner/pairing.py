@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from catalog import tensors
 from catalog.artifact import Artifact
-from catalog.engine import Engine
+from catalog.engine import Engine, Kernel
 from catalog.errors import Unsupported
 from catalog.load import Catalog
 from catalog.model import Model
@@ -151,6 +151,9 @@ class Losses:
         self.pools, self.model, self.params = quality.pools(catalog.evidence), model, tensors.size(model)
         self.families = quality.families(settled.load.mix, settled.load.context, settled.load.foreign)
         self.known: dict[str, dict[str, Loss]] = {}
+        """By lane."""
+        self.cached: dict[tuple[str, str], dict[str, Loss]] = {}
+        """By lane and cache format."""
 
     def of(self, lane: Lane) -> dict[str, Loss]:
         """Per family; a lane in which the publisher ships the model is its own baseline."""
@@ -167,10 +170,10 @@ class Losses:
         """Weights and cache together."""
         if pairing.own is not None:
             return self._with_cache(pairing.losses, dtype)
-        name = f"{pairing.lane.id} {dtype}"
-        if name not in self.known:
-            self.known[name] = self._with_cache(pairing.losses, dtype)
-        return self.known[name]
+        key = pairing.lane.id, dtype
+        if key not in self.cached:
+            self.cached[key] = self._with_cache(pairing.losses, dtype)
+        return self.cached[key]
 
     def _with_cache(self, losses: dict[str, Loss], dtype: str) -> dict[str, Loss]:
         return {
@@ -210,10 +213,12 @@ def pairings(
             if (lane.family == "gguf") != (engine.id == "llama.cpp") and lane.id != "nf4":
                 continue
             ways = adaptable(methods(lane, model, published), settled)
+            made: dict[tuple[object, ...], tuple[Way, Kernel | None]] = {}
             for device, *others in instances:
-                kernels = [engine.kernel(lane.id, method.recipe.name, device.accelerator) for method, _ in ways]
-                best = max(range(len(ways)), key=lambda index: _merit(kernels[index], ways[index], -index))
-                method, artifact = ways[best]
+                traits = device.accelerator.traits
+                if traits not in made:
+                    made[traits] = _best(ways, [_kernel(engine, lane, way, device) for way in ways])
+                (method, artifact), kernel = made[traits]
                 own = own_estimate(settled, lane, engine, device)
                 first = Pairing(
                     settled=settled,
@@ -224,7 +229,7 @@ def pairings(
                     artifact=artifact,
                     engine=engine,
                     device=device,
-                    kernel=kernels[best],
+                    kernel=kernel,
                     losses=stated(losses.of(lane), own),
                     known=catalog.engines,
                     own=own,
@@ -273,11 +278,20 @@ def lanes_for(model: Model) -> list[Lane]:
     return [*SEARCHED, *extra]
 
 
-def _merit(kernel: object, way: Way, order: int) -> tuple[bool, bool, bool, int]:
+def _kernel(engine: Engine, lane: Lane, way: Way, device: Device) -> Kernel | None:
+    return engine.kernel(lane.id, way[0].recipe.name, device.accelerator)
+
+
+def _best(ways: list[Way], kernels: list[Kernel | None]) -> tuple[Way, Kernel | None]:
+    """The way of the most merit, the first of equals, and its kernel."""
+    return max(zip(ways, kernels, strict=True), key=lambda each: _merit(each[1], each[0]))
+
+
+def _merit(kernel: Kernel | None, way: Way) -> tuple[bool, bool, bool]:
     """A kernel that runs, in the lane's own number format rather than weight-only, from something published."""
     runs = getattr(kernel, "refuse", "none") is None
     native = runs and not getattr(kernel, "path", "").endswith("weight-only")
-    return runs, native, way[1] is not None, order
+    return runs, native, way[1] is not None
 
 
 def methods(lane: Lane, model: Model, published: dict[str, list[Artifact]]) -> list[Way]:

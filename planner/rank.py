@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -128,11 +128,10 @@ class Ranking:
         order = self._order[among[self._order]]
         taken = {names[name(row.option.pairing)] for row in shown}
         found = list(shown)
-        ordered = codes[order]
-        for code in dict.fromkeys(ordered.tolist()):
-            if code in taken or len(found) > most:
-                continue
-            row = self._undominated(order[ordered == code])
+        for code, positions in _grouped(codes[order], order):
+            if len(found) > most:
+                break
+            row = self._undominated(positions) if code not in taken else None
             found += [row] if row is not None else []
         return found
 
@@ -146,15 +145,32 @@ class Ranking:
         """The first of `positions` (best objective, lowest latency, lowest loss) on the Pareto front."""
         tries = [positions[0], positions[self.latency[positions].argmin()], positions[self.loss[positions].argmin()]]
         for position in dict.fromkeys(int(each) for each in tries):
-            if not self._dominated(position):
+            if self._front[position]:
                 return self.row(position)
         return None
 
-    def _dominated(self, position: int) -> bool:
-        cost, latency, loss = self.cost[position], self.latency[position], self.loss[position]
-        no_worse = (self.cost <= cost) & (self.latency <= latency) & (self.loss <= loss)
-        better = (self.cost < cost) | (self.latency < latency) | (self.loss < loss)
-        return bool((no_worse & better).any())
+    @cached_property
+    def _front(self) -> NDArray[np.bool_]:
+        """The Pareto front: rows that no other beats in cost, latency or loss without losing in another.
+
+        What is first by all three in turn is on it; what that one beats is not; the rest is looked at again.
+        """
+        front = np.zeros(self.cost.size, bool)
+        left = np.lexsort((self.loss, self.latency, self.cost))
+        while left.size:
+            cost, latency, loss = self.cost[left], self.latency[left], self.loss[left]
+            equal = (cost == cost[0]) & (latency == latency[0]) & (loss == loss[0])
+            front[left[equal]] = True
+            left = left[(cost < cost[0]) | (latency < latency[0]) | (loss < loss[0])]
+        return front
+
+
+def _grouped(codes: NDArray[np.intp], order: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """(Code, the places in `order` that have it), by first appearance."""
+    together = np.argsort(codes, kind="stable")
+    parts = np.split(together, np.flatnonzero(np.diff(codes[together])) + 1) if codes.size else []
+    for part in sorted(parts, key=lambda places: int(places[0])):
+        yield int(codes[part[0]]), order[part]
 
 
 def _column(rows: Blocks, column: Callable[[Swept], Array]) -> Array:

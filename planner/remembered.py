@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 Fact = TypeVar("Fact")
 P = ParamSpec("P")
@@ -30,15 +30,20 @@ class Same(Generic[Fact]):
         return id(self.fact)
 
 
-def remembered(most: int) -> Callable[[Callable[Concatenate[Fact, P], R]], Callable[Concatenate[Fact, P], R]]:
-    """Keep the last `most` answers of a pure function: by identity of its first argument, by value of the others."""
+def remembered(most: int, facts: int = 1) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Keep the last `most` answers of a pure function: its first `facts` arguments by identity, others by value.
 
-    def remembering(function: Callable[Concatenate[Fact, P], R]) -> Callable[Concatenate[Fact, P], R]:
-        known: Any = lru_cache(maxsize=most)(lambda of, *args, **kwargs: function(of.fact, *args, **kwargs))
+    Arguments that are told by identity are given by position.
+    """
+
+    def remembering(function: Callable[P, R]) -> Callable[P, R]:
+        @lru_cache(maxsize=most)
+        def known(*args: Any, **kwargs: Any) -> R:
+            return function(*[each.fact for each in args[:facts]], *args[facts:], **kwargs)
 
         @wraps(function)
-        def asked(fact: Fact, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            return cast(R, known(Same(fact), *args, **kwargs))
+        def asked(*args: P.args, **kwargs: P.kwargs) -> R:
+            return cast(R, cast(Any, known)(*map(Same, args[:facts]), *args[facts:], **kwargs))
 
         return asked
 

@@ -5,9 +5,10 @@ Terms are computed once per option as plain numbers and stacked; layouts are ask
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import cast
+from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +108,7 @@ def _terms(
         demand=given[0],
         shape=given[1],
         weights=given[2],
-        layout=Layout(tensor=float(layout[0]), pipeline=float(layout[1]), expert=float(any(layout[2:]))),
+        layout=_layout(*layout),
         rates=speed.rates(pairing.device.accelerator, pairing.kernel, resolved, chunk),
         accounting=given[3],
         memory=usable,
@@ -119,6 +120,11 @@ def _terms(
         request_s=resolved.request_s,
         arrival_s=resolved.arrival_s,
     )
+
+
+@lru_cache(maxsize=512)
+def _layout(tensor: int, pipeline: int, expert: bool = False) -> Layout[float]:
+    return Layout(tensor=float(tensor), pipeline=float(pipeline), expert=float(expert))
 
 
 def books_kept(pairing: Pairing) -> memory.Accounting[float]:
@@ -220,7 +226,7 @@ def _cases(books: Books, options: list[Option], codes: NDArray[np.intp], fits: F
     paired, pair = _paired(options)
     each = pair[option]
     columns = cast(Terms[Array], stack(_plain(paired, CHUNKS[books][0], fits), each))
-    devices = [one.pairing.device for one in paired]
+    devices, bands = [one.pairing.device for one in paired], [fits.bands(one.pairing) for one in paired]
     return Cases(
         books=books,
         terms=replace(
@@ -232,10 +238,7 @@ def _cases(books: Books, options: list[Option], codes: NDArray[np.intp], fits: F
         own_rate=np.array([_own_rate(one.pairing) for one in paired])[each],
         most=np.array([float(d.most) for d in devices])[each],
         watts=np.array([(energy.device_watts(d) or (np.nan,))[0] for d in devices])[each],
-        bands={
-            name: np.array([fits.band(one.pairing, name)[1] for one in paired])[each]
-            for name in ("ttft", "tpot", "e2e")
-        },
+        bands={name: np.array([band[name][1] for band in bands])[each] for name in ("ttft", "tpot", "e2e")},
     )
 
 
@@ -345,13 +348,13 @@ def stack(items: Sequence[object], index: NDArray[np.intp]) -> object:
     """Equal structures of numbers as one structure of arrays, one element per row; equal numbers stay one number."""
     first = items[0]
     made = {}
-    for field in fields(cast(Terms[float], first)):
-        values = [getattr(item, field.name) for item in items]
+    for name in _names(cast(Hashable, type(first))):
+        values = [getattr(item, name) for item in items]
         if is_dataclass(values[0]):
-            made[field.name] = stack(*_shared(values, index))
+            made[name] = stack(*_shared(values, index))
         else:
             column = np.array(values, dtype=float)
-            made[field.name] = column[index] if (column != column[0]).any() else np.asarray(column[0])
+            made[name] = column[index] if (column != column[0]).any() else np.asarray(column[0])
     return cast(type, type(first))(**made)
 
 
@@ -364,9 +367,17 @@ def _shared(parts: Sequence[object], index: NDArray[np.intp]) -> tuple[list[obje
 
 def picked(columns: object, chosen: NDArray[np.intp]) -> object:
     """The same structure with some of its rows; what is one number for all rows stays one."""
+    if isinstance(columns, np.ndarray):
+        return columns[chosen] if columns.ndim else columns
     if is_dataclass(columns):
-        made = {field.name: picked(getattr(columns, field.name), chosen) for field in fields(columns)}
+        made = {name: picked(getattr(columns, name), chosen) for name in _names(cast(Hashable, type(columns)))}
         return cast(type, type(columns))(**made)
     if isinstance(columns, dict):
         return {name: picked(column, chosen) for name, column in columns.items()}
-    return columns[chosen] if isinstance(columns, np.ndarray) and columns.ndim else columns
+    return columns
+
+
+@lru_cache(maxsize=64)
+def _names(kind: Hashable) -> tuple[str, ...]:
+    """Of a dataclass's fields; `fields` looks through them anew each time."""
+    return tuple(field.name for field in fields(cast(Any, kind)))

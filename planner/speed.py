@@ -12,6 +12,7 @@ from catalog.engine import Kernel
 from catalog.errors import Unsupported
 from catalog.parameters import Resolved, halves_accumulation
 from catalog.units import FlopPerSecond
+from planner.remembered import remembered
 from planner.trace import N, ceiling, largest, positive, power, root, smallest, step
 
 
@@ -249,6 +250,7 @@ PCIE_LANE = 1e9
 """byte/s of one PCIe 3.0 lane in one direction; each generation doubles it."""
 
 
+@remembered(4096, facts=3)
 def rates(device: Accelerator, kernel: Kernel, fitted: Resolved, chunk: float) -> Rates[float]:
     """The device's peaks beside the fitted parameters. `chunk` = prompt tokens of one pass.
 

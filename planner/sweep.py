@@ -214,6 +214,16 @@ def _within(values: dict[str, Array], settled: Settled, size: int) -> Mask:
 
 def _most(cases: Cases, settled: Settled) -> Array:
     """Running sequences that fit and meet the objectives, of cases that can serve one."""
+    top = float(np.log(seats(cases.books, settled)))
+    most = np.full(cases.size, np.exp(top))
+    short = np.flatnonzero(~_possible(cases, settled)(most))
+    if short.size:
+        most[short] = _largest(_possible(cases.at(short), settled), short.size, top)
+    return most
+
+
+def _possible(cases: Cases, settled: Settled) -> Callable[[Array], Mask]:
+    """Whether so many running sequences fit and meet the objectives."""
     at, values = rooms(cases.terms, cases.books), _objectives(cases, settled)
 
     def ok(batch: Array) -> Mask:
@@ -222,14 +232,12 @@ def _most(cases: Cases, settled: Settled) -> Array:
         fits &= budgeted(cases.terms, batch) <= 1
         return fits & _within(values(batch), settled, cases.size)
 
-    return _largest(ok, cases.size, seats(cases.books, settled)) if cases.size else np.empty(0)
+    return ok
 
 
-def _largest(ok: Callable[[Array], Mask], size: int, seats: float) -> Array:
-    """The largest batch between LEAST and `seats` that is still ok, by halving its logarithm."""
-    low = np.full(size, np.log(LEAST))
-    high = np.full(size, np.log(seats))
-    low = np.where(ok(np.exp(high)), high, low)
+def _largest(ok: Callable[[Array], Mask], size: int, top: float) -> Array:
+    """The largest batch from LEAST, which is ok, to one of the logarithm `top`, which is not; by halving logarithms."""
+    low, high = np.full(size, np.log(LEAST)), np.full(size, top)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         good = ok(np.exp(middle))

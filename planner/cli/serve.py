@@ -7,6 +7,7 @@ import os
 
 import msgspec
 
+from catalog.errors import BadInput
 from planner.cli.common import Commands
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -41,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     from planner import settings
     from planner.store import Store
 
+    if arguments.workers is not None and arguments.workers < 1:
+        raise BadInput(f"expected at least one process, got {arguments.workers}", "--workers")
     own = settings.from_environment()
     local = own.local_models and arguments.host in LOOPBACK
     own = msgspec.structs.replace(own, local_models=local, database_url=arguments.db or own.database_url)

@@ -67,7 +67,7 @@ def unconfirmed_facts(case: Pairing) -> Says | None:
     device, math = case.device.accelerator, case.kernel.math if case.kernel else "bf16"
     fields = ["bandwidth", *(["memory"] if case.device.ask is None or case.device.ask.memory_gib is None else [])]
     fields += [math] if device.peak(math) is not None else []
-    doubtful = [name for name in fields if device.confidence_of(name) == "C"]
+    doubtful = [name for name in fields if device.doubtful(name)]
     if case.model.confidence == "C":
         return Says(
             because=f"the dimensions of {case.model.id} are unconfirmed: read its folder or repository instead",

@@ -30,7 +30,7 @@ def own_format(case: Pairing) -> bool:
 def four_bit(case: Pairing) -> bool:
     """Weights of about four bits or fewer that are not the publisher's own."""
     coarse_gguf = case.lane.family == "gguf" and case.lane.bits < FINE_ENOUGH
-    return not own_format(case) and (case.lane.family in FOUR_BIT or coarse_gguf)
+    return (case.lane.family in FOUR_BIT or coarse_gguf) and not own_format(case)
 
 
 @rule("Q102", "refuse")
@@ -104,9 +104,11 @@ def hard_generation_needs_eight_bits(case: Pairing) -> Says | None:
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:2 --qps 0.3 --lanes w4a16 --mix chat=0.6,code=0.4
     Silent: --model meta-llama/Llama-3.1-70B-Instruct --on h100-sxm5-80:2 --qps 0.3 --lanes w4a16 --mix chat=0.9,code=0.1
     """
+    coarse = case.lane.family == "gguf" and case.lane.bits < FINE_FOR_HARD and not own_format(case)
+    if not (coarse or four_bit(case)):
+        return None
     share = sum(case.settled.load.mix.get(name, 0.0) for name in HARD)
-    coarse = four_bit(case) or (case.lane.family == "gguf" and not own_format(case) and case.lane.bits < FINE_FOR_HARD)
-    if not coarse or share <= HARD_SHARE or tolerates(case):
+    if share <= HARD_SHARE or tolerates(case):
         return None
     return Says(
         because=f"{share:.0%} of the work is code, maths or reasoning: four bits lose there what averages hide",
