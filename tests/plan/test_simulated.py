@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from planner import explain
 from planner.plan import Candidate, Plan
+from planner.rules.rule import Shown
+from planner.rules.simulated import simulation_misses_the_objective
 from planner.service import encode
 from planner.simulation import replica
 from planner.simulation.shown import AGREE, LATENCIES, SHOWN
@@ -89,6 +93,22 @@ def test_the_same_request_gives_the_same_bytes() -> None:
     one, two = (encode(planned(request)) for _ in range(2))
     assert one == two
     assert b"simulated_ttft_p95_s" in one
+
+
+def test_a_growing_queue_and_a_missed_objective_are_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases: list[Shown] = []
+    monkeypatch.setattr(explain, "SHOWN", (cases.append,))
+    planned(ask(EIGHT_B, device("l4", 4), workload={"qps": 2}, slo={"ttft_ms": {"p95": 5000}}, simulate=True))
+    case, said = cases[0], cases[0].simulated
+    assert said is not None
+    assert simulation_misses_the_objective(case) is None
+    slow = replace(said, requests_per_s=0.8 * case.rate)
+    late = replace(said, ttft_s=replace(said.ttft_s, p95=6.0))
+    grows, misses = (simulation_misses_the_objective(replace(case, simulated=each)) for each in (slow, late))
+    assert grows is not None
+    assert "its queue grows" in grows.because
+    assert misses is not None
+    assert misses.facts == {"ttft_p95_s": 6.0}
 
 
 def test_who_states_the_rate_of_a_replica_is_not_contradicted() -> None:
