@@ -11,7 +11,20 @@ from msgspec.structs import replace
 from catalog.errors import BadInput
 from planner.plan import Candidate
 from planner.request import Request
-from planner.rules import RULES, WAIVABLE, Rule, checkpoints, cost, hardware, latency, layout, machine, quality, recipes
+from planner.rules import (
+    RULES,
+    WAIVABLE,
+    Rule,
+    checkpoints,
+    cost,
+    hardware,
+    latency,
+    layout,
+    machine,
+    quality,
+    recipes,
+    simulated,
+)
 from planner.rules.rule import Pairing
 from planner.search import search
 from tests.plan.asking import ask, catalog, device, planned
@@ -99,7 +112,7 @@ def test_a_rule_has_a_page_with_reason_and_source(rule: Rule[object]) -> None:
     assert "Source:" in rule.page
 
 
-MODULES = (checkpoints, cost, hardware, latency, layout, machine, quality, recipes)
+MODULES = (checkpoints, cost, hardware, latency, layout, machine, quality, recipes, simulated)
 
 
 def test_every_rule_that_is_written_is_asked() -> None:
