@@ -116,9 +116,9 @@ def _argument(action: argparse.Action) -> str:
 
 REQUEST_HEAD = """# The request
 
-A TOML or JSON document, or the body of `POST /plan`. Only `model` and one rate (`workload.qps`, `users`, `batch` or `trace`) are
-required; every default that was used stands in the plan under `assumptions`. An unknown field is refused with its path,
-and a field that is known but not planned yet is refused by name, never ignored.
+A TOML or JSON document, or the body of `POST /plan`. Only `model` and one rate (`workload.qps`, `users`, `batch` or
+`trace`) are required; every default that was used stands in the plan under `assumptions`. An unknown field is refused
+with its path, and a field that is known but not planned yet is refused by name, never ignored.
 """
 
 

@@ -34,10 +34,8 @@ def example() -> Request:
 @cache
 def request(name: str) -> Request:
     """A request by its name: the example, what nothing can serve, a tight fleet, any hardware, or one of ASKED."""
-    if name == "example":
-        return example()
-    if name == "as the command asks":
-        return replace(example(), simulate=True)
+    if name in ("example", "as the command asks"):
+        return replace(example(), simulate=None if name == "example" else True)
     if name == "infeasible":
         return ask(LARGE, device("a10g", 1), workload={"qps": 1.0}, engines=["vllm"])
     if name == "tight":
