@@ -116,9 +116,9 @@ def _argument(action: argparse.Action) -> str:
 
 REQUEST_HEAD = """# The request
 
-A TOML or JSON document, or the body of `POST /plan`. Only `model` and one rate (`workload.qps`, `users` or `batch`) are
-required; every default that was used stands in the plan under `assumptions`. An unknown field is refused with its path,
-and a field that is known but not planned yet is refused by name, never ignored.
+A TOML or JSON document, or the body of `POST /plan`. Only `model` and one rate (`workload.qps`, `users`, `batch` or
+`trace`) are required; every default that was used stands in the plan under `assumptions`. An unknown field is refused
+with its path, and a field that is known but not planned yet is refused by name, never ignored.
 """
 
 
@@ -135,7 +135,7 @@ def fields(struct: type, prefix: str = "") -> Iterator[tuple[str, str]]:
         path, (kind, nested) = prefix + field.encode_name, _kind(field.type)
         yield path, kind
         if nested is not None and nested is not Inventory:
-            yield from fields(nested, f"{path}[]." if kind.startswith("list") else f"{path}.")
+            yield from fields(nested, f"{path}[]." if "list of" in kind else f"{path}.")
 
 
 SCALARS = {str: "text", int: "integer", float: "number", bool: "true or false", typing.Any: "anything"}

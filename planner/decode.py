@@ -13,6 +13,7 @@ import msgspec
 from catalog import inventory as inventories
 from catalog.errors import BadInput, Unsupported
 from catalog.lane import is_lane
+from planner.arrivals import fault_of
 from planner.headroom.picture import Ask
 from planner.request import (
     FAMILIES,
@@ -27,6 +28,7 @@ from planner.request import (
     Slo,
     Speculative,
     Spread,
+    Workload,
 )
 
 MAX_RANK = 512
@@ -35,7 +37,6 @@ LARGEST = 1 << 30
 """Tokens, sequences or devices beyond which a number is a slip of the pen."""
 
 NOT_PLANNED = {
-    "workload.trace": "traces are not planned yet: state qps or users and length distributions",
     "workload.thinking_tokens": "reasoning models' hidden tokens are not planned yet: add them to output_tokens",
     "workload.sessions": "multi-turn sessions are not planned yet: state prompt_tokens with the history included",
     "workload.structured_share": "structured output is not planned yet",
@@ -146,11 +147,11 @@ def _check_inventory(hardware: Hardware | None) -> None:
 def _limits(request: Request) -> list[tuple[str, bool, str]]:
     """(path, whether it is wrong, what was expected) of every rule about single values."""
     work, slo, quality = request.workload, request.slo or Slo(), request.quality or Quality()
-    rates = [work.qps is not None, work.users is not None, work.batch is not None]
+    rates = [each is not None for each in (work.qps, work.users, work.batch, work.trace)]
     checks = [
         ("schema", request.schema != SCHEMA, f"schema {SCHEMA}, got {request.schema}"),
         ("model", not request.model.strip(), "a model id, folder or .gguf file"),
-        ("workload", sum(rates) != 1, "exactly one of qps, users, batch"),
+        ("workload", sum(rates) != 1, "exactly one of qps, users, batch, trace"),
         ("workload.qps", _not_positive(work.qps), "a rate above 0"),
         ("workload.qps_mean", _not_positive(work.qps_mean), "a rate above 0"),
         ("workload.qps_mean", work.qps_mean is not None and work.qps is None, "a peak `qps` beside it"),
@@ -168,7 +169,7 @@ def _limits(request: Request) -> list[tuple[str, bool, str]]:
         checks += _spread_limits(f"workload.{name}", spread)
     for name, limits in (("ttft_ms", slo.ttft_ms), ("tpot_ms", slo.tpot_ms), ("e2e_ms", slo.e2e_ms)):
         checks += [(f"slo.{name}.{p}", not _finite_positive(limit), "a time above 0 ms") for p, limit in limits.items()]
-    checks += _shares("workload.languages", work.languages)
+    checks += _shares("workload.languages", work.languages) + _trace_limits(work)
     if isinstance(work.lora, Lora):
         checks += [
             ("workload.lora.adapters", work.lora.adapters < 1, "at least 1 adapter"),
@@ -195,6 +196,19 @@ def _draft_limits(asked: Speculative | None) -> list[tuple[str, bool, str]]:
         ("speculative.draft_model", needed and not named, f"the model that drafts, for method {asked.method}"),
         ("speculative.draft_model", named and not needed, f"no model for method {asked.method}"),
     ]
+
+
+def _trace_limits(work: Workload) -> list[tuple[str, bool, str]]:
+    """A trace says itself how long requests are and how they come; every row is possible."""
+    if work.trace is None:
+        return []
+    named = [("prompt_tokens", work.prompt_tokens), ("output_tokens", work.output_tokens)]
+    own = [*named, ("burstiness", work.burstiness)]
+    checks = [(f"workload.{name}", given is not None, "nothing beside `trace`, which says it") for name, given in own]
+    for index, row in enumerate(work.trace if isinstance(work.trace, tuple) else ()):
+        if (wrong := fault_of(row)) is not None:
+            checks.append((f"workload.trace[{index}].{wrong[0]}", True, wrong[1]))
+    return checks
 
 
 def _shares(path: str, shares: dict[str, float] | None) -> list[tuple[str, bool, str]]:

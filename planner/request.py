@@ -67,14 +67,24 @@ class Lora(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     merged: bool = False
 
 
+class Arrival(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One request of a recorded run."""
+
+    arrival_s: float
+    """From any beginning."""
+    prompt_tokens: int
+    output_tokens: int
+
+
 class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One of `qps`, `users`, `batch` (or `trace`) says how much work there is."""
+    """One of `qps`, `users`, `batch`, `trace` says how much work there is."""
 
     qps: float | None = None
     qps_mean: float | None = None
     users: int | None = None
     batch: Batch | None = None
-    trace: str | None = None
+    trace: str | tuple[Arrival, ...] | None = None
+    """Rows, or the name of a file that the command line reads."""
     burstiness: float | None = None
     prompt_tokens: Spread | None = None
     output_tokens: Spread | None = None

@@ -43,6 +43,23 @@ def make_plan(request: Request, settings: Settings, kept: Kept | None = None) ->
     return search.plan(with_machine(request, settings, kept), catalog)
 
 
+def with_trace(request: Request) -> Request:
+    """The request with the file that its trace names written out as rows. Raises BadInput with file and line.
+
+    For the command line: a server plans the rows that it is given, and reads no files for others.
+    """
+    source = request.workload.trace
+    if not isinstance(source, str):
+        return request
+    from planner import arrivals
+
+    try:
+        rows = arrivals.read(Path(source).read_bytes(), source)
+    except OSError as fault:
+        raise BadInput(f"cannot read the trace: {fault.strerror}", source) from fault
+    return msgspec.structs.replace(request, workload=msgspec.structs.replace(request.workload, trace=rows))
+
+
 def make_headroom(ask: Ask, settings: Settings, kept: Kept | None = None) -> Headroom:
     """Does it start, and how much fits: read what the catalogue lacks, then count. Raises BadInput and its children."""
     catalog = with_requested_model(ask.model, settings)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from catalog.errors import BadInput
 from catalog.model import Model
 from catalog.units import GIB
+from planner import arrivals
 from planner.cost import HOURS_PER_MONTH, MONTHS, PUE
 from planner.plan import Assumption
 from planner.request import PLANNED_ENGINES, Budget, Hardware, Lora, Objective, Quality, Request, Slo, Spread, Workload
@@ -97,7 +98,7 @@ def settle(request: Request, max_position: int, newest: str, draft: Model | None
         used.append(Assumption(path=path, value=value, because=because))
         return value
 
-    load = _settle_load(request.workload, max_position, default)
+    load = _settle_load(_described(request.workload, max_position, used), max_position, default)
     if request.availability is not None:
         load = replace(load, spares=request.availability.spares)
     _say_owned(request, default)
@@ -133,6 +134,30 @@ def _say_owned(request: Request, default: Any) -> None:
         if ask.owned is not None:
             default(f"{path}.months", ask.owned.months, MONTHS, "written off in three years")
             default(f"{path}.pue", ask.owned.pue, PUE, "the mean of data centres in 2023 (Uptime Institute)")
+
+
+def _described(work: Workload, max_position: int, used: list[Assumption]) -> Workload:
+    """The same work with its trace, if it has one, said as a rate and lengths; what was read off is said."""
+    if work.trace is None:
+        return work
+    if isinstance(work.trace, str):
+        raise BadInput("expected rows (arrival_s, prompt_tokens, output_tokens), not a file's name", "$.workload.trace")
+    found = arrivals.described(work.trace)
+    if found.longest > min(max_position, work.context_tokens_max or max_position):
+        raise BadInput(f"its longest request has {found.longest} tokens, more than the context", "$.workload.trace")
+    read: dict[str, tuple[Any, str]] = {
+        "qps": (found.peak, f"the trace's busiest {arrivals.PEAK_S:g} s"),
+        "qps_mean": (found.mean, "the trace, from its first request to its last"),
+        "burstiness": (found.burstiness, "the gaps of the trace"),
+        "prompt_tokens": (found.prompt, "log-normal with the trace's mean and variance"),
+        "output_tokens": (found.output, "log-normal with the trace's mean and variance"),
+    }
+    reach = min(max_position, 1 << math.ceil(math.log2(found.longest)))
+    if work.context_tokens_max is None:
+        read["context_tokens_max"] = (reach, "the next power of two above the trace's longest request")
+    for name, (value, because) in read.items():
+        used.append(Assumption(path=f"workload.{name}", value=to_builtins(value), because=because))
+    return replace(work, trace=None, **{name: value for name, (value, _) in read.items()})
 
 
 def _settle_load(work: Workload, max_position: int, default: Any) -> Load:

@@ -47,6 +47,9 @@ def _add_workload(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", help="catalogue or hub id, a local folder, or a .gguf file")
     group.add_argument("--qps", type=number, help="peak requests per second")
     group.add_argument("--users", type=number, help="concurrent users (closed loop), instead of --qps")
+    group.add_argument(
+        "--trace", metavar="FILE", help="recorded requests (.csv or .jsonl: arrival_s, prompt_tokens, output_tokens)"
+    )
     group.add_argument("--prompt", type=number, metavar="TOKENS", help="mean prompt length")
     group.add_argument("--output", type=number, metavar="TOKENS", help="mean answer length")
     group.add_argument("--context", type=int, metavar="TOKENS", help="longest context to serve")
@@ -92,7 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     data, kind = document(arguments)
     own = settings.from_environment()
-    plan = service.make_plan(simulating(decode.decode(data, kind), asked=not arguments.no_simulate), own)
+    request = simulating(service.with_trace(decode.decode(data, kind)), asked=not arguments.no_simulate)
+    plan = service.make_plan(request, own)
     written: tuple[Path, ...] = ()
     if arguments.out and plan.feasible:
         from planner import render
@@ -162,8 +166,9 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict) and key not in WHOLE
         merged[key] = _merged(merged[key], value) if nested else value
-    if "qps" in over or "users" in over:
-        for rate in {"qps", "qps_mean", "users", "batch", "trace"} - over.keys():
+    if {"qps", "users", "trace"} & over.keys():
+        said = {"prompt_tokens", "output_tokens", "burstiness"} if "trace" in over else set()
+        for rate in ({"qps", "qps_mean", "users", "batch", "trace"} | said) - over.keys():
             merged.pop(rate, None)
     return merged
 
@@ -173,6 +178,7 @@ def from_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     workload = {
         "qps": arguments.qps,
         "users": arguments.users,
+        "trace": arguments.trace,
         "prompt_tokens": _mean(arguments.prompt),
         "output_tokens": _mean(arguments.output),
         "context_tokens_max": arguments.context,

@@ -88,7 +88,7 @@ def _plan(source: str, own: Settings) -> Plan:
     data, kind = read_file(source)
     if kind == "json" and _is_plan(data):
         return decoded(data, source)
-    return service.make_plan(simulating(decode.decode(data, kind), asked=True), own)
+    return service.make_plan(simulating(service.with_trace(decode.decode(data, kind)), asked=True), own)
 
 
 def _stored(plan_id: str, own: Settings) -> Plan:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from catalog.load import Catalog
 from catalog.price import Offer
-from planner import decode, explain, refusals
+from planner import arrivals, decode, explain, refusals
 from planner.plan import Candidate, Plan, Refused
 from planner.request import AcceleratorAsk, Hardware, Request
 from planner.rules import MEASURED, RULES
@@ -138,8 +138,11 @@ def _same(offer: Offer, choice: Candidate) -> bool:
 
 
 def scaled(request: Request, factor: float) -> Request:
-    """The load times `factor`: the rate, the users (whole ones), or the requests of a batch."""
+    """The load times `factor`: the rate, the users (whole ones), the requests of a batch, or a trace's speed."""
     work = request.workload
+    if isinstance(work.trace, tuple):
+        faster = tuple(replace(row, arrival_s=row.arrival_s / factor) for row in work.trace)
+        return replace(request, workload=replace(work, trace=faster))
     if work.users is not None:
         return replace(request, workload=replace(work, users=_whole(work.users * factor)))
     if work.batch is not None:
@@ -161,6 +164,8 @@ def load_of(request: Request) -> tuple[float, str]:
         return float(work.users), "users"
     if work.batch is not None:
         return float(work.batch.requests), "requests in the batch"
+    if isinstance(work.trace, tuple):
+        return arrivals.described(work.trace).peak, "requests/s"
     return work.qps or 0.0, "requests/s"
 
 

@@ -5,32 +5,48 @@ from __future__ import annotations
 from planner.plan import Simulated
 from planner.rules.rule import Says, Shown, rule
 
+KEEPS_UP = 0.9
+"""Share of the arrivals below which 2,000 requests show a growing queue, and not a draw of chance."""
+
 
 @rule("L120", "warn")
 def simulation_misses_the_objective(case: Shown) -> Says | None:
-    """Warns where single requests, simulated one by one, take longer than an objective or a deadline allows.
+    """Warns where single requests, simulated one by one, take longer than an objective or a deadline allows, or where
+    more of them arrive than are answered.
 
     Why: the search ranks by formulas; the simulation follows every request through queue, seats, token budget and blocks
-    of the cache, and sees what means and variances do not.
+    of the cache, and sees what means and variances do not. Percentiles of a queue that grows are no answer.
     Source: planner/simulation, an iteration-level scheduler as vLLM V1's.
     Fires: --model Qwen/Qwen3-8B --on l4:1 --set workload.batch.requests=100 --set workload.batch.deadline_s=60 --set simulate=true
     Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80:1 --qps 1 --ttft-p95-ms 5000 --set simulate=true
     """
-    said, settled = case.simulated, case.pairing.settled
+    said = case.simulated
     if said is None:
         return None
-    job = settled.request.workload.batch
-    limits = dict(settled.objectives.slo_s) if job is None else {"deadline_s": job.deadline_s}
+    if case.pairing.settled.request.workload.qps is not None and said.requests_per_s < KEEPS_UP * case.rate:
+        return Says(
+            because=f"the simulated replica answers {said.requests_per_s:.3g} of {case.rate:.3g} requests/s that reach it, with {said.preemptions} preemptions: its queue grows",
+            facts={"answered_per_s": said.requests_per_s, "arriving_per_s": round(case.rate, 6)},
+            source="planner/simulation",
+        )
+    limits = _limits(case)
     missed = {name: _value(said, name) for name, limit in limits.items() if _value(said, name) > limit}
     if not missed:
         return None
     worst = max(missed, key=lambda name: missed[name] / limits[name])
-    what = f"{worst} of" if job is None else "the last answer after"
+    what = "the last answer after" if worst == "deadline_s" else f"{worst} of"
     return Says(
         because=f"the event simulation of {said.requests} requests shows {what} {missed[worst]:.3g} s, {limits[worst]:.3g} s allowed",
         facts={name: round(value, 6) for name, value in missed.items()},
         source="planner/simulation",
     )
+
+
+def _limits(case: Shown) -> dict[str, float]:
+    """Objectives by name in seconds; a batch job has its deadline alone."""
+    settled = case.pairing.settled
+    job = settled.request.workload.batch
+    return dict(settled.objectives.slo_s) if job is None else {"deadline_s": job.deadline_s}
 
 
 def _value(said: Simulated, name: str) -> float:
@@ -46,8 +62,8 @@ def simulation_speaks(case: Shown) -> Says | None:
     """Notes which latencies are those of the event simulation instead of the formulas'.
 
     Why: outside 20 to 85 % of the sustainable rate and burstiness 0.5 to 2 the formulas are not checked, and where the two
-    differ by more than 10 % the simulation, which follows every request, is shown.
-    Source: planner/simulation; tests/speed compares the two.
+    differ by more than 10 % the simulation, which follows every request, is shown. A recorded trace is always replayed.
+    Source: planner/simulation, an iteration-level scheduler as vLLM V1's.
     Fires: --model Qwen/Qwen3-8B --on h100-sxm5-80:1 --qps 0.05 --set simulate=true
     Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80:1 --qps 0.05
     """

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from planner import pages
+import numpy as np
+
+from planner import arrivals, pages
+from planner.request import Arrival
 from planner.serving import Books, Terms, device_work, room
 from planner.settle import Load, Settled
 from planner.simulation.requests import Draw, Requests, draw
@@ -17,6 +20,7 @@ MEASURED = 2000
 LEAST_WARM_UP, MOST_WARM_UP = 200, 1500
 FULL_BATCHES = 3
 """Warm-up in running batches: the first of them still finds the server empty."""
+LONGEST_TRACE = 10_000
 LONGEST_BATCH = 5000
 """Requests of a batch job that are simulated; more of them only repeat the middle."""
 
@@ -80,7 +84,8 @@ def case(settled: Settled, replicas: int, batch: float, limit: Limits, seed: int
 
     Each gets its share of the rate with the burstiness of the whole: a balancer that deals requests out by chance would
     make bursts milder, one that keeps conversations together would not. Users are dealt out evenly, the fullest replica
-    is shown; so are the requests of a batch job, which are all there at the beginning.
+    is shown; so are the requests of a batch job, which are all there at the beginning. Of a trace it gets every
+    `replicas`-th request, and the run is the trace itself, around its busiest minute where it is very long.
     """
     load, job = settled.load, settled.request.workload.batch
     if job is not None:
@@ -88,11 +93,26 @@ def case(settled: Settled, replicas: int, batch: float, limit: Limits, seed: int
         count = min(share, LONGEST_BATCH)
         drawn = _drawn(load, math.inf, count, limit, seed)
         return Case(requests=drawn, users=None, warm_up=0, measured=count, whole=True, left_out=share - count)
+    if isinstance(settled.request.workload.trace, tuple):
+        own = _recorded(settled.request.workload.trace, replicas, longest(limit, load.context))
+        return Case(requests=own, users=None, warm_up=0, measured=len(own))
     warm_up = min(LEAST_WARM_UP + math.ceil(FULL_BATCHES * batch), MOST_WARM_UP)
     users = None if load.users is None else math.ceil(load.users / replicas)
     rate = 1.0 if load.rate is None else load.rate / replicas
     drawn = _drawn(load, rate, warm_up + MEASURED + math.ceil(batch), limit, seed)
     return Case(requests=drawn, users=users, warm_up=warm_up, measured=MEASURED)
+
+
+def _recorded(rows: tuple[Arrival, ...], replicas: int, most: int) -> Requests:
+    """The share of the first replica, at most LONGEST_TRACE requests; no request longer than `most` tokens."""
+    whole = arrivals.requests(rows)
+    arrival = whole.arrival[::replicas]
+    busy = np.searchsorted(arrival, arrival + arrivals.PEAK_S) - np.arange(len(arrival))
+    begin = max(min(int(np.argmax(busy)) - LONGEST_TRACE // 2, len(arrival) - LONGEST_TRACE), 0)
+    part = slice(begin, begin + LONGEST_TRACE)
+    prompt = np.minimum(whole.prompt[::replicas][part], most - 1).astype(np.int64)
+    output = np.minimum(whole.output[::replicas][part], most - prompt).astype(np.int64)
+    return Requests(arrival=arrival[part] - arrival[begin], prompt=prompt, output=output)
 
 
 def _drawn(load: Load, rate: float, count: int, limit: Limits, seed: int) -> Requests:

@@ -10,7 +10,7 @@ Source: vllm 0.33.0 v1/core/sched/scheduler.py. Two simplifications: a prompt ta
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +118,9 @@ class Replica:
         self.count = count = len(requests)
         self.prompt: list[int] = requests.prompt.tolist()
         self.output: list[int] = requests.output.tolist()
+        size = limits.block_tokens
+        self.cached: list[int] = (np.minimum(limits.prefix, requests.prompt - 1) // size * size).tolist()
+        """Tokens of each prompt that are in the cache: whole blocks, and never the last token."""
         self.arrival: list[float] = requests.arrival.tolist() if users is None else [0.0] * count
         self.sent = count if users is None else min(users, count)
         """Requests whose arrival is known."""
@@ -142,8 +145,8 @@ class Replica:
         """Of the decoding: the step of the last first token, and the tokens computed then."""
         self.ends: list[int] = [-1] * count
         self.ending: list[tuple[int, int]] = []
-        self.phase = [0] * limits.block_tokens
-        """Sequences that need a block in steps of each remainder."""
+        self.phase: Counter[int] = Counter()
+        """Sequences that need a block in steps of each remainder, where any do."""
         self.free = limits.blocks if limits.blocks is not None else ENDLESS
         self.now, self.step, self.left = 0.0, 0, count
         self.busy = self.area = 0.0
@@ -152,7 +155,7 @@ class Replica:
     def serve(self) -> None:
         """From event to event until all are answered."""
         while self.left:
-            if self.partial >= 0 or self.admissible():
+            if self.partial >= 0 or self.ready() >= 0:
                 self.mix()
             elif self.decoding:
                 steps = self.undisturbed()
@@ -170,27 +173,22 @@ class Replica:
             self.sent += 1
         return self.arrival[self.queue] + self.ticks.arrival_s if self.queue < self.sent else float("inf")
 
-    def head(self) -> int:
-        """The first in the queue; -1 where nobody waits."""
-        if self.again:
-            return self.again[0]
-        return self.queue if self.queue < self.count and self.next_arrival() <= self.now else -1
-
-    def admissible(self) -> bool:
+    def ready(self) -> int:
+        """The first in the queue, where a seat and blocks for it are free; else -1."""
         if len(self.running) >= self.limits.seats:
-            return False
-        head = self.head()
-        return head >= 0 and self.own_blocks(self.prompt[head] + self.done[head], head) <= self.free
+            return -1
+        if self.again:
+            head = self.again[0]
+        elif self.queue < self.count and self.next_arrival() <= self.now:
+            head = self.queue
+        else:
+            return -1
+        return head if self.own_blocks(self.prompt[head] + self.done[head], head) <= self.free else -1
 
     def own_blocks(self, tokens: int, request: int) -> int:
         """Blocks that `tokens` of a request take, the common prefix aside."""
         size = self.limits.block_tokens
-        return self.limits.kept_blocks + self.limits.groups * (-(-tokens // size) - self.cached(request) // size)
-
-    def cached(self, request: int) -> int:
-        """Tokens of its prompt that are in the cache: whole blocks, and never the last token."""
-        size = self.limits.block_tokens
-        return min(self.limits.prefix, self.prompt[request] - 1) // size * size
+        return self.limits.kept_blocks + self.limits.groups * (-(-tokens // size) - self.cached[request] // size)
 
     def undisturbed(self) -> int:
         """Steps until a sequence ends, finds no block, or somebody arrives who need not wait; 0: no block is left."""
@@ -208,20 +206,19 @@ class Replica:
         size, groups = self.limits.block_tokens, self.limits.groups
         if self.decoding * groups * (steps // size + 1) <= self.free:
             return steps
-        cycles = self.free // (self.decoding * groups) if groups else steps
-        free, made = self.free - cycles * self.decoding * groups, cycles * size
-        while made < steps:
-            free -= groups * self.phase[(self.step + made + 1) % size]
+        cycles = self.free // (self.decoding * groups)
+        free = self.free - cycles * self.decoding * groups
+        for away, sequences in sorted(((each - self.step - 1) % size, many) for each, many in self.phase.items()):
+            free -= groups * sequences
             if free < 0:
-                return made
-            made += 1
+                return min(cycles * size + away, steps)
         return steps
 
     def grown(self, steps: int) -> int:
         """Blocks that the next `steps` steps take."""
-        size = self.limits.block_tokens
+        size, next_step = self.limits.block_tokens, self.step + 1
         cycles, rest = divmod(steps, size)
-        parts = sum(self.phase[(self.step + each) % size] for each in range(1, rest + 1))
+        parts = sum(many for each, many in self.phase.items() if (each - next_step) % size < rest)
         return self.limits.groups * (cycles * self.decoding + parts)
 
     def jump(self, steps: int) -> None:
@@ -240,9 +237,10 @@ class Replica:
         finished: list[int] = []
         while left > 0:
             if self.partial < 0:
-                if preempted or not self.admissible() or not self.whole_fits(left):
+                request = -1 if preempted else self.ready()
+                if request < 0 or not self.whole_fits(request, left):
                     break
-                extra += self.admit()
+                extra += self.admit(request)
             part = min(self.total - self.computed, left)
             new, left, looked = new + part, left - part, looked + part * (self.computed + part / 2)
             self.computed += part
@@ -255,10 +253,9 @@ class Replica:
             self.give_first(finished, self.ticks.trail_s(new, looked))
         self.end_step()
 
-    def whole_fits(self, left: int) -> bool:
+    def whole_fits(self, request: int, left: int) -> bool:
         """Whether `left` tokens suffice for the head of the queue, where prompts are not chunked."""
-        head = self.head()
-        return self.limits.chunked or self.prompt[head] + self.done[head] - self.cached(head) <= left
+        return self.limits.chunked or self.prompt[request] + self.done[request] - self.cached[request] <= left
 
     def take_blocks(self) -> bool:
         """A block for every sequence that needs one; whether somebody had to leave for it."""
@@ -287,18 +284,20 @@ class Replica:
         self.decoding -= 1
         self.context -= held + steps + 1
         self.ends[request] = -1
-        self.phase[(self.started[request] + 1 - held) % self.limits.block_tokens] -= 1
+        phase = (self.started[request] + 1 - held) % self.limits.block_tokens
+        self.phase[phase] -= 1
+        if not self.phase[phase]:
+            del self.phase[phase]
         return held + steps
 
-    def admit(self) -> float:
+    def admit(self, request: int) -> float:
         """The head of the queue takes a seat and blocks; seconds that this costs everyone."""
-        request = self.head()
         if self.again:
             self.again.popleft()
         else:
             self.queue += 1
         self.running[request] = None
-        self.partial, self.computed = request, self.cached(request)
+        self.partial, self.computed = request, self.cached[request]
         self.total = self.prompt[request] + self.done[request]
         self.free -= self.own_blocks(self.total, request)
         if self.admitted[request] >= 0:

@@ -48,6 +48,8 @@ def summary(done: Run, case: replica.Case) -> Simulated:
     """The measured part of a run."""
     part = slice(case.warm_up, case.warm_up + case.measured)
     rate, makespan = _throughput(done), None
+    if case.warm_up == 0 and not case.whole:
+        rate = case.measured / done.end_s
     if case.whole:
         makespan = done.end_s + case.left_out / rate
         rate = (case.measured + case.left_out) / makespan
@@ -86,7 +88,9 @@ def percentiles(times: Array) -> Percentiles:
 
 
 def _outside(settled: Settled, utilisation: float) -> bool:
-    """Whether the formulas are not checked at this load."""
+    """Whether the formulas are not checked at this load; a trace is what it is."""
+    if settled.request.workload.trace is not None:
+        return True
     if settled.load.users is not None:
         return False
     return not (CALM <= utilisation <= BUSY and BURSTY <= settled.load.burstiness <= REGULAR)

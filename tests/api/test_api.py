@@ -107,7 +107,7 @@ def test_infeasible_is_an_answer(client: Client) -> None:
         (b"[]", "$"),
         (b'{"model": "a", "workload": {"qps": "four"}}', "$.workload.qps"),
         (b'{"model": "a", "workload": {"qps": 1}, "colour": 1}', "$"),
-        (b'{"model": "a", "workload": {"qps": 1, "trace": "t.csv"}}', "$.workload.trace"),
+        (b'{"model": "Qwen/Qwen3-8B", "workload": {"trace": "t.csv"}}', "$.workload.trace"),
         (b'{"model": "a", "workload": {"qps": 1e400}}', "$.workload.qps"),
         (b"\xff\xfe", "$"),
         (b"", "$"),

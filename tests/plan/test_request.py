@@ -11,6 +11,7 @@ from catalog.errors import BadInput, Unsupported
 from planner import decode
 from tests.plan.asking import ask, device, planned
 
+ROW = {"arrival_s": 0, "prompt_tokens": 100, "output_tokens": 10}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown field": ({"workload": {"qps": 1, "speed": 2}}, "$.workload"),
     "an unknown top field": ({"speed": 2}, "$"),
@@ -40,13 +41,21 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a loss of an unknown family": (
         {"overrides": {"estimates": [{"loss_pct": {"poetry": 1}}]}}, "$.overrides.estimates[0].loss_pct.poetry"
     ),
+    "a trace beside a rate": ({"workload": {"qps": 1, "trace": [ROW]}}, "$.workload"),
+    "a trace beside lengths": (
+        {"workload": {"trace": [ROW], "prompt_tokens": {"mean": 9}}}, "$.workload.prompt_tokens"
+    ),
+    "a request before the beginning": (
+        {"workload": {"trace": [ROW, ROW | {"arrival_s": -1}]}}, "$.workload.trace[1].arrival_s"
+    ),
+    "a request without an answer": ({"workload": {"trace": [ROW | {"output_tokens": 0}]}}, "$.workload.trace[0]"),
+    "half a token": ({"workload": {"trace": [ROW | {"prompt_tokens": 1.5}]}}, "$.workload.trace[0].prompt_tokens"),
     "no date": ({"as_of": "yesterday"}, "$.as_of"),
     "another schema": ({"schema": 2}, "$.schema"),
     "an objective of zero": ({"slo": {"ttft_ms": {"p95": 0}}}, "$.slo.ttft_ms.p95"),
     "an unknown percentile": ({"slo": {"ttft_ms": {"p42": 10}}}, "$.slo.ttft_ms"),
 }  # fmt: skip
 LATER: dict[str, dict[str, Any]] = {
-    "$.workload.trace": {"workload": {"qps": 1, "trace": "arrivals.csv"}},
     "$.workload.sessions": {"workload": {"qps": 1, "sessions": {"turns": 4}}},
     "$.workload.thinking_tokens": {"workload": {"qps": 1, "thinking_tokens": {"mean": 400}}},
     "$.workload.structured_share": {"workload": {"qps": 1, "structured_share": 0.5}},

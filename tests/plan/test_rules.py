@@ -24,6 +24,7 @@ from planner.rules import (
     machine,
     quality,
     recipes,
+    simulated,
 )
 from planner.rules.rule import Pairing
 from planner.search import search
@@ -112,7 +113,7 @@ def test_a_rule_has_a_page_with_reason_and_source(rule: Rule[object]) -> None:
     assert "Source:" in rule.page
 
 
-MODULES = (checkpoints, cost, drafts, hardware, latency, layout, machine, quality, recipes)
+MODULES = (checkpoints, cost, drafts, hardware, latency, layout, machine, quality, recipes, simulated)
 
 
 def test_every_rule_that_is_written_is_asked() -> None:

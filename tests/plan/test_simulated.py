@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from planner import explain, pages, search
 from planner.plan import Candidate, Plan
+from planner.rows import terms_of
+from planner.rules.rule import Shown
+from planner.rules.simulated import simulation_misses_the_objective
 from planner.service import encode
 from planner.simulation import replica
 from planner.simulation.shown import AGREE, LATENCIES, SHOWN
-from tests.plan.asking import ask, device, planned
+from tests.plan.asking import ask, catalog, device, planned
 
 EIGHT_B = "Qwen/Qwen3-8B"
 LOADS: dict[str, dict[str, Any]] = {
@@ -89,6 +94,53 @@ def test_the_same_request_gives_the_same_bytes() -> None:
     one, two = (encode(planned(request)) for _ in range(2))
     assert one == two
     assert b"simulated_ttft_p95_s" in one
+
+
+@pytest.mark.parametrize(
+    ("model", "on", "prefix"), [(EIGHT_B, "l4", 0), (EIGHT_B, "l4", 1000), ("google/gemma-3-27b-it", "h100-sxm5-80", 0)]
+)
+def test_the_replica_has_the_seats_and_the_cache_of_the_launch_files(model: str, on: str, prefix: int) -> None:
+    request = ask(model, device(on, 4), workload={"qps": 1, "shared_prefix_tokens": prefix}, engines=["vllm"])
+    found = search.search(request, catalog())
+    row, made = found.choice, planned(request).choice
+    assert row is not None
+    assert made is not None
+    pool = made.pools[0]
+    place = (pool.tensor_parallel, pool.pipeline_parallel, pool.expert_parallel > 1)
+    terms = terms_of(row.option, place, float(pool.settings.max_num_batched_tokens), found.fits)
+    limit = replica.limits(terms, row.at(row.swept.most), "vllm")
+    assert limit.seats == pool.settings.max_num_seqs
+    assert limit.blocks is not None
+    size = pages.block_bytes(terms.shape, terms.cell_bytes, terms.layout, float(limit.block_tokens))
+    shared = limit.groups * (prefix // limit.block_tokens)
+    free = made.estimates["kv_pool_bytes"].value - (limit.blocks + shared) * size
+    assert -1e-3 * size * limit.blocks <= free < size * (1 + 1e-3 * limit.blocks)
+    assert (limit.kept_blocks > 0) == ("gemma" in model)
+
+
+def test_llama_cpp_keeps_a_context_for_every_seat() -> None:
+    request = ask(EIGHT_B, device("rtx4090"), workload={"users": 2}, engines=["llama.cpp"], simulate=True)
+    made = planned(request).choice
+    assert made is not None
+    assert made.simulated is not None
+    assert made.simulated.preemptions == 0
+    assert made.simulated.running_sequences <= 2
+
+
+def test_a_growing_queue_and_a_missed_objective_are_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases: list[Shown] = []
+    monkeypatch.setattr(explain, "SHOWN", (cases.append,))
+    planned(ask(EIGHT_B, device("l4", 4), workload={"qps": 2}, slo={"ttft_ms": {"p95": 5000}}, simulate=True))
+    case, said = cases[0], cases[0].simulated
+    assert said is not None
+    assert simulation_misses_the_objective(case) is None
+    slow = replace(said, requests_per_s=0.8 * case.rate)
+    late = replace(said, ttft_s=replace(said.ttft_s, p95=6.0))
+    grows, misses = (simulation_misses_the_objective(replace(case, simulated=each)) for each in (slow, late))
+    assert grows is not None
+    assert "its queue grows" in grows.because
+    assert misses is not None
+    assert misses.facts == {"ttft_p95_s": 6.0}
 
 
 def test_who_states_the_rate_of_a_replica_is_not_contradicted() -> None:

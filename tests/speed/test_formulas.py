@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.speed import Rates, Work, decode_step_s, expert_coverage, prefill_s, prompt_token_s
+from planner.speed import Rates, Work, decode_step_s, expert_coverage, mixed_step_s, prefill_s, prompt_token_s
 from planner.trace import Array, Num, derivation
 
 BYTE, FLOP, SECOND = {"byte": 1}, {"flop": 1}, {"s": 1}
@@ -123,6 +123,37 @@ def test_float_array_and_traced_agree(work: Work[float], able: Rates[float], bat
         assert many[0] == pytest.approx(one)
         assert told.value == pytest.approx(one)
         assert told.unit == {"s": 1}
+
+
+@given(works, rates, batches, tokens, st.integers(0, 8192).map(float))
+def test_a_mixed_step_is_the_same_in_all_three_kinds(
+    work: Work[float], able: Rates[float], batch: float, context: float, new: float
+) -> None:
+    one = mixed_step_s(work, able, (batch, context), (new, 100.0))
+    many = mixed_step_s(
+        as_arrays(work), as_arrays(able), (_array(batch), _array(context)), (_array(new), _array(100.0))
+    )
+    told = mixed_step_s(as_traced(work), as_traced(able), (Num(batch), Num(context)), (Num(new), Num(100.0)))
+    assert many[0] == pytest.approx(one)
+    assert told.value == pytest.approx(one)
+    assert told.unit == {"s": 1}
+
+
+@given(works, rates, batches, tokens, st.integers(0, 8192).map(float))
+def test_a_mixed_step_obeys_physics(
+    work: Work[float], able: Rates[float], batch: float, context: float, new: float
+) -> None:
+    """No faster than the peak for all its tokens, nor than its parts alone; longer with more of anything."""
+    step = mixed_step_s(work, able, (batch, context), (new, 100.0))
+    assert step >= (batch + new) * work.flops_per_token / able.matrix_peak * (1 - 1e-9)
+    assert step >= decode_step_s(work, able, batch, context) * (1 - 1e-9)
+    for more in (
+        mixed_step_s(work, able, (batch + 1, context), (new, 100.0)),
+        mixed_step_s(work, able, (batch, context + 1), (new, 100.0)),
+        mixed_step_s(work, able, (batch, context), (new + 1, 100.0)),
+        mixed_step_s(work, able, (batch, context), (new, 200.0)),
+    ):
+        assert more >= step * (1 - 1e-9)
 
 
 @given(works, rates)
