@@ -89,6 +89,7 @@ def _shown(row: Row, made: Make | None, terms: Terms[float], fits: Fits) -> tupl
         tensor=int(swept.rows.tensor[index]),
         batch=batch,
         rate=pace(terms, batch, books).rate,
+        replicas=int(swept.replicas[index]),
         kernels=kernels.by_layer(pairing),
         plain_rate=None if plain is None else plain(batch),
         plain_slower_from=None if plain is None else slower_from(ours, plain),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner import cost, energy
+from planner import cost, energy, jobs
 from planner.rows import Mask, Rows
 from planner.rules.latency import FEW_USERS
 from planner.serving import Books, Room, Z, latency, pace, pacing, percentile, room, rooms
@@ -79,7 +79,13 @@ def sweep(rows: Rows, settled: Settled) -> Swept:
     fits = _fits(rows)
     most = _largest(lambda batch: ok(batch) & fits(batch), served, seats(rows.books, settled))
     rate = np.where(np.isnan(rows.own_rate), pace(rows.terms, most, rows.books).rate, rows.own_rate)
-    replicas = _replicas(settled, rate * usable_share(settled), most) + settled.load.spares
+    misses = _misses(rows, settled, least)
+    if settled.request.workload.batch is not None:
+        served &= misses["job_s"] <= 1
+        needed = jobs.replicas(rows, settled, most)
+    else:
+        needed = _replicas(settled, rate * usable_share(settled), most)
+    replicas = needed + settled.load.spares
     batch = _running(rows, settled, replicas, most)
     at = pace(rows.terms, batch, rows.books)
     late = latency(rows.terms, batch, at, rows.books)
@@ -93,7 +99,7 @@ def sweep(rows: Rows, settled: Settled) -> Swept:
         starts=starts,
         holds=holds,
         served=served,
-        misses=_misses(rows, settled, least),
+        misses=misses,
         rate=rate,
         replicas=replicas,
         devices=devices,
@@ -151,10 +157,11 @@ def _meets(rows: Rows, settled: Settled, batch: Array, *, bad_end: bool) -> Mask
 
 def _misses(rows: Rows, settled: Settled, least: Array) -> dict[str, Array]:
     """Per objective: its value at hardly any load over its limit; above 1 it is missed however little is asked."""
+    asked = settled.request.workload.batch
+    made = {} if asked is None else {"job_s": jobs.alone_s(rows, settled) / asked.deadline_s}
     if not settled.objectives.slo_s:
-        return {}
+        return made
     late = latency(rows.terms, least, pace(rows.terms, least, rows.books), rows.books)
-    made = {}
     for objective, limit in settled.objectives.slo_s.items():
         name, quantile, _ = objective.split("_")
         value = percentile(late, name, np.asarray(Z[quantile]))

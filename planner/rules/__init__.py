@@ -76,6 +76,7 @@ SHOWN: tuple[Rule[Shown], ...] = (
     latency.common_prefix_is_cached,
     latency.quantized_at_every_start,
     latency.added_replicas_take_time,
+    latency.spares_are_paid,
     hardware.little_room,
     layout.key_value_heads_are_repeated,
     layout.tensor_parallel_over_pcie,

@@ -144,6 +144,8 @@ class Shown(Struct, frozen=True, kw_only=True):
     """Of one device, for the cache of all slots."""
     needed_bytes: float
     """What the running sequences, or one of the longest context, take of it."""
+    replicas: int = 0
+    """Spares included; 0 where none are planned."""
     kernels: dict[str, str] = {}
     """Kernel per kind of layer."""
     plain_slower_from: float | None = None

@@ -170,6 +170,9 @@ def test_a_stated_acceptance_is_the_users_own_and_has_no_interval() -> None:
     own = choice({**NGRAM, "acceptance": 0.5}).estimates
     assert own["tokens_per_step"].low == own["tokens_per_step"].high == own["tokens_per_step"].value == 1.875
     assert own["tokens_per_step"].basis == "overridden"
+    assumed = {each.path for each in plan(NGRAM).assumptions}
+    assert "speculative.acceptance" in assumed
+    assert "speculative.acceptance" not in {each.path for each in plan({**NGRAM, "acceptance": 0.5}).assumptions}
     guessed = choice(NGRAM).estimates["tpot_p50_s"]
     assert guessed.high / guessed.low > own["tpot_p50_s"].high / own["tpot_p50_s"].low
 
