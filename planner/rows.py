@@ -20,7 +20,7 @@ from planner.rules import PLACED
 from planner.rules.rule import Pairing, Placed
 from planner.serving import Books, Demand, Terms
 from planner.settle import Settled
-from planner.trace import Array
+from planner.trace import Array, present
 from planner.work import Layout, Shape, Weights, adapter_bytes, on_the_host, replaced, shape, weights
 
 Mask = NDArray[np.bool_]
@@ -54,6 +54,15 @@ class Rows:
     """Of one device at full load; NaN when unknown."""
     bands: dict[str, Array]
     """Factor to the bad end of the interval per latency."""
+    kept: Array
+    """Acceptance of drafts at the bad end of its interval."""
+
+    @property
+    def at_bad_end(self) -> Terms[Array]:
+        """The terms with as few drafts kept as may be."""
+        if not present(self.terms.drafter.tokens):
+            return self.terms
+        return replace(self.terms, drafter=replace(self.terms.drafter, acceptance=self.kept))
 
 
 def terms_of(option: Option, layout: tuple[int, int] | tuple[int, int, bool], chunk: float, fits: Fits) -> Terms[float]:
@@ -183,6 +192,7 @@ def _rows(books: Books, options: list[Option], placements: Placements, fits: Fit
             name: np.array([fits.band(option.pairing, name)[1] for option in paired])[row]
             for name in ("ttft", "tpot", "e2e")
         },
+        kept=np.array([drafting.least(option.pairing) for option in paired])[row],
     )
 
 

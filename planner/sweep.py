@@ -147,7 +147,8 @@ def _meets(rows: Rows, settled: Settled, batch: Array, *, bad_end: bool) -> Mask
     met = np.ones(batch.shape, bool)
     if not settled.objectives.slo_s:
         return met
-    late = latency(rows.terms, batch, pace(rows.terms, batch, rows.books), rows.books)
+    terms = rows.at_bad_end if bad_end else rows.terms
+    late = latency(terms, batch, pace(terms, batch, rows.books), rows.books)
     for objective, limit in settled.objectives.slo_s.items():
         name, quantile, _ = objective.split("_")
         value = percentile(late, name, np.asarray(Z[quantile]))
@@ -161,7 +162,8 @@ def _misses(rows: Rows, settled: Settled, least: Array) -> dict[str, Array]:
     made = {} if asked is None else {"job_s": jobs.alone_s(rows, settled) / asked.deadline_s}
     if not settled.objectives.slo_s:
         return made
-    late = latency(rows.terms, least, pace(rows.terms, least, rows.books), rows.books)
+    terms = rows.at_bad_end if settled.objectives.strict else rows.terms
+    late = latency(terms, least, pace(terms, least, rows.books), rows.books)
     for objective, limit in settled.objectives.slo_s.items():
         name, quantile, _ = objective.split("_")
         value = percentile(late, name, np.asarray(Z[quantile]))
@@ -170,11 +172,13 @@ def _misses(rows: Rows, settled: Settled, least: Array) -> dict[str, Array]:
 
 
 def _fits(rows: Rows) -> Callable[[Array], Mask]:
-    at = rooms(rows.terms, rows.books)
+    """Whether memory holds so many, and a step's token budget a token and its drafts of every slot."""
+    at, terms = rooms(rows.terms, rows.books), rows.terms
 
     def holds(batch: Array) -> Mask:
         held = at(batch)
-        return held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)
+        seated = held.slots * (terms.drafter.tokens + 1) <= terms.rates.chunk
+        return seated & (held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes))
 
     return holds
 

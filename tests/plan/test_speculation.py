@@ -205,6 +205,17 @@ def test_what_cannot_be_drafted_is_bad_input(asked: dict[str, Any], says: str) -
         ask(LLAMA, device("l40s"), speculative=asked)
 
 
+def test_objectives_that_hold_for_sure_hold_with_few_drafts_kept() -> None:
+    sure = choice(NGRAM, users=40, slo={"tpot_ms": {"p95": 40}}, confidence="high", count=8)
+    assert sure.estimates["tpot_p95_s"].high <= 0.040
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 16])
+def test_a_step_has_room_for_every_slots_drafts(tokens: int) -> None:
+    set_up = choice({"method": "ngram", "tokens": tokens}, users=400, count=8).pools[0].settings
+    assert set_up.max_num_seqs * (tokens + 1) <= set_up.max_num_batched_tokens
+
+
 def test_a_draft_nobody_knows_is_refused_by_its_path() -> None:
     with pytest.raises(BadInput, match="no/such") as fault:
         plan({"method": "draft", "tokens": 2, "draft_model": "no/such"})
