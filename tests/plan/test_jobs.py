@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planner import jobs, search
+from planner import explain, jobs, search
 from planner.plan import Candidate, Plan
 from planner.rows import terms_of
 from planner.serving import pacing
@@ -34,11 +34,11 @@ def test_a_plan_ends_before_the_deadline_and_with_one_replica_less_it_would_not(
     row = found.choice
     assert row is not None
     swept, longest = row.swept, jobs.longest_answer(found.settled)
-    times = jobs.job_times(swept.rows.terms, "vllm", swept.most, longest)
+    times = jobs.job_times(explain.terms_at(row, found.fits), "vllm", row.at(swept.most), longest)
 
     def takes(replicas: float) -> float:
-        rate, ending = times(np.full(swept.most.shape, requests / replicas))
-        return float((requests / replicas / rate + ending)[row.index])
+        rate, ending = times(requests / replicas)
+        return requests / replicas / rate + ending
 
     replicas = row.at(swept.replicas)
     assert takes(replicas) <= deadline
