@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from planner import cost, energy, owned, queueing
+from planner import cost, energy, jobs, owned, queueing
 from planner.fits import Fits
 from planner.plan import Basis, Estimate
 from planner.rank import Row
@@ -17,8 +17,8 @@ EMPTIEST = 1e-6
 
 
 def estimates(row: Row, at: Pace[float], terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
-    """Prices, idle time and power; absent where no price or no power is known."""
-    return _prices(row, at, fits) | _idle(row, terms, fits) | _power(row, at)
+    """Prices, what a job takes, idle time and power; absent where no price or no power is known."""
+    return _prices(row, at, fits) | _job(row, terms, fits) | _idle(row, terms, fits) | _power(row, at)
 
 
 def _prices(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
@@ -102,6 +102,37 @@ def _mean_batch(row: Row, terms: Terms[float]) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if at(math.exp(middle)).rate < wanted else (low, middle)
     return math.exp(high)
+
+
+def _job(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
+    """`job_s` against its deadline, `usd_per_job` where a price is known; nothing where no job is asked for."""
+    pairing, swept = row.option.pairing, row.swept
+    settled = pairing.settled
+    asked = settled.request.workload.batch
+    if asked is None:
+        return {}
+    serving = row.at(swept.replicas) - settled.load.spares
+    low, high = fits.band(pairing, "tpot")
+    stated = row.own_rate
+    own, each = not math.isnan(stated), asked.requests / serving
+    longest = jobs.longest_answer(settled)
+    rate, ending = jobs.job_times(terms, swept.rows.books, row.at(swept.most), longest)(each)
+    value = each / (stated if own else rate) + ending
+    ends = (value, value) if own else (value * min(low, 1.0), value * max(high, 1.0))
+    basis: Basis = "overridden" if own else fits.of(pairing).basis
+    made = {"job_s": between(ends[0], value, ends[1], basis, "s")}
+    return made | _job_paid(row, made["job_s"])
+
+
+def _job_paid(row: Row, time: Estimate) -> dict[str, Estimate]:
+    """What the devices cost until the last answer, if they are given back then."""
+    device = row.option.pairing.device
+    if device.usd_per_hour is None:
+        return {}
+    paid = cost.paid_devices(row.at(row.swept.devices), float(device.per_instance))
+    hourly = cost.price_usd_per_hour(paid, device.usd_per_hour)
+    low, value, high = (hourly * each / 3600 for each in (time.low, time.value, time.high))
+    return {"usd_per_job": between(low, value, high, time.basis, "USD")}
 
 
 def _basis(row: Row) -> Basis:

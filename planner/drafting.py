@@ -59,6 +59,13 @@ def acceptances(pairing: Pairing) -> tuple[float, float] | None:
     return None if asked is None or row is None or asked.acceptance is not None else (row.low, row.high)
 
 
+def least(pairing: Pairing) -> float:
+    """Acceptance at the bad end: as stated, or the lowest that is published."""
+    asked = pairing.settled.request.speculative
+    ends = acceptances(pairing)
+    return ends[0] if ends else (asked.acceptance or 0.0) if asked else 0.0
+
+
 def estimates(pairing: Pairing, made: Drafter[float]) -> dict[str, Estimate]:
     """`tokens_per_step`; nothing where nothing drafts."""
     if not made.tokens:

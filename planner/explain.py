@@ -51,7 +51,7 @@ UNITS: dict[str, Unit] = {
 def candidate(row: Row, fits: Fits) -> Candidate:
     """Everything the plan says of one row."""
     option, paired = row.option, row.option.pairing
-    plain, made = _terms(row, fits), making.make(paired)
+    plain, made = terms_at(row, fits), making.make(paired)
     numbers = estimates(row, plain, fits)
     simulated = shown.simulate(row, plain, numbers) if paired.settled.request.simulate else None
     if simulated is not None:
@@ -99,6 +99,7 @@ def _shown(
         tensor=int(swept.rows.tensor[index]),
         batch=batch,
         rate=pace(terms, batch, books).rate,
+        replicas=int(swept.replicas[index]),
         kernels=kernels.by_layer(pairing),
         plain_rate=None if plain is None else plain(batch),
         plain_slower_from=None if plain is None else slower_from(ours, plain),
@@ -131,7 +132,8 @@ def _undrafted(terms: Terms[float], books: Books) -> Rate | None:
     return _rate_of(replace(terms, drafter=drafting.NONE), books) if terms.drafter.tokens else None
 
 
-def _terms(row: Row, fits: Fits) -> Terms[float]:
+def terms_at(row: Row, fits: Fits) -> Terms[float]:
+    """The row's terms as plain numbers."""
     return terms_of(row.option, _layout(row), _chunk(row), fits)
 
 
@@ -312,7 +314,7 @@ def _offer(row: Row) -> dict[str, Any]:
 def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
     """The steps behind the row's memory, rate and latencies, causes first."""
     pairing, swept, books = row.option.pairing, row.swept, row.swept.rows.books
-    terms = cast(Terms[Num], _traced(_terms(row, fits), "terms", _sources(row, fits)))
+    terms = cast(Terms[Num], _traced(terms_at(row, fits), "terms", _sources(row, fits)))
     fits_and_meets = "the search: the largest that fits and meets the objectives"
     carries = "the search: the batch that carries the planned rate"
     most = Num(float(swept.most[row.index]), name="largest_batch", source=fits_and_meets)
@@ -334,7 +336,7 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
         hourly = cost.price_usd_per_hour(cost.paid_devices(devices, size), each)
         results.append(cost.price_usd_per_month(hourly, hours))
     results += _power(row, devices, batch, at)
-    results += readiness.derived(pairing, _terms(row, fits), held.slots.value)
+    results += readiness.derived(pairing, terms_at(row, fits), held.slots.value)
     return tuple(derivation(results))
 
 

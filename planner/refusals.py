@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planner import jobs
 from planner.pairing import Option, Options
 from planner.plan import Finding, Refused
 from planner.rank import Name, name_of
@@ -108,7 +109,7 @@ def measured(block: Swept, index: int, settled: Settled) -> Measured:
     option = rows.options[int(rows.option[index])]
     missed = ((name, float(column[index])) for name, column in block.misses.items())
     broken, ratio = max(missed, key=itemgetter(1), default=("", 0.0))
-    limit = settled.objectives.slo_s.get(broken, 0.0)
+    limit = settled.objectives.slo_s.get(broken) or jobs.limit_s(settled.request.workload.batch, broken)
     return Measured(
         placed=Placed(
             pairing=option.pairing,

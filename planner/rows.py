@@ -20,7 +20,7 @@ from planner.plan import Finding
 from planner.rules import PLACED
 from planner.rules.rule import Pairing, Placed
 from planner.serving import Books, Demand, Terms
-from planner.trace import Array
+from planner.trace import Array, present
 from planner.work import Layout, Shape, Weights, adapter_bytes, on_the_host, replaced, shape, weights
 
 Mask = NDArray[np.bool_]
@@ -50,6 +50,15 @@ class Cases:
     """Of one device at full load; NaN when unknown."""
     bands: dict[str, Array]
     """Factor to the bad end of the interval per latency."""
+    kept: Array
+    """Acceptance of drafts at the bad end of its interval."""
+
+    @property
+    def at_bad_end(self) -> Terms[Array]:
+        """The terms with as few drafts kept as may be."""
+        if not present(self.terms.drafter.tokens):
+            return self.terms
+        return replace(self.terms, drafter=replace(self.terms.drafter, acceptance=self.kept))
 
     @property
     def size(self) -> int:
@@ -239,6 +248,7 @@ def _cases(books: Books, options: list[Option], codes: NDArray[np.intp], fits: F
         most=np.array([float(d.most) for d in devices])[each],
         watts=np.array([(energy.device_watts(d) or (np.nan,))[0] for d in devices])[each],
         bands={name: np.array([band[name][1] for band in bands])[each] for name in ("ttft", "tpot", "e2e")},
+        kept=np.array([drafting.least(one.pairing) for one in paired])[each],
     )
 
 

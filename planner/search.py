@@ -15,7 +15,7 @@ from catalog.errors import BadInput, Unsupported
 from catalog.inventory import Inventory
 from catalog.load import Catalog
 from catalog.model import Model
-from planner import explain, hardware, machine, pairing, refusals, rows, waysout
+from planner import drafting, explain, hardware, machine, pairing, refusals, rows, waysout
 from planner.fits import Fits, fits_of
 from planner.launch import target_of
 from planner.pairing import Option, Options
@@ -106,7 +106,7 @@ def answer(found: Found, catalog: Catalog) -> Plan:
         refused=refusals.refused(found.options, found.unplaced, found.swept, found.settled),
         ways_out=() if choice else waysout.ways_out(found, lambda changed: search(changed, catalog)),
         findings=refusals.around(choice.option if choice else None, found.unplaced),
-        assumptions=(*found.settled.assumptions, *_left_out(found, catalog)),
+        assumptions=(*found.settled.assumptions, *_accepted(choice), *_left_out(found, catalog)),
         derivation=(*explain.derive(choice, found.fits), *shown.steps(chosen)) if choice else (),
         sources=_sources(found, choice.option if choice else None),
         launch=_launch(choice),
@@ -150,6 +150,15 @@ def _sources(found: Found, chosen: Option | None) -> tuple[str, ...]:
         cited += [each.source for each in (own.kernel, own.artifact) if each is not None]
         cited += [citation for _, loss in sorted(chosen.cached.losses.items()) for citation in loss.citations]
     return tuple(dict.fromkeys(citation for citation in cited if citation))
+
+
+def _accepted(choice: Row | None) -> tuple[Assumption, ...]:
+    """How often drafts are kept, where the request does not say."""
+    row = drafting.method_of(choice.option.pairing) if choice else None
+    if choice is None or row is None or drafting.acceptances(choice.option.pairing) is None:
+        return ()
+    because = f"published for {row.method}, {row.low:g} to {row.high:g}: measure it on your own traffic"
+    return (Assumption(path="speculative.acceptance", value=row.acceptance, because=because),)
 
 
 def _left_out(found: Found, catalog: Catalog) -> tuple[Assumption, ...]:

@@ -14,13 +14,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from planner import cost, energy
+from planner import cost, energy, jobs
 from planner.memory import slots_for
 from planner.rows import Cases, Mask, Rows, picked
 from planner.rules.latency import FEW_USERS
 from planner.serving import Books, Latency, Room, Z, budgeted, latencies, latency, pace, pacing, percentile, room, rooms
 from planner.settle import Settled
-from planner.trace import Array
+from planner.trace import Array, present
 
 LEAST = 0.02
 """Running sequences at hardly any load: what a layout can do at best."""
@@ -96,7 +96,7 @@ def evaluate(cases: Cases, settled: Settled) -> Evaluated:
     serving = np.flatnonzero(served)
     most = _scattered(cases.size, serving, _most(cases.at(serving), settled), float(np.exp(np.log(LEAST))))
     rate = np.where(np.isnan(cases.own_rate), pace(cases.terms, most, cases.books).rate, cases.own_rate)
-    replicas = _replicas(settled, rate * usable_share(settled), most) + settled.load.spares
+    replicas = _needed(cases, settled, serving, (rate, most)) + settled.load.spares
     devices = replicas * cases.terms.layout.tensor * cases.terms.layout.pipeline
     feasible = served & (devices <= cases.most)
     carried = Carried(rate=rate, replicas=replicas, devices=devices, most=most)
@@ -133,7 +133,19 @@ def _alone(cases: Cases, settled: Settled, holding: NDArray[np.intp]) -> tuple[M
     served[holding] = _within(values, settled, some.size)
     for objective, limit in settled.objectives.slo_s.items():
         misses[objective] = _scattered(cases.size, holding, values[objective] / limit, 0.0)
+    job = settled.request.workload.batch
+    if job is not None:
+        misses["job_s"] = _scattered(cases.size, holding, jobs.alone_s(some, settled) / job.deadline_s, 0.0)
+        served &= misses["job_s"] <= 1
     return served, misses
+
+
+def _needed(cases: Cases, settled: Settled, serving: NDArray[np.intp], carried: tuple[Array, Array]) -> Array:
+    """Replicas for the planned load, or for a job's deadline; `carried` = requests/s and running sequences of one."""
+    rate, most = carried
+    if settled.request.workload.batch is None:
+        return _replicas(settled, rate * usable_share(settled), most)
+    return _scattered(cases.size, serving, jobs.replicas(cases.at(serving), settled, most[serving]), np.inf)
 
 
 def _planned(cases: Cases, settled: Settled, carried: Carried, feasible: NDArray[np.intp]) -> dict[str, Any]:
@@ -141,7 +153,8 @@ def _planned(cases: Cases, settled: Settled, carried: Carried, feasible: NDArray
     some, of = cases.at(feasible), cast(Carried, picked(carried, feasible))
     batch = _running(some, settled, of.replicas, of.most)
     at = pace(some.terms, batch, some.books)
-    late = latency(some.terms, (batch, slots_for(of.most)), at, some.books)
+    slots = slots_for(of.most)
+    late = latency(some.terms, (batch, slots), at, some.books)
     made = {f"{name}_p95_s": percentile(late, name, np.asarray(Z["p95"])) for name in ("ttft", "tpot", "e2e")}
     made |= {
         "batch": batch,
@@ -149,6 +162,8 @@ def _planned(cases: Cases, settled: Settled, carried: Carried, feasible: NDArray
         "tokens_per_joule": _tokens_per_joule(some, settled, batch, at.rate * of.replicas, of.devices),
     }
     met = np.zeros(cases.size, bool)
+    if present(some.terms.drafter.tokens):
+        late = latency(some.at_bad_end, (batch, slots), pace(some.at_bad_end, batch, some.books), some.books)
     met[feasible] = _within(_percentiles(some, settled, late, bad_end=True), settled, some.size)
     spread = {name: _scattered(cases.size, feasible, column, np.nan) for name, column in made.items()}
     return {**spread, "slo_at_bad_end": met}
@@ -190,8 +205,9 @@ def _objectives(cases: Cases, settled: Settled) -> Values:
     """What the objectives are about, in seconds, by the running sequences; at the interval's bad end where asked."""
     if not settled.objectives.slo_s:
         return lambda _: {}
-    paced, late = pacing(cases.terms, cases.books), latencies(cases.terms, cases.books)
     bad_end = settled.objectives.strict
+    terms = cases.at_bad_end if bad_end else cases.terms
+    paced, late = pacing(terms, cases.books), latencies(terms, cases.books)
     return lambda batch: _percentiles(cases, settled, late(batch, slots_for(batch), paced(batch)), bad_end=bad_end)
 
 
@@ -230,6 +246,7 @@ def _possible(cases: Cases, settled: Settled) -> Callable[[Array], Mask]:
         held = at(batch)
         fits = held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)
         fits &= budgeted(cases.terms, batch) <= 1
+        fits &= held.slots * (cases.terms.drafter.tokens + 1) <= cases.terms.rates.chunk
         return fits & _within(values(batch), settled, cases.size)
 
     return ok

@@ -43,7 +43,9 @@ def _idle(review: Review, made: dict[str, Estimate]) -> Iterator[Block]:
     work = review.plan.request["workload"]
     if work.get("batch"):
         run = made["price_usd_per_hour"].value * work["batch"]["deadline_s"] / 3600
-        yield say(f"One batch that uses its deadline costs {short(run)} $.")
+        yield _table("the batch of requests", JOB, made)
+        due = amount(work["batch"]["deadline_s"], "s")
+        yield say(f"Its deadline is {due}: paid until then it costs {short(run)} $.")
     if not work.get("qps"):
         return
     mean = work.get("qps_mean")
@@ -62,18 +64,24 @@ def _idle(review: Review, made: dict[str, Estimate]) -> Iterator[Block]:
     )
 
 
+JOB = {"job_s": "until the last answer", "usd_per_job": "price, if the devices are given back then"}
 DRAWN = {"watts": "power of the devices", "tokens_per_joule": "output tokens per joule"}
 
 
 def _power(made: dict[str, Estimate]) -> Iterator[Block]:
     """Nothing where no source states the device's power."""
+    if DRAWN.keys() & made.keys():
+        yield _table("at the planned load", DRAWN, made)
+
+
+def _table(head: str, names: dict[str, str], made: dict[str, Estimate]) -> Block:
+    """The named estimates with their intervals."""
     rows = [
         (text, amount(made[name].value, made[name].unit), interval(made[name]), made[name].basis)
-        for name, text in DRAWN.items()
+        for name, text in names.items()
         if name in made
     ]
-    if rows:
-        yield table("at the planned load | value | 80 % interval | basis", rows, (1,))
+    return table(f"{head} | value | 80 % interval | basis", rows, (1, 2))
 
 
 def _offer(choice: Candidate) -> Iterator[Block]:
@@ -129,8 +137,13 @@ def speed(review: Review) -> Section:
         "requests_per_s": "requests/s planned",
         "requests_per_s_max": "requests/s within the objectives",
         "running_sequences": "running sequences per replica",
+        "tokens_per_step": "tokens a step, drafts included",
     }
-    load = [(text, short(made[name].value), interval(made[name]), made[name].basis) for name, text in rates.items()]
+    load = [
+        (text, short(made[name].value), interval(made[name]), made[name].basis)
+        for name, text in rates.items()
+        if name in made
+    ]
     others = [f"{label(name)} within {amount(limit, 's')}" for name, limit in unprinted(review.plan).items()]
     missing = (say(f"Objectives at other percentiles, held by the plan and not printed: {', '.join(others)}."),)
     blocks = (
@@ -151,13 +164,8 @@ STARTS = {
 
 def _ready(made: dict[str, Estimate]) -> Iterator[Block]:
     """Nothing where nothing is known of the engine's starts."""
-    rows = [
-        (text, amount(made[name].value, "s"), interval(made[name]), made[name].basis)
-        for name, text in STARTS.items()
-        if name in made
-    ]
-    if rows:
-        yield table("until a new replica serves | value | 80 % interval | basis", rows, (1, 2))
+    if STARTS.keys() & made.keys():
+        yield _table("until a new replica serves", STARTS, made)
 
 
 def _latency(name: str, estimate: Estimate, limit: float | None) -> tuple[str, ...]:

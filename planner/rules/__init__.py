@@ -90,6 +90,7 @@ SHOWN: tuple[Rule[Shown], ...] = (
     latency.common_prefix_is_cached,
     latency.quantized_at_every_start,
     latency.added_replicas_take_time,
+    latency.spares_are_paid,
     simulated.simulation_misses_the_objective,
     simulated.simulation_speaks,
     hardware.little_room,

@@ -46,6 +46,8 @@ def too_few_devices(case: Measured) -> Says | None:
         return None
     load = case.placed.pairing.settled.load
     asked = f"{load.rate:g} requests/s" if load.rate is not None else f"{load.users} users"
+    job = case.placed.pairing.settled.request.workload.batch
+    asked = asked if job is None else f"{job.requests:,} requests within {job.deadline_s:g} s"
     return Says(
         because=f"{asked} need {case.devices:.0f} devices ({case.rate:.3g} requests/s per replica), {most} are available",
         facts={"devices": case.devices, "available": most, "rate_per_replica": round(case.rate, 6)},
@@ -180,6 +182,30 @@ def quantized_at_every_start(case: Shown) -> Says | None:
         because=f"every start reads {original / 1e9:.0f} GB of 16-bit weights; a saved {pairing.lane.id} checkpoint would be about half",
         facts={"original_bytes": round(original)},
         source="vllm 0.33 model_executor/model_loader",
+    )
+
+
+@rule("L403", "note")
+def spares_are_paid(case: Shown) -> Says | None:
+    """Notes how many of the planned replicas are spares: they are in every price, and in the devices that are counted.
+
+    Why: with N+1 the load is carried while one replica fails or is replaced; the spare is paid all the time.
+    Source: `availability.spares` of the request; the replicas that the load needs come first.
+    Fires: --model Qwen/Qwen3-8B --on l40s:4 --qps 1 --set availability.spares=1
+    Silent: --model Qwen/Qwen3-8B --on l40s:4 --qps 1
+    """
+    spares = case.pairing.settled.load.spares
+    if not spares or not case.replicas:
+        return None
+    later = (
+        ""
+        if case.ready_s is None
+        else f"; one that fails is replaced within {case.ready_s:.0f} s where its checkpoint lies on the disk"
+    )
+    return Says(
+        because=f"{spares} of {case.replicas} replicas {'is a spare' if spares == 1 else 'are spares'}, paid like the others{later}",
+        facts={"spares": spares, "replicas": case.replicas},
+        source="the request",
     )
 
 

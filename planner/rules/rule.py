@@ -154,6 +154,8 @@ class Shown(Struct, frozen=True, kw_only=True):
     """What the running sequences, or one of the longest context, take of it."""
     simulated: Simulated | None = None
     """What the event simulation came to, where one was asked for."""
+    replicas: int = 0
+    """Spares included; 0 where none are planned."""
     kernels: dict[str, str] = {}
     """Kernel per kind of layer."""
     plain_slower_from: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from planner.render import files, write
 from tests.launch.candidates import CASES, Case, engine, facts
 from tests.launch.stub import run
 from tests.launch.test_scripts import NASTY
-from tests.tools.vllm_parser import MODELS, Parser, vllm_parser
+from tests.plan.asking import ask, device, planned
+from tests.tools.vllm_parser import MODELS, Parser, folder_of, vllm_parser
 
 pytestmark = pytest.mark.slow
 VLLM = {name: case for name, case in CASES.items() if case.candidate.engine == "vllm"}
@@ -93,6 +95,39 @@ VALUES = {
     "--gpu-memory-utilization": ("0.9",),
 }
 """A value that each flag accepts, where 1024 is none."""
+
+
+DRAFTS = {
+    "ngram": (None, "dense", "meta-llama/Llama-3.1-8B-Instruct"),
+    "eagle3": ("eagle", "dense", "meta-llama/Llama-3.1-8B-Instruct"),
+    "draft": ("dense-small", "dense", "meta-llama/Llama-3.1-8B-Instruct"),
+    "mtp": (None, "predicts-tokens", "deepseek-ai/DeepSeek-R1"),
+}
+"""Method to the drafter's configuration, the model's, and a catalogue model that can be planned with it."""
+
+
+def test_vllm_takes_the_drafts_that_plans_write(parser: Parser, tmp_path: Path) -> None:
+    words: list[tuple[tuple[str, ...], str | None]] = []
+    for method, (drafter, model, planned_as) in DRAFTS.items():
+        asked = {
+            "method": method,
+            "tokens": 3,
+            **({"draft_model": "meta-llama/Llama-3.2-1B-Instruct"} if drafter else {}),
+        }
+        config = json.loads(_drafted(planned_as, asked))
+        if drafter:
+            config["model"] = str(folder_of(tmp_path, drafter))
+        words.append((("serve", "m", "--max-model-len", "8192", "--speculative-config", json.dumps(config)), model))
+    methods = [result["config"]["speculative-config"] for result in parser.check(words, tmp_path)]
+    assert methods == ["ngram", "eagle3", "draft_model", "mtp"]
+
+
+def _drafted(model: str, asked: dict[str, Any]) -> str:
+    """The flag of a plan with these drafts; a model that drafts is one of the same vocabulary."""
+    where = device("h200-sxm5", 8)
+    choice = planned(ask(model, where, engines=["vllm"], workload={"users": 2}, speculative=asked)).choice
+    assert choice is not None
+    return str(choice.pools[0].settings.speculative)
 
 
 def test_what_vllm_would_refuse_is_seen(parser: Parser, tmp_path: Path) -> None:

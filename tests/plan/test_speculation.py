@@ -170,6 +170,9 @@ def test_a_stated_acceptance_is_the_users_own_and_has_no_interval() -> None:
     own = choice({**NGRAM, "acceptance": 0.5}).estimates
     assert own["tokens_per_step"].low == own["tokens_per_step"].high == own["tokens_per_step"].value == 1.875
     assert own["tokens_per_step"].basis == "overridden"
+    assumed = {each.path for each in plan(NGRAM).assumptions}
+    assert "speculative.acceptance" in assumed
+    assert "speculative.acceptance" not in {each.path for each in plan({**NGRAM, "acceptance": 0.5}).assumptions}
     guessed = choice(NGRAM).estimates["tpot_p50_s"]
     assert guessed.high / guessed.low > own["tpot_p50_s"].high / own["tpot_p50_s"].low
 
@@ -200,6 +203,17 @@ def test_launch_files_carry_the_drafts(method: str) -> None:
 def test_what_cannot_be_drafted_is_bad_input(asked: dict[str, Any], says: str) -> None:
     with pytest.raises(BadInput, match=says):
         ask(LLAMA, device("l40s"), speculative=asked)
+
+
+def test_objectives_that_hold_for_sure_hold_with_few_drafts_kept() -> None:
+    sure = choice(NGRAM, users=40, slo={"tpot_ms": {"p95": 40}}, confidence="high", count=8)
+    assert sure.estimates["tpot_p95_s"].high <= 0.040
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 16])
+def test_a_step_has_room_for_every_slots_drafts(tokens: int) -> None:
+    set_up = choice({"method": "ngram", "tokens": tokens}, users=400, count=8).pools[0].settings
+    assert set_up.max_num_seqs * (tokens + 1) <= set_up.max_num_batched_tokens
 
 
 def test_a_draft_nobody_knows_is_refused_by_its_path() -> None:

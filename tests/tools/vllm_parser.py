@@ -37,8 +37,20 @@ _FP8_DYNAMIC: dict[str, Any] = {
         "input_activations": {"num_bits": 8, "type": "float", "strategy": "token", "symmetric": True, "dynamic": True},
     }},
 }  # fmt: skip
+_PREDICTS: dict[str, Any] = {
+    "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "hidden_size": 7168,
+    "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61, "num_attention_heads": 128,
+    "num_key_value_heads": 128, "n_routed_experts": 256, "n_shared_experts": 1, "num_experts_per_tok": 8,
+    "first_k_dense_replace": 3, "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 129280, "max_position_embeddings": 163840,
+    "num_nextn_predict_layers": 1, "torch_dtype": "bfloat16", "n_group": 8, "topk_group": 4,
+    "topk_method": "noaux_tc", "scoring_func": "sigmoid", "routed_scaling_factor": 2.5, "norm_topk_prob": True,
+}  # fmt: skip
 MODELS: dict[str, dict[str, Any]] = {
     "dense": _LLAMA,
+    "dense-small": _LLAMA | {"hidden_size": 2048, "num_hidden_layers": 16, "intermediate_size": 8192},
+    "eagle": _LLAMA | {"architectures": ["LlamaForCausalLMEagle3"], "num_hidden_layers": 1, "draft_vocab_size": 32000},
+    "predicts-tokens": _PREDICTS,
     "dense-fp8": _LLAMA | {"quantization_config": _FP8_DYNAMIC},
     "dense-awq": _LLAMA
     | {
@@ -65,7 +77,9 @@ class Parser:
 
     def check(self, cases: list[tuple[tuple[str, ...], str | None]], scratch: Path) -> list[dict[str, Any]]:
         """For each (argv after `vllm`, key of MODELS or None): what vLLM understood, or its error."""
-        written = [{"argv": list(argv), "model_folder": model and str(_model(scratch, model))} for argv, model in cases]
+        written = [
+            {"argv": list(argv), "model_folder": model and str(folder_of(scratch, model))} for argv, model in cases
+        ]
         (scratch / "cases.json").write_text(json.dumps(written))
         script = Path(__file__).with_name("vllm_parse.py")
         self.run(script, scratch / "cases.json", scratch / "results.json", VLLM_TARGET_DEVICE="cpu")
@@ -100,7 +114,8 @@ def _make(folder: Path) -> None:
     shutil.rmtree(folder / "wheel")
 
 
-def _model(scratch: Path, key: str) -> Path:
+def folder_of(scratch: Path, key: str) -> Path:
+    """A folder in `scratch` with the config.json of that key."""
     folder = scratch / key
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(MODELS[key]))
