@@ -16,7 +16,7 @@ from planner.settle import Settled
 from planner.simulation import replica
 from planner.simulation.scheduler import Run, run
 from planner.spread import between
-from planner.trace import Array
+from planner.trace import Array, present
 
 SEED = 1
 AGREE = 0.1
@@ -32,9 +32,10 @@ SHOWN = ("p50", "p95", "p99")
 
 
 def simulate(row: Row, terms: Terms[float], made: Mapping[str, Estimate]) -> Simulated | None:
-    """One replica of the row at the planned load; None where the user states what a replica carries."""
+    """One replica of the row at the planned load; None where the user states what a replica carries, and with drafted
+    tokens, of which the scheduler of the simulation knows nothing."""
     swept, books, settled = row.swept, row.swept.rows.books, row.option.pairing.settled
-    if not math.isnan(row.own_rate):
+    if not math.isnan(row.own_rate) or present(terms.drafter.tokens):
         return None
     limits = replica.limits(terms, row.at(swept.most), books)
     replicas, batch = int(row.at(swept.replicas)), row.at(swept.batch)
