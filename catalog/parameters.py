@@ -57,7 +57,7 @@ value itself."""
 SCALES: Mapping[str, Scale] = {
     "weight_efficiency": "share", "cache_efficiency": "share", "matrix_efficiency": "share",
     "attention_efficiency": "share", "link_efficiency": "share", "routing_spread": "share", "bunching": "share",
-    "pool_share": "share", "steady_share": "share", "slo_share": "share", "expert_cost": "cost",
+    "pool_share": "share", "steady_share": "share", "slo_share": "share", "expert_cost": "cost", "brevity": "cost",
 }  # fmt: skip
 
 
@@ -115,6 +115,7 @@ class Resolved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     exchange_s: float
     expert_cost: float
     routing_spread: float
+    tile_rows: float
     unpack_flops: float
     request_s: float
     arrival_s: float
@@ -123,6 +124,7 @@ class Resolved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steady_share: float
     slo_share: float
     drain: float
+    brevity: float
     basis: Basis
     assumed: tuple[str, ...]
     """What no measurement covered: `name of level class`, or `all on architecture …`."""

@@ -70,6 +70,20 @@ def halves_accumulation(device: Accelerator) -> bool:
     return device.name.startswith("GeForce")
 
 
+DUAL_ISSUE = ("rdna3", "rdna3.5", "rdna4", "cdna3", "cdna4")
+"""AMD architectures whose fp32 rate counts two instructions at once; integer instructions go one by one."""
+
+
+def halves_integers(device: Accelerator) -> bool:
+    """Integer instructions run at half the fp32 rate, and block formats are unpacked with integers.
+
+    CUDA programming guide, arithmetic throughput: 64 integer lanes beside 128 fp32 lanes from capability 8.6 to 10; as
+    many of both before (7.0 to 8.0) and from 12.0 on.
+    """
+    capability = device.cuda_capability
+    return 8.6 <= capability < 12.0 if capability is not None else device.architecture in DUAL_ISSUE
+
+
 OWN_INSTRUCTIONS = (9.0, 12.0)
 """CUDA capabilities whose full matrix rate needs instructions of their own (wgmma, tcgen05), which Marlin does not use;
 from 12.0 on GeForce, RTX PRO and GB10 run Ampere's instructions again."""
@@ -92,16 +106,19 @@ def _serving_levels(setup: Setup, kernel: Kernel, device: Accelerator) -> dict[s
 def _llama_levels(setup: Setup, device: Accelerator) -> dict[str, str]:
     usual = {"nvidia": "cuda", "amd": "hip", "apple": "metal"}.get(device.vendor, "vulkan")
     backend = setup.backend or ("cpu" if device.kind == "cpu" else usual)
-    memory = backend + ("-hbm" if backend == "cuda" and "HBM" in device.memory_type else "")
-    weights = "16-bit" if setup.lane in ("gguf:F16", "gguf:BF16") else "blocks"
-    blas = {True: "hipblaslt", False: "rocblas", None: ""}[setup.hipblaslt] if backend == "hip" else ""
+    age = setup.generation[-4:]
     return {
-        "backend": memory,
-        "weights": weights,
-        "multiply": f"{memory}/{weights}",
-        "attention": f"{backend}/{'flash' if setup.flash_attention else 'plain'}",
-        "build": f"{backend}/{setup.generation[-4:]}" if backend in ("hip", "vulkan") else "",
-        "blas": blas,
-        "mixture": "moe" if setup.moe else "",
+        "backend": backend,
+        "weights": _weights(setup.lane),
+        "attention": f"{backend}/{'flash' if setup.flash_attention else 'plain'}/{age}",
+        "blas": {True: "hipblaslt", False: "rocblas", None: ""}[setup.hipblaslt] if backend == "hip" else "",
+        "age": age,
         "architecture": architecture_family(device),
     }
+
+
+def _weights(lane: str) -> str:
+    """Blocks of three bits and fewer take more operations per byte."""
+    if lane in ("gguf:F16", "gguf:BF16"):
+        return "16-bit"
+    return "small blocks" if re.search(r":(UD-)?I?Q[123]_", lane) else "blocks"

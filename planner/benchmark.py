@@ -37,8 +37,12 @@ class Load:
     """Part of the answer that the engine counts when it admits a request: 1 reserves all, 0.5 grows with it."""
     varied: Array
     """1 where lengths follow a data set, 0 where all are equal."""
+    mean_of_requests: Array
+    """1 where time per token is averaged over requests of such lengths: short answers weigh as much as long ones."""
     chunked: Array
     """1 where running sequences get a token with every prompt chunk."""
+    prefill_tokens: Array
+    """Prompt tokens in one pass without running sequences, whose answers all begin at its end; 0 where they mix."""
     replicas: Array
 
 
@@ -53,6 +57,7 @@ class Habits:
     steady_share: Array
     slo_share: Array
     drain: Array
+    brevity: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +126,20 @@ def closed(bench: Bench) -> Cycle:
 
 def closed_tpot(bench: Bench, cycle: Cycle) -> Array:
     load = bench.load
-    tpot = q.closed_tpot_s(cycle.step, cycle.batch - 1, cycle.prompt, load.output, bench.habits.bunching)
+    others = cycle.batch - together(load, cycle)
+    tpot = q.closed_tpot_s(cycle.step, others, cycle.prompt, load.output, bunching(bench))
     return np.where(load.chunked > 0, q.tpot_capped_s(tpot, cycle.step, chunk_s(bench)), tpot)
+
+
+def bunching(bench: Bench) -> Array:
+    """Where prompts go before running sequences and all lengths are equal, users who began together stay together."""
+    load = bench.load
+    return np.where((load.prefill_tokens > 0) & (load.varied == 0), 1.0, bench.habits.bunching)
+
+
+def together(load: Load, cycle: Cycle) -> Array:
+    """Sequences whose prompts share a pass: they wait for each other before the first token, never after it."""
+    return np.clip(load.prefill_tokens / load.prompt, 1.0, cycle.batch)
 
 
 def closed_ttft(bench: Bench, cycle: Cycle) -> Array:
@@ -156,7 +173,8 @@ def flood_rate(bench: Bench) -> Array:
 
 def flood_tpot(bench: Bench) -> Array:
     load, cycle = bench.load, flood(bench)
-    tpot = q.closed_tpot_s(cycle.step, cycle.batch - 1, cycle.prompt, load.output, bench.habits.bunching)
+    output = load.output / np.where(load.mean_of_requests > 0, bench.habits.brevity, 1.0)
+    tpot = q.closed_tpot_s(cycle.step, cycle.batch - 1, cycle.prompt, output, bench.habits.bunching)
     return np.where(load.chunked > 0, q.tpot_capped_s(tpot, cycle.step, chunk_s(bench)), tpot)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree
 
@@ -66,17 +68,29 @@ def charts(review: Review) -> dict[str, Chart]:
     """Every chart that the review has something for, by the name of its place; none without matplotlib."""
     if not available():
         return {}
-    import matplotlib as mpl
-
     from planner import drawings
 
     drawn: dict[str, Chart] = {}
-    with _ONE_AT_A_TIME, mpl.rc_context(cast(Any, STYLE)):
+    with styled():
         for name, draw in drawings.DRAWINGS.items():
             sketch = draw(review)
             if sketch is not None:
                 drawn[name] = Chart(title=sketch.title, svg=_svg(name, sketch))
     return drawn
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """matplotlib in the style of the charts: figures are made and written inside."""
+    import matplotlib as mpl
+
+    with _ONE_AT_A_TIME, mpl.rc_context(cast(Any, STYLE)):
+        yield
+
+
+def document(name: str, sketch: Sketch) -> str:
+    """A drawing as an SVG file."""
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{_svg(name, sketch)}\n'
 
 
 def _svg(name: str, sketch: Sketch) -> str:

@@ -41,7 +41,8 @@ SECOND: Unit = {"s": 1}
 FLOP: Unit = {"flop": 1}
 UNITS: dict[str, Unit] = {
     "index_bytes": BYTE, "state_bytes": BYTE, "rope_bytes": BYTE, "value_bytes": BYTE, "attention_flops": FLOP,
-    "matrix_flops": FLOP, "flops": FLOP, "bandwidth": {"byte": 1, "s": -1}, "link_bandwidth": {"byte": 1, "s": -1},
+    "matrix_flops": FLOP, "expert_flops": FLOP, "flops": FLOP,
+    "bandwidth": {"byte": 1, "s": -1}, "link_bandwidth": {"byte": 1, "s": -1},
     "matrix_peak": {"flop": 1, "s": -1}, "attention_peak": {"flop": 1, "s": -1}, "scalar_peak": {"flop": 1, "s": -1},
     "memory": BYTE, "cell_bytes": BYTE,
 }  # fmt: skip

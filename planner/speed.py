@@ -11,9 +11,10 @@ from catalog.accelerator import Accelerator
 from catalog.engine import Kernel
 from catalog.errors import Unsupported
 from catalog.parameters import Resolved, halves_accumulation
+from catalog.speed_classes import halves_integers
 from catalog.units import FlopPerSecond
 from planner.remembered import remembered
-from planner.trace import N, ceiling, largest, positive, power, root, smallest, step
+from planner.trace import N, ceiling, largest, positive, power, present, root, smallest, step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class Work(Generic[N]):
     """Experts per token over experts; 1 for a dense model."""
     flops_per_token: N
     """Two per active matrix parameter, over the devices."""
+    expert_flops: N
+    """Those of `flops_per_token` that routed experts do; 0 for a dense model."""
     attention_flops: N
     """Per token and per token of context, on one device."""
     cache_bytes_per_token: N
@@ -55,7 +58,7 @@ class Rates(Generic[N]):
     attention_peak: N
     """Dense 16-bit flop/s."""
     scalar_peak: N
-    """fp32 flop/s outside the matrix units."""
+    """Operations/s outside the matrix units: fp32, or integers where those run at half that rate."""
     link_bandwidth: N
     """One direction between devices, byte/s."""
     chunk: N
@@ -78,8 +81,10 @@ class Rates(Generic[N]):
     """Bytes of routed experts count this many times: scattered reads, small tiles; never below 1."""
     routing_spread: N
     """Share of a batch whose tokens choose experts independently; the others follow them."""
+    tile_rows: N
+    """Rows that each touched expert multiplies beyond its tokens: kernels compute whole tiles."""
     unpack_flops: N
-    """Scalar operations to unpack one weight in a matrix-vector kernel; 0 where the matrix units do it."""
+    """Scalar operations to fetch and unpack one weight in a matrix-vector kernel; 0 where the matrix units do it."""
 
 
 @step
@@ -101,14 +106,20 @@ def weight_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
 
 @step
 def unpack_s(work: Work[N], rates: Rates[N]) -> N:
-    """Block formats are unpacked by the scalar units while the weights stream in: half an operation pair a weight."""
+    """One token's weights pass through the scalar units, which fetch, unpack and multiply them."""
     return work.flops_per_token / 2 * rates.unpack_flops / rates.scalar_peak
 
 
 @step
 def matrix_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
-    """Every token of the batch is multiplied with every active weight, at the share of the peak the kernel reaches."""
-    return work.flops_per_token * tokens / (rates.matrix_peak * rates.matrix_efficiency)
+    """Every token of the batch is multiplied with every active weight, at the share of the peak the kernel reaches.
+
+    Few tokens meet in one expert, so its tiles are part empty: each chosen expert multiplies `tile_rows` rows more.
+    `1 / expert_share` tokens are enough to choose every expert once.
+    """
+    chosen = smallest(tokens, 1 / work.expert_share)
+    padding = rates.tile_rows * chosen * work.expert_flops
+    return (work.flops_per_token * tokens + padding) / (rates.matrix_peak * rates.matrix_efficiency)
 
 
 @step
@@ -127,10 +138,13 @@ def collective_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
 
 @step
 def stream_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
-    """Weights on their way to the matrix units: reading and unpacking overlap in part, so the two add as the sides of
-    a right angle."""
-    read, unpack = weight_s(work, rates, tokens), unpack_s(work, rates)
-    return root(read * read + unpack * unpack)
+    """Weights on their way to the units that multiply: unpacking overlaps with reading, so the slower of the two counts,
+    rounded where they are alike."""
+    read = weight_s(work, rates, tokens)
+    if not present(rates.unpack_flops):
+        return read
+    unpack = unpack_s(work, rates)
+    return root(root(read * read * read * read + unpack * unpack * unpack * unpack))
 
 
 @step
@@ -167,12 +181,17 @@ def decode_step_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
 def prompt_token_s(work: Work[N], rates: Rates[N], context: N) -> N:
     """A prompt token is bound by arithmetic: the weights' operations, attention over what came before, and messages.
 
-    Seconds on one stage; `context` is the mean number of tokens it looks back on.
+    Seconds on one stage, in passes that are full; `context` is the mean number of tokens it looks back on.
     """
+    return pass_token_s(work, rates, rates.chunk, context)
+
+
+@step
+def pass_token_s(work: Work[N], rates: Rates[N], tokens: N, context: N) -> N:
+    """A prompt token's share of a pass over `tokens` of them; seconds on one stage."""
     attention = work.attention_flops * context / (rates.attention_peak * rates.attention_efficiency)
     sent = work.exchange_bytes_per_token / (rates.link_bandwidth * rates.link_efficiency)
-    multiplied = work.flops_per_token / (rates.matrix_peak * rates.matrix_efficiency)
-    return multiplied + attention + sent / work.pipeline
+    return matrix_s(work, rates, tokens) / tokens + attention + sent / work.pipeline
 
 
 @step
@@ -232,7 +251,7 @@ def prefill_s(work: Work[N], rates: Rates[N], prompt: N, cached: N) -> N:
     """
     new = prompt - cached
     chunks = ceiling(new / rates.chunk)
-    busy = new * prompt_token_s(work, rates, cached + new / 2)
+    busy = new * pass_token_s(work, rates, new / chunks, cached + new / 2)
     stage = largest(busy, chunks * weight_s(work, rates, new / chunks))
     full = smallest(rates.chunk, new)
     later = (work.pipeline - 1) * largest(busy * full / new, weight_s(work, rates, full))
@@ -241,11 +260,15 @@ def prefill_s(work: Work[N], rates: Rates[N], prompt: N, cached: N) -> N:
 
 SHARED_FIELDS = (
     "weight_efficiency", "cache_efficiency", "matrix_efficiency", "attention_efficiency", "link_efficiency", "step_s",
-    "layer_s", "sequence_s", "exchange_s", "expert_cost", "routing_spread", "unpack_flops",
+    "layer_s", "sequence_s", "exchange_s", "expert_cost", "routing_spread", "tile_rows", "unpack_flops",
 )  # fmt: skip
 """Fields that `Rates` takes over from the fitted parameters under the same name."""
 HOST_FLOPS_PER_BYTE = 10.0
 """Arithmetic of a server socket per byte of its memory bandwidth (assumed: vendors state no matrix rate)."""
+USUAL_REACH = 0.8
+"""Best measured large multiplication over the stated peak: 0.87 on A100, 0.80 on H100, 0.84 on H200, 0.78 on B200."""
+SCORE_INTENSITY = 64.0
+"""Flops of attention per byte of its scores, written and read once in fp32, for heads of 128."""
 PCIE_LANE = 1e9
 """byte/s of one PCIe 3.0 lane in one direction; each generation doubles it."""
 
@@ -260,20 +283,36 @@ def rates(device: Accelerator, kernel: Kernel, fitted: Resolved, chunk: float) -
     return Rates(**peaks(device, kernel), chunk=float(chunk), **shared)
 
 
-def peaks(device: Accelerator, kernel: Kernel) -> dict[str, float]:
-    """The first five fields of `Rates`. Raises Unsupported for a device without any matrix rate."""
+def peaks(device: Accelerator, kernel: Kernel, *, fused_attention: bool = True) -> dict[str, float]:
+    """The first five fields of `Rates`. Raises Unsupported for a device without any matrix rate.
+
+    Attention that is not fused writes its scores to memory and reads them back, which bounds it by bandwidth.
+    """
     sixteen = device.bf16 or device.fp16 or device.fp32
     if sixteen is None and device.kind == "cpu":
         sixteen = FlopPerSecond(HOST_FLOPS_PER_BYTE * device.bandwidth)
     if sixteen is None:
         raise Unsupported(f"no arithmetic rate is known for {device.id}", f"accelerators.{device.id}")
+    accumulation = _accumulation(device, kernel)
     return {
         "bandwidth": float(device.bandwidth),
-        "matrix_peak": float(device.peak(kernel.math) or sixteen) * _accumulation(device, kernel),
-        "attention_peak": float(sixteen),
-        "scalar_peak": float(device.fp32 or sixteen / 2),
+        "matrix_peak": float(device.peak(kernel.math) or sixteen) * reachable_share(device, kernel) * accumulation,
+        "attention_peak": float(sixteen) * accumulation
+        if fused_attention
+        else min(float(sixteen) * accumulation, SCORE_INTENSITY * float(device.bandwidth)),
+        "scalar_peak": float(device.fp32 or sixteen / 2) * (0.5 if halves_integers(device) else 1.0),
         "link_bandwidth": link_bandwidth(device),
     }
+
+
+def reachable_share(device: Accelerator, kernel: Kernel) -> float:
+    """Part of the stated matrix rate that counts: 1 where a large multiplication reaches USUAL_REACH of it or more.
+
+    Only for llama.cpp, which calls the vendor's general library; engines for serving bring kernels of their own.
+    """
+    if kernel.path != "gguf" or not (device.bf16 and device.achieved_bf16):
+        return 1.0
+    return min(1.0, device.achieved_bf16 / device.bf16 / USUAL_REACH)
 
 
 def link_bandwidth(device: Accelerator) -> float:

@@ -74,6 +74,8 @@ class Weights(Generic[N]):
     """A rank's slice of an expert's width is padded to a multiple of this."""
     matrix_flops: N
     """2 x parameters that one token is multiplied with."""
+    expert_flops: N
+    """Of `matrix_flops`: those of routed experts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +180,7 @@ def weights(model: Model, method: Method) -> Weights[float]:
         head_bytes=head,
         head_read_bytes=head or embedding,
         matrix_flops=2 * _multiplied(model, held),
+        expert_flops=2 * _chosen(model, held),
     )
 
 
@@ -200,6 +203,13 @@ def unpacked_latent_bytes(model: Model, held: list[Tensor], method: Method) -> f
 def lead_layers(model: Model) -> int:
     """Dense layers before the first MoE layer; 0 where both kinds alternate or go together."""
     return model.layers - model.moe.layers if model.moe and model.dense_layers is None else 0
+
+
+def _chosen(model: Model, held: list[Tensor]) -> float:
+    """Parameters of the experts that one token is routed to."""
+    if model.moe is None:
+        return 0.0
+    return model.moe.per_token / model.moe.experts * sum(t.params for t in held if t.part.startswith("expert."))
 
 
 def _multiplied(model: Model, held: list[Tensor]) -> float:
@@ -410,6 +420,7 @@ def work(held: Weights[N], model: Shape[N], layout: Layout[N], cell_bytes: N, co
         expert_bytes=(held.expert_bytes + held.expert_whole_bytes) / devices,
         expert_share=model.expert_share,
         flops_per_token=held.matrix_flops / devices,
+        expert_flops=held.expert_flops / devices,
         attention_flops=model.attention_flops / devices,
         cache_bytes_per_token=cache_bytes_per_token(model, cell_bytes, layout),
         cache_bytes_fixed=cache_bytes_fixed(model, cell_bytes, layout, context),

@@ -27,6 +27,11 @@ CLAIMED = 0.91
 """Share of the memory that vLLM takes: its default was 0.90 and is 0.92."""
 BESIDE = {8192.0: 4.0 * GIB, 2048.0: 1.5 * GIB}
 """Activations by token budget, bytes: about 4 and 1.5 GiB in vLLM's start-up logs; TensorRT-LLM's assumed alike."""
+UNTUNED_BLAS = 5.1 / 36.9
+"""rocBLAS without hipBLASLt on RDNA 3.5 over with it: best bf16 multiplications found by mamf-finder, TFLOP/s
+(llm-tracker.info/_TOORG/Strix-Halo)."""
+PREFILL_TOKENS = {"sglang": 16384.0}
+"""Prompt tokens that an engine computes in one pass of their own (SGLang server_args.py: max_prefill_tokens)."""
 TENSOR_PARALLEL = (1, 2, 4, 8)
 """Layouts tried where the row does not say."""
 
@@ -44,7 +49,9 @@ class Use:
     seats: float
     reserved_output: float
     varied: float
+    mean_of_requests: float
     chunked: float
+    prefill_tokens: float
     replicas: float
 
 
@@ -149,13 +156,22 @@ def case(found: Described, layout: Layout[float], replicas: int) -> Case:
     row, kernel, device = found.row, found.kernel, found.device
     ranks = replicas if found.model.moe and layout.tensor == 1 and row.replicas > 1 else 1
     chunk, _ = limits(row, device)
+    asked = setup(found)
     return Case(
         family=parameters.family_of(row.engine),
-        classes=parameters.classes(setup(found), kernel, device),
+        classes=parameters.classes(asked, kernel, device),
         work=work_of(found, layout, ranks),
-        peaks={**peaks(device, kernel), "chunk": chunk},
+        peaks={**peaks_of(found, asked), "chunk": chunk},
         use=use(found, layout, replicas, ranks),
     )
+
+
+def peaks_of(found: Described, asked: Setup) -> dict[str, float]:
+    """The device's peaks for the kernels that the row's build ran."""
+    found_peaks = peaks(found.device, found.kernel, fused_attention=asked.flash_attention)
+    if asked.hipblaslt is False and asked.backend != "vulkan":
+        found_peaks["matrix_peak"] *= UNTUNED_BLAS
+    return found_peaks
 
 
 def setup(found: Described) -> Setup:
@@ -169,7 +185,7 @@ def setup(found: Described) -> Setup:
         lane=row.lane,
         moe=found.model.moe is not None,
         backend="vulkan" if "vulkan" in backend and row.engine == "llama.cpp" else "",
-        flash_attention=row.note.get("fa") == "1",
+        flash_attention=row.engine != "llama.cpp" or row.note.get("fa") == "1",
         hipblaslt={"1": True, "0": False}.get(row.note.get("hipblaslt", "")),
     )
 
@@ -191,6 +207,7 @@ def work_of(found: Described, layout: Layout[float], ranks: int) -> Work[float]:
         expert_bytes=done.expert_bytes / ranks,
         expert_share=1 - (1 - done.expert_share) ** ranks,
         flops_per_token=done.flops_per_token,
+        expert_flops=done.expert_flops,
         attention_flops=done.attention_flops,
         cache_bytes_per_token=done.cache_bytes_per_token,
         cache_bytes_fixed=done.cache_bytes_fixed,
@@ -207,6 +224,7 @@ def use(found: Described, layout: Layout[float], replicas: int, ranks: int) -> U
     row = found.row
     _, seats = limits(row, found.device)
     requests = row.number("n_requests") / replicas
+    varied = float(requests > 0 and not row.prompt.is_integer())
     return Use(
         prompt=row.prompt,
         output=row.output,
@@ -216,8 +234,10 @@ def use(found: Described, layout: Layout[float], replicas: int, ranks: int) -> U
         pool_bytes=max(pool_bytes(found, layout, ranks), least_pool(found.device)),
         seats=seats,
         reserved_output=1.0 if row.engine == "tensorrt-llm" else 0.5,
-        varied=float(requests > 0 and not row.prompt.is_integer()),
+        varied=varied,
+        mean_of_requests=float(varied and row.stat != "p50"),
         chunked=float(row.engine == "vllm"),
+        prefill_tokens=PREFILL_TOKENS.get(row.engine, 0.0),
         replicas=float(replicas),
     )
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from catalog.errors import Unsupported
 from catalog.load import DATA
-from planner.accuracy import memory_board, predict, truth
+from planner.accuracy import memory_board, predict, speed_order, truth
 from planner.accuracy.predict import Kind
 from planner.accuracy.truth import Prediction
 from planner.trace import Array
@@ -67,7 +67,24 @@ def shown(kind: Kind, path: Path) -> list[str]:
     """The board as text. Raises Unsupported for a kind without one."""
     if kind == "memory":
         return memory_board.text(memory_board.board(truth.read(path)))
-    return lines(board(kind, path))
+    rows, answers = truth.read(path), predict.predictions(kind, path)
+    return [*lines(cells(scores(rows, answers))), *ordered(rows, answers)]
+
+
+def ordered(rows: Sequence[dict[str, str]], answers: Sequence[Prediction]) -> list[str]:
+    """How many pairs of rows come in the measured order, and the lane table, as text."""
+    both = [
+        (truth.row(line), float(line["value"]), answer.predicted)
+        for line, answer in zip(rows, answers, strict=True)
+        if answer.predicted and float(line.get("value") or 0) > 0
+    ]
+    if not both:
+        return []
+    found, values, made = zip(*both, strict=True)
+    measured, predicted = np.log(values), np.log(made)
+    return speed_order.text(
+        speed_order.orders(found, measured, predicted), speed_order.signs(found, measured, predicted)
+    )
 
 
 def board(kind: Kind, path: Path) -> tuple[Cell, ...]:

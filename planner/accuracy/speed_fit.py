@@ -29,7 +29,7 @@ SERVING = (
     Prior(name="cache_efficiency", value=0.75, sd=0.4),
     Prior(
         name="matrix_efficiency", value=0.55, sd=0.5,
-        levels={"generation": 0.3, "path": 0.4, "instructions": 0.4, "accumulation": 0.5},
+        levels={"generation": 0.15, "path": 0.4, "instructions": 0.4, "accumulation": 0.5},
     ),
     Prior(name="attention_efficiency", value=0.5, sd=0.4),
     Prior(name="link_efficiency", value=0.35, sd=0.4),
@@ -39,31 +39,34 @@ SERVING = (
     Prior(name="exchange_s", value=8e-6, sd=0.4),
     Prior(name="expert_cost", value=1.5, sd=0.3, levels={"generation": 0.7, "experts": 0.7}),
     Prior(name="routing_spread", value=0.7, sd=0.15),
+    Prior(name="tile_rows", value=16.0, sd=0.3),
     Prior(name="unpack_flops", value=0.0),
     Prior(name="request_s", value=1e-3, sd=0.6, levels={"engine": 0.5}),
     Prior(name="arrival_s", value=0.03, sd=0.5),
-    Prior(name="bunching", value=0.6, sd=0.6, levels={"engine": 0.5}),
+    Prior(name="bunching", value=0.6, sd=0.6, levels={"engine": 1.0}),
     Prior(name="pool_share", value=0.8, sd=0.3, levels={"engine": 0.3}),
     Prior(name="steady_share", value=0.85, sd=0.5, levels={"engine": 0.4}),
     Prior(name="slo_share", value=0.9, sd=0.4),
     Prior(name="drain", value=1.5, sd=0.5),
+    Prior(name="brevity", value=3.0, sd=1.0),
 )  # fmt: skip
 LLAMA_CPP = (
-    Prior(name="weight_efficiency", value=0.83, sd=0.5, levels={"backend": 0.4, "weights": 0.3}),
-    Prior(name="cache_efficiency", value=0.6, sd=0.5),
+    Prior(name="weight_efficiency", value=0.83, sd=0.5),
+    Prior(name="cache_efficiency", value=0.6, sd=0.5, levels={"attention": 0.5}),
     Prior(
         name="matrix_efficiency", value=0.3, sd=0.5,
-        levels={"multiply": 0.4, "blas": 0.4, "build": 0.3, "mixture": 0.4},
+        levels={"backend": 0.4, "weights": 0.3, "blas": 0.4, "age": 0.3},
     ),
-    Prior(name="attention_efficiency", value=0.12, sd=0.6, levels={"attention": 0.5}),
+    Prior(name="attention_efficiency", value=0.12, sd=0.6, levels={"attention": 0.6}),
     Prior(name="link_efficiency", value=0.5),
     Prior(name="step_s", value=5e-4, sd=0.6),
-    Prior(name="layer_s", value=5e-5, sd=0.6, levels={"backend": 0.4}),
+    Prior(name="layer_s", value=5e-5, sd=0.6, levels={"age": 0.3}),
     Prior(name="sequence_s", value=1e-5),
     Prior(name="exchange_s", value=2e-4, sd=0.7),
     Prior(name="expert_cost", value=1.2, sd=0.5),
     Prior(name="routing_spread", value=0.5),
-    Prior(name="unpack_flops", value=5.0, sd=0.7, levels={"backend": 0.7, "weights": 0.5}),
+    Prior(name="tile_rows", value=64.0, sd=0.7),
+    Prior(name="unpack_flops", value=16.0, sd=0.7, levels={"backend": 0.4, "weights": 0.4}),
     Prior(name="request_s", value=0.0),
     Prior(name="arrival_s", value=0.01),
     Prior(name="bunching", value=0.5),
@@ -71,6 +74,7 @@ LLAMA_CPP = (
     Prior(name="steady_share", value=0.9),
     Prior(name="slo_share", value=0.9),
     Prior(name="drain", value=1.0),
+    Prior(name="brevity", value=2.0),
 )  # fmt: skip
 PRIORS: dict[Family, tuple[Prior, ...]] = {"serving": SERVING, "llama.cpp": LLAMA_CPP}
 
@@ -109,8 +113,19 @@ HELD_OUT: dict[str, Callable[[Described], str]] = {
     "accelerator": lambda one: one.row.accelerator,
     "model": lambda one: one.row.model,
     "architecture": lambda one: next(c for c in one.cases[0].classes if c.startswith("architecture=")),
+    "source": lambda one: lab(one.row.id),
 }
 """What is left out, one value at a time, to see how well the rest predicts it."""
+
+
+SAME_LAB = {"GSQ": "GST"}
+"""Pages of one lab under several prefixes."""
+
+
+def lab(row: str) -> str:
+    """Who measured a row: the letters of its id's prefix."""
+    prefix = row.partition("-")[0].rstrip("0123456789")
+    return SAME_LAB.get(prefix, prefix)
 
 
 @dataclass(frozen=True)
@@ -169,7 +184,7 @@ class Refit:
 
 
 def refit(path: Path) -> Refit:
-    """Fit to `path`, then once more without each accelerator, model and architecture; about a minute."""
+    """Fit to `path`, then once more without each accelerator, model, architecture and lab; minutes."""
     table = Table.read(path)
     whole = solutions(table)
     out = {kind: left_out(table, whole, kind) for kind in HELD_OUT}
@@ -204,7 +219,7 @@ def predicted(table: Table, solutions: dict[Family, Solution]) -> Array:
 
 
 def left_out(table: Table, whole: dict[Family, Solution], kind: str) -> Array:
-    """Logarithms of predictions of each row by a fit that has not seen its accelerator, model or architecture."""
+    """Logarithms of predictions of each row by a fit that has not seen its accelerator, model, architecture or lab."""
     keys = np.array([HELD_OUT[kind](one) for one in table.rows])
     made = np.full(len(table.rows), np.nan)
     for family, start in whole.items():

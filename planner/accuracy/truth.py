@@ -34,6 +34,8 @@ class Row(Struct, frozen=True, kw_only=True):
     users: float
     load: str
     metric: str
+    stat: str
+    """mean, p50; empty where the source does not say."""
     note: dict[str, str]
 
     def number(self, key: str) -> float:
@@ -62,7 +64,8 @@ def row(line: dict[str, str]) -> Row:
             accelerator=line["accelerator"], accelerators=int(_number(line["accelerators"]) or 1),
             tensor=int(_number(line["tp"])), replicas=int(_number(line["dp"])), lane=line["lane"],
             kv_dtype=line["kv_dtype"], prompt=_number(line["isl"]), output=_number(line["osl"]),
-            users=_number(line["concurrency"]), load=line["load"], metric=line["metric"], note=note(line["note"]),
+            users=_number(line["concurrency"]), load=line["load"], metric=line["metric"],
+            stat=line.get("stat", ""), note=note(line["note"]),
         )  # fmt: skip
     except (KeyError, ValueError) as error:
         raise BadInput(f"row {line.get('id')} cannot be read: {error}", "$.truth") from error

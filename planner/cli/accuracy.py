@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from catalog.errors import Unsupported
 from planner.cli.common import Commands, write_document
+
+if TYPE_CHECKING:
+    from planner.accuracy.speed_fit import Refit
 
 KINDS = ("speed", "memory")
 
@@ -38,8 +43,24 @@ def add_to(commands: Commands) -> None:
     )
     fit.add_argument("truth", type=Path, metavar="TRUTH.csv", help="measurements to fit to")
     fit.add_argument("--out", type=Path, metavar="FILE", help="parameter file to write (default: stdout)")
-    fit.add_argument("--page", type=Path, metavar="FILE", help="accuracy page in Markdown to write")
+    fit.add_argument(
+        "--page", type=Path, metavar="FILE", help="accuracy page in Markdown to write, its drawings beside it"
+    )
     fit.set_defaults(run=run_fit)
+
+
+def _draw(found: Refit, folder: Path) -> None:
+    """The page's drawings beside it; none without matplotlib."""
+    from planner import charts
+
+    if not charts.available():
+        print("no drawings: matplotlib is not installed (extra `review`)", file=sys.stderr)
+        return
+    from planner.accuracy import speed_plots
+
+    with charts.styled():
+        for name, sketch in speed_plots.sketches(found).items():
+            (folder / f"{name}.svg").write_text(charts.document(name, sketch), encoding="utf-8")
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
@@ -73,6 +94,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
     fitted = parameters.text(found.parameters).encode()
     if arguments.page is not None:
         arguments.page.write_text(speed_page.page(found), encoding="utf-8")
+        _draw(found, arguments.page.parent)
     if arguments.out is None:
         write_document(fitted)
     else:

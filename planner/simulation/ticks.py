@@ -82,7 +82,6 @@ def ticks(
     stages = work.pipeline
     share = np.maximum(tokens / stages, 1.0)
     law, able = cast(Any, work), cast(Any, rates)
-    read, unpack = speed.weight_s(law, able, share), speed.unpack_s(law, able)
     each = np.minimum(batch, np.maximum(batch / stages, 1.0))
     fixed = stages * speed.cache_s(law, able, each, np.zeros(1))
     grown = (stages * speed.cache_s(law, able, each, np.ones(1)) - fixed) / np.maximum(batch, 1.0)
@@ -90,7 +89,7 @@ def ticks(
         pipeline=stages,
         host=(speed.host_s(law, able, batch) + fixed).tolist(),
         slope=grown.tolist(),
-        read=(stages * np.sqrt(read * read + unpack * unpack)).tolist(),
+        read=(stages * speed.stream_s(law, able, share)).tolist(),
         multiply=(stages * speed.matrix_s(law, able, share)).tolist(),
         send=speed.collective_s(law, able, tokens).tolist(),
         attention_s=speed.prompt_attention_s(work, rates, 1.0, 1.0),

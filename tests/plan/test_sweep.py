@@ -18,7 +18,7 @@ from planner.rows import Rows, rows
 from planner.rules import CACHED, MEASURED, PAIRING, PRICED, waived
 from planner.rules.rule import Device, Pairing, ask
 from planner.search import search
-from planner.serving import Z, latency, pace, percentile, room
+from planner.serving import Z, budgeted, latency, pace, percentile, room
 from planner.settle import settle
 from tests.plan.asking import ask as asked
 from tests.plan.asking import catalog
@@ -87,8 +87,8 @@ def possible(block: Rows, settled: Any, batch: Any) -> Any:
     """The objectives and the memory, written out."""
     terms, books = block.cases.terms, block.books
     held = room(terms, batch, books)
-    ok = held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)
-    late = latency(terms, batch, pace(terms, batch, books), books)
+    ok = (held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)) & (budgeted(terms, batch) <= 1)
+    late = latency(terms, (batch, held.slots), pace(terms, batch, books), books)
     for objective, limit in settled.objectives.slo_s.items():
         name, quantile, _ = objective.split("_")
         ok &= percentile(late, name, np.asarray(Z[quantile])) <= limit

@@ -18,7 +18,7 @@ BYTE, FLOP, SECOND = {"byte": 1}, {"flop": 1}, {"s": 1}
 PER_SECOND = {"byte": 1, "s": -1}, {"flop": 1, "s": -1}
 UNITS = {
     "dense_bytes": BYTE, "expert_bytes": BYTE, "cache_bytes_per_token": BYTE, "cache_bytes_fixed": BYTE,
-    "exchange_bytes_per_token": BYTE, "flops_per_token": FLOP, "attention_flops": FLOP,
+    "exchange_bytes_per_token": BYTE, "flops_per_token": FLOP, "expert_flops": FLOP, "attention_flops": FLOP,
     "bandwidth": PER_SECOND[0], "link_bandwidth": PER_SECOND[0], "matrix_peak": PER_SECOND[1],
     "attention_peak": PER_SECOND[1], "scalar_peak": PER_SECOND[1],
     "step_s": SECOND, "layer_s": SECOND, "sequence_s": SECOND, "exchange_s": SECOND,
@@ -27,7 +27,8 @@ share = st.floats(0.05, 0.98)
 works = st.builds(
     Work,
     layers=st.floats(1, 120), dense_bytes=st.floats(1e8, 1e11), expert_bytes=st.floats(0, 1e11),
-    expert_share=st.floats(0.01, 1), flops_per_token=st.floats(1e8, 1e12), attention_flops=st.floats(1e3, 1e7),
+    expert_share=st.floats(0.01, 1), flops_per_token=st.floats(1e8, 1e12),
+    expert_flops=st.floats(0, 1e8), attention_flops=st.floats(1e3, 1e7),
     cache_bytes_per_token=st.floats(1e3, 1e6), cache_bytes_fixed=st.floats(0, 1e8),
     exchange_bytes_per_token=st.floats(0, 1e7), exchanges=st.floats(0, 500), pipeline=st.sampled_from([1.0, 2.0, 4.0]),
 )  # fmt: skip
@@ -39,6 +40,7 @@ rates = st.builds(
     weight_efficiency=share, cache_efficiency=share, matrix_efficiency=share, attention_efficiency=share,
     link_efficiency=share, step_s=st.floats(0, 1e-2), layer_s=st.floats(0, 1e-3), sequence_s=st.floats(0, 1e-4),
     exchange_s=st.floats(0, 1e-4), expert_cost=st.floats(1, 8), routing_spread=share, unpack_flops=st.floats(0, 20),
+    tile_rows=st.floats(0, 128),
 )  # fmt: skip
 batches = st.integers(1, 2000).map(float)
 tokens = st.integers(1, 200_000).map(float)
@@ -167,14 +169,15 @@ def test_every_step_of_a_derivation_says_why(work: Work[float], able: Rates[floa
 def test_an_8b_model_on_an_h100_by_hand() -> None:
     """16 GB of weights at 80 % of 3.35 TB/s, 32 layers of 40 us, one sequence, no cache: 5.97 + 1 + 1.28 ms."""
     work = Work(
-        layers=32.0, dense_bytes=16e9, expert_bytes=0.0, expert_share=1.0, flops_per_token=16e9, attention_flops=0.0,
+        layers=32.0, dense_bytes=16e9, expert_bytes=0.0, expert_share=1.0, flops_per_token=16e9, expert_flops=0.0,
+        attention_flops=0.0,
         cache_bytes_per_token=0.0, cache_bytes_fixed=0.0, exchange_bytes_per_token=0.0, exchanges=0.0, pipeline=1.0,
     )  # fmt: skip
     able = Rates(
         bandwidth=3.35e12, matrix_peak=989e12, attention_peak=989e12, scalar_peak=67e12, link_bandwidth=450e9,
         chunk=8192.0, weight_efficiency=0.8, cache_efficiency=0.8, matrix_efficiency=0.5, attention_efficiency=0.5,
         link_efficiency=0.5, step_s=1e-3, layer_s=40e-6, sequence_s=0.0, exchange_s=0.0, expert_cost=1.0,
-        routing_spread=0.5, unpack_flops=0.0,
+        routing_spread=0.5, tile_rows=0.0, unpack_flops=0.0,
     )  # fmt: skip
     assert decode_step_s(work, able, 1.0, 1000.0) == pytest.approx(16e9 / (3.35e12 * 0.8) + 1e-3 + 32 * 40e-6)
     assert prompt_token_s(work, able, 500.0) == pytest.approx(16e9 / (989e12 * 0.5))
