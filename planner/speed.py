@@ -138,7 +138,7 @@ def collective_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
 
 @step
 def stream_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
-    """Weights on their way to the units that multiply: unpacking overlaps with reading, so the slower of the two counts,
+    """Weights on their way to the units that multiply: unpacking overlaps with reading, so the slower of both counts,
     rounded where they are alike."""
     read = weight_s(work, rates, tokens)
     if not present(rates.unpack_flops):
