@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from litestar import Litestar, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
@@ -11,11 +12,21 @@ from litestar.logging import LoggingConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from catalog.accelerator import Accelerator
+from catalog.artifact import Artifact
+from catalog.engine import Engine
 from catalog.errors import BadInput, NotFound, UnknownModel, Unsupported
+from catalog.evidence import Evidence
+from catalog.lane import Spelling
+from catalog.model import Model
+from catalog.parameters import Parameters
+from catalog.price import Offer
 from planner.api import catalog, fit, health, inventories, plans, reviews, schema
 from planner.settings import Settings, from_environment
 from planner.store import Store
 from planner.version import VERSION
+from probes.checkpoint import Entry
+from probes.nvml import Line
 
 LARGEST_BODY = 1 << 20
 """Bytes; a request is a page of JSON, not an upload."""
@@ -24,9 +35,17 @@ EXPECTED: set[int | type[Exception]] = {400, 404, 405, 413, BadInput, UnknownMod
 """Status codes and errors that are answers; anything else is a bug, and its traceback goes to the log."""
 
 
+DECODED = (
+    *schema.DOCUMENTS, Accelerator, Artifact, Engine, Evidence, Model, Offer, Parameters, Spelling, Entry, Line
+)  # fmt: skip
+"""Every type that a request may make us decode."""
+
+
 def create_app(settings: Settings) -> Litestar:
     """Open the store (migrating it) and answer."""
     store = Store(settings.database_url)
+    for kind in DECODED:
+        msgspec.json.Decoder(kind)  # lays the type out now: msgspec 0.22 crashes where two threads are the first to
     return Litestar(
         route_handlers=[*plans.ROUTES, reviews.review, fit.fit, *inventories.ROUTES, *catalog.ROUTES, health.health],
         state=State({"settings": settings, "store": store}),

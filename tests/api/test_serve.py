@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def asked(port: int, method: str, path: str, body: Any = None) -> tuple[int, byt
 
 
 def test_every_worker_gives_the_same_bytes_and_knows_every_plan(port: int) -> None:
-    answers = {asked(port, "POST", "/plan", EXAMPLE) for _ in range(8)}
+    """The first requests of all come at once: nothing may be laid out or read in two threads."""
+    with ThreadPoolExecutor(8) as clients:
+        answers = set(clients.map(lambda _: asked(port, "POST", "/plan", EXAMPLE), range(8)))
     assert len(answers) == 1
     status, document = answers.pop()
     assert status == 200
