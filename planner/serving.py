@@ -318,9 +318,10 @@ def latencies(terms: Terms[N], books: Books) -> Callable[[N, N, Pace[N]], Latenc
         first = waiting.first_token(crowd, beat, demand.company)
         token = waiting.per_token(crowd, beat, demand.company)
         stay = first.mean + demand.output * token.mean
-        queued = queueing.slot_wait_s(batch, slots, stay, spread)
-        ttft = queueing.ttft_s(terms.arrival_s, queued, first.mean)
-        ttft_variance = queueing.ttft_variance(queued, first.variance)
+        ttft, ttft_variance = queueing.ttft_s(terms.arrival_s, first.mean), first.variance
+        if present(demand.company):  # users in a closed loop have a slot each
+            queued = queueing.slot_wait_s(batch, slots, stay, spread)
+            ttft, ttft_variance = ttft + queued, queueing.ttft_variance(queued, ttft_variance)
         return Latency(
             received_s=terms.arrival_s,
             ttft_s=ttft,
