@@ -266,7 +266,12 @@ def _drafter_reads_s(terms: Terms[N], tokens: N) -> N:
 def budgeted(terms: Terms[N], batch: N) -> N:
     """Part of the steps' token budget that running sequences and the prompts of those who follow them take; above 1
     prompts wait ever longer."""
-    return waiting.budget_share(batch, terms.demand.fresh / terms.demand.output, terms.rates.chunk)
+    return waiting.budget_share(batch, terms.demand.fresh / terms.demand.output, step_tokens(terms))
+
+
+def step_tokens(terms: Terms[N]) -> N:
+    """Tokens of one step: each of the batches that a pipeline has under way has a budget of its own."""
+    return terms.rates.chunk * terms.layout.pipeline
 
 
 def pace(terms: Terms[N], batch: N, books: Books) -> Pace[N]:
@@ -282,7 +287,7 @@ def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
     def at(batch: N) -> Pace[N]:
         seen = batch + demand.company
         shared = waiting.together(waiting.prompts_in_a_step(batch, demand.output))
-        step, joining = token_s(seen), joining_s(seen, smallest(demand.fresh * shared, terms.rates.chunk))
+        step, joining = token_s(seen), joining_s(seen, smallest(demand.fresh * shared, step_tokens(terms)))
         return Pace(step_s=step, prompt_s=joining, rate=queueing.rate_at_batch(batch, demand.output, step, joining))
 
     return at
@@ -341,8 +346,7 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
     times, joining_s, behind = token_times(terms, done), prompt_times(terms, done), looked_back(demand)
     one = smallest(demand.fresh, rates.chunk)
     arithmetic = demand.fresh * speed.prompt_token_s(done, rates, behind)
-    trail, gaps = speed.trail_s(done, rates, (one, behind)), 1 / demand.burstiness
-    drafts = present(terms.drafter.tokens)
+    gaps, drafts, staged = 1 / demand.burstiness, present(terms.drafter.tokens), present(done.pipeline - 1)
 
     def of(batch: N, at: Pace[N]) -> waiting.Crowd[N]:
         seen, step = batch + demand.company, at.step_s
@@ -357,8 +361,8 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
             joining_s=at.prompt_s,
             alone_s=joining_s(seen, one),
             arithmetic_s=arithmetic,
-            trail_s=trail,
-            fill=demand.fresh / rates.chunk,
+            trail_s=speed.trail_s(done, rates, seen, (one, behind)) if staged else at.step_s * 0,
+            fill=demand.fresh / step_tokens(terms),
             prompt_cv2=demand.fresh_cv2,
             output_cv2=demand.output_cv2,
             gap_cv2=gaps,

@@ -149,14 +149,14 @@ def stream_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
 
 @step
 def stage_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
-    """One device's part of a step: the slower of streaming weights and multiplying, then the cache."""
-    return largest(stream_s(work, rates, batch), matrix_s(work, rates, batch)) + cache_s(work, rates, batch, context)
+    """One device's part of a step: its matrices, then the cache."""
+    return matrices_s(work, rates, batch) + cache_s(work, rates, batch, context)
 
 
 @step
-def pass_s(work: Work[N], rates: Rates[N], tokens: N, attention_s: N) -> N:
-    """One device's matrices over `tokens`, prompts among them, whose attention is arithmetic too."""
-    return largest(stream_s(work, rates, tokens), matrix_s(work, rates, tokens) + attention_s)
+def matrices_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
+    """The slower of streaming weights and multiplying."""
+    return largest(stream_s(work, rates, tokens), matrix_s(work, rates, tokens))
 
 
 @step
@@ -202,44 +202,48 @@ def prompt_attention_s(work: Work[N], rates: Rates[N], tokens: N, context: N) ->
 
 @step
 def mixed_step_s(work: Work[N], rates: Rates[N], decoding: tuple[N, N], prompts: tuple[N, N]) -> N:
-    """A step that decodes and takes in prompts: all tokens share one pass over the weights.
+    """A step that decodes and takes in prompts, which share one pass over the weights with the sequences beside them.
 
     `decoding` = sequences, and tokens of context each; `prompts` = their new tokens, and tokens each looks back on.
     Without prompts it is `decode_step_s`; one prompt alone is `prefill_s` where arithmetic binds (but for the last
     chunk's way through a pipeline, during which the next step runs already).
     """
-    (batch, context), (new, behind) = decoding, prompts
-    share = 1 + positive((batch + new) / work.pipeline - 1)
-    passed = pass_s(work, rates, share, prompt_attention_s(work, rates, new, behind) / work.pipeline)
-    looked = cache_s(work, rates, smallest(batch, 1 + positive(batch / work.pipeline - 1)), context)
-    device = work.pipeline * (passed + looked)
-    return host_s(work, rates, batch) + device + collective_s(work, rates, batch + new)
+    (batch, context), new = decoding, prompts[0]
+    share = 1 + positive(batch / work.pipeline - 1)
+    looked = cache_s(work, rates, smallest(batch, share), context)
+    device = work.pipeline * (matrices_s(work, rates, share) + looked) + lengthening_s(work, rates, batch, prompts)
+    sent = work.exchange_bytes_per_token * new / (rates.link_bandwidth * rates.link_efficiency)
+    return host_s(work, rates, batch) + device + collective_s(work, rates, batch) + sent / work.pipeline
+
+
+@step
+def lengthening_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N]) -> N:
+    """What prompts add to the matrices of one stage: they ride with one of the batches that a pipeline has under way.
+
+    Their arithmetic hides behind the weights that are read anyway; experts that only they need are read for them.
+    """
+    new, behind = prompts
+    beside = batch / work.pipeline
+    without, wider = 1 + positive(beside - 1), 1 + positive(beside + new - 1)
+    attention = prompt_attention_s(work, rates, new, behind)
+    multiplied = matrix_s(work, rates, wider) + attention
+    return largest(stream_s(work, rates, wider), multiplied) - matrices_s(work, rates, without)
 
 
 @step
 def joining_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N]) -> N:
     """What prompts add to a step of `batch` decoding sequences: a step with them less one without.
 
-    `prompts` = their new tokens, and tokens that each looks back on. Their arithmetic hides behind the weights that the
-    step reads anyway; experts that only they need are read for them.
+    `prompts` = their new tokens, and tokens that each looks back on.
     """
-    new, behind = prompts
-    without, wider = 1 + positive(batch / work.pipeline - 1), 1 + positive((batch + new) / work.pipeline - 1)
-    attention = prompt_attention_s(work, rates, new, behind) / work.pipeline
-    alone = largest(stream_s(work, rates, without), matrix_s(work, rates, without))
-    longer = pass_s(work, rates, wider, attention) - alone
-    sent = work.exchange_bytes_per_token * new / (rates.link_bandwidth * rates.link_efficiency)
-    return work.pipeline * longer + sent
+    sent = work.exchange_bytes_per_token * prompts[0] / (rates.link_bandwidth * rates.link_efficiency)
+    return lengthening_s(work, rates, batch, prompts) + sent / work.pipeline
 
 
 @step
-def trail_s(work: Work[N], rates: Rates[N], prompts: tuple[N, N]) -> N:
-    """A chunk passes all stages of a pipeline one after another, of which its step counts one: the rest."""
-    new, behind = prompts
-    attention = prompt_attention_s(work, rates, new, behind)
-    part = 1 + positive(new / work.pipeline - 1)
-    whole, counted = pass_s(work, rates, new, attention), pass_s(work, rates, part, attention / work.pipeline)
-    return work.pipeline * (whole - counted)
+def trail_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N]) -> N:
+    """A chunk passes the stages of a pipeline one after another and is as much longer in each; its step counts one."""
+    return (work.pipeline - 1) * lengthening_s(work, rates, batch, prompts)
 
 
 @step
