@@ -37,7 +37,7 @@ SERVING = (
     Prior(name="layer_s", value=3e-5, sd=0.4, levels={"generation": 0.3}),
     Prior(name="sequence_s", value=8e-6, sd=0.5, levels={"generation": 0.5}),
     Prior(name="exchange_s", value=8e-6, sd=0.4),
-    Prior(name="expert_cost", value=1.5, sd=0.3, levels={"generation": 0.7, "experts": 0.7}),
+    Prior(name="expert_cost", value=1.3, sd=0.15, levels={"experts": 1.0}),
     Prior(name="routing_spread", value=0.7, sd=0.15),
     Prior(name="tile_rows", value=16.0, sd=0.3),
     Prior(name="unpack_flops", value=0.0),
@@ -237,7 +237,8 @@ def spread(table: Table, log: Array) -> float:
 def intervals(table: Table, errors: Sequence[Array]) -> Iterator[Interval]:
     """Where measurements lie around predictions of fits that have not seen them, per engine, load and metric.
 
-    A cell of fewer than LEAST_GROUPS groups borrows the engine's other loads.
+    `errors` by accelerator left out, then of other kinds: on each side the wider of the first and of all counts. A cell
+    of fewer than LEAST_GROUPS groups borrows the engine's other loads.
     """
     cells: dict[tuple[str, str, str], list[int]] = {}
     for place, one in enumerate(table.rows):
@@ -246,14 +247,22 @@ def intervals(table: Table, errors: Sequence[Array]) -> Iterator[Interval]:
         used = places
         if len({table.groups[place] for place in places}) < LEAST_GROUPS:
             used = [place for key, more in cells.items() if (key[0], key[2]) == (engine, metric) for place in more]
-        apart = -np.concatenate([error[used] for error in errors])
-        weights = np.tile(table.measured.weight[used], len(errors))
+        weights = table.measured.weight[used]
+        sides = [
+            _sides(-errors[0][used], weights),
+            _sides(-np.concatenate([e[used] for e in errors]), np.tile(weights, len(errors))),
+        ]
         yield Interval(
             engine=engine, load=load, metric=metric, rows=len(places),
             groups=len({table.groups[place] for place in places}),
-            low_ln=min(weighted(apart, weights, 0.1), -LEAST_WIDTH),
-            high_ln=max(weighted(apart, weights, 0.9), LEAST_WIDTH),
+            low_ln=min(*(low for low, _ in sides), -LEAST_WIDTH),
+            high_ln=max(*(high for _, high in sides), LEAST_WIDTH),
         )  # fmt: skip
+
+
+def _sides(apart: Array, weights: Array) -> tuple[float, float]:
+    """The middle 80 %."""
+    return weighted(apart, weights, 0.1), weighted(apart, weights, 0.9)
 
 
 def entries(table: Table, family: Family, solution: Solution) -> Iterator[Parameter]:

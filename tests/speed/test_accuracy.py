@@ -33,7 +33,7 @@ GROUPS = 5
 def committed() -> dict[tuple[str, str, str], list[str]]:
     """The board of the page: columns after the metric."""
     rows = [[part.strip() for part in line.strip("|").split("|")] for line in PAGE.read_text().splitlines()]
-    return {(row[0], row[1], row[2]): row[3:] for row in rows if len(row) == 12 and row[3].isdigit()}
+    return {(row[0], row[1], row[2]): row[3:] for row in rows if len(row) == 13 and row[3].isdigit()}
 
 
 def medians(columns: list[str]) -> list[float]:
