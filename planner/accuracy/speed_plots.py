@@ -82,7 +82,10 @@ def _panel(axes: Axes, title: str, metrics: tuple[str, ...], found: Refit) -> No
 
 def _points(axes: Axes, x: Array, y: Array, colour: str) -> None:
     """Dots as one path: shortest strokes with round ends, a fifth of the bytes of markers."""
-    ends = np.array([x, 1.01 * x, np.full(len(x), np.nan)]).T.ravel(), np.array([y, y, np.full(len(y), np.nan)]).T.ravel()
+    ends = (
+        np.array([x, 1.01 * x, np.full(len(x), np.nan)]).T.ravel(),
+        np.array([y, y, np.full(len(y), np.nan)]).T.ravel(),
+    )
     axes.plot(*ends, color=colour, linewidth=2.6, solid_capstyle="round")
 
 

@@ -65,6 +65,13 @@ def test_the_committed_fit_predicts_what_it_has_not_seen(key: tuple[str, str, st
     assert model <= PROMISED[key][1]
 
 
+def test_nine_pairs_in_ten_of_unseen_accelerators_come_in_order() -> None:
+    rows = [[part.strip() for part in line.strip("|").split("|")] for line in PAGE.read_text().splitlines()]
+    shares = {row[0]: float(row[4].rstrip("%")) for row in rows if len(row) == 5 and row[1] == "all"}
+    assert shares.keys() == {"lane", "accelerator", "layout"}
+    assert min(shares.values()) >= 90
+
+
 def test_intervals_hold_four_rows_in_five_of_unseen_accelerators() -> None:
     for key, columns in committed().items():
         if int(columns[1]) >= GROUPS:
