@@ -20,7 +20,7 @@ from planner.trace import Array
 Choice = Literal["lane", "accelerator", "layout"]
 SAME = math.log(1.08)
 """ln; closer measurements have no order: repeats differ by as much."""
-NOTED = ("depth", "fa", "hipblaslt", "backend", "n_requests", "chunk", "drafted", "expert_parallel")
+NOTED = ("depth", "fa", "hipblaslt", "backend", "n_requests", "chunk", "expert_parallel")
 CHOICES: dict[Choice, Callable[[Row], tuple[object, ...]]] = {
     "lane": lambda row: (row.lane,),
     "accelerator": lambda row: (row.accelerator,),
