@@ -13,7 +13,7 @@ from typing import Generic, Literal
 from planner import memory, pages, queueing, speculation, speed, waiting
 from planner.memory import Accounting
 from planner.speculation import Drafter
-from planner.speed import Rates, Work
+from planner.speed import Decoding, Rates, Work
 from planner.trace import N, largest, present, smallest
 from planner.work import (
     Layout,
@@ -105,6 +105,8 @@ class Pace(Generic[N]):
     """Device time that one request's prompt takes from everyone."""
     rate: N
     """Requests/s when this many sequences run."""
+    decoding: Decoding[N]
+    """What steps with prompts and without have in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +119,19 @@ class Latency(Generic[N]):
     ttft_variance: N
     tpot_s: N
     tpot_variance: N
-    e2e_s: N
-    e2e_variance: N
+    output: N
+    """Tokens of an answer, and how they vary."""
+    output_cv2: N
+
+    @property
+    def e2e_s(self) -> N:
+        """Until the last token."""
+        return queueing.e2e_s(self.ttft_s, self.output, self.tpot_s)
+
+    @property
+    def e2e_variance(self) -> N:
+        """Of the same."""
+        return queueing.e2e_variance(self.ttft_variance, self.output, self.tpot_s, self.output_cv2)
 
 
 def room(terms: Terms[N], batch: N, books: Books) -> Room[N]:
@@ -248,13 +261,13 @@ def device_work(terms: Terms[N], books: Books) -> Work[N]:
     return done if books == "vllm" else replace(done, exchanges=terms.layout.pipeline - 1)
 
 
-def token_times(terms: Terms[N], done: Work[N]) -> Callable[[N], N]:
+def token_times(terms: Terms[N], done: Work[N]) -> Callable[[N, Decoding[N]], N]:
     """Seconds between two tokens of a sequence, prompts aside, as a function of the running sequences."""
     held, rates = held_tokens(terms.demand), terms.rates
     if not present(terms.drafter.tokens):
-        return lambda batch: speed.decode_step_s(done, rates, batch, held)
+        return lambda batch, own: speed.decode_step_s(done, rates, batch, held, own)
     drafts = speculation.on_device(terms.drafter, terms.layout, terms.cell_bytes)
-    return lambda batch: speculation.drafted_token_s(done, rates, drafts, batch, held)
+    return lambda batch, _: speculation.drafted_token_s(done, rates, drafts, batch, held)
 
 
 def _drafter_reads_s(terms: Terms[N], tokens: N) -> N:
@@ -282,19 +295,25 @@ def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
     def at(batch: N) -> Pace[N]:
         seen = batch + demand.company
         shared = waiting.together(waiting.prompts_in_a_step(batch, demand.output))
-        step, joining = token_s(seen), joining_s(seen, smallest(demand.fresh * shared, terms.rates.chunk))
-        return Pace(step_s=step, prompt_s=joining, rate=queueing.rate_at_batch(batch, demand.output, step, joining))
+        own, prompts = speed.decoding(done, terms.rates, seen), smallest(demand.fresh * shared, terms.rates.chunk)
+        step, joining = token_s(seen, own), joining_s(seen, prompts, own)
+        rate = queueing.rate_at_batch(batch, demand.output, step, joining)
+        return Pace(step_s=step, prompt_s=joining, rate=rate, decoding=own)
 
     return at
 
 
-def prompt_times(terms: Terms[N], done: Work[N]) -> Callable[[N, N], N]:
+def prompt_times(terms: Terms[N], done: Work[N]) -> Callable[[N, N, Decoding[N]], N]:
     """Seconds that a prompt takes from everyone, as a function of the running sequences and of the prompt tokens in a
     step that takes it in."""
     fresh, behind, own = terms.demand.fresh, looked_back(terms.demand), terms.request_s
     if present(terms.drafter.passes):
         own = own + _drafter_reads_s(terms, fresh)
-    return lambda batch, tokens: fresh / tokens * speed.joining_s(done, terms.rates, batch, (tokens, behind)) + own
+
+    def at(batch: N, tokens: N, decoding: Decoding[N]) -> N:
+        return fresh / tokens * speed.joining_s(done, terms.rates, batch, (tokens, behind), decoding) + own
+
+    return at
 
 
 def looked_back(demand: Demand[N]) -> N:
@@ -327,8 +346,8 @@ def latencies(terms: Terms[N], books: Books) -> Callable[[N, N, Pace[N]], Latenc
             ttft_variance=ttft_variance,
             tpot_s=token.mean,
             tpot_variance=token.variance,
-            e2e_s=queueing.e2e_s(ttft, demand.output, token.mean),
-            e2e_variance=queueing.e2e_variance(ttft_variance, demand.output, token.mean, demand.output_cv2),
+            output=demand.output,
+            output_cv2=demand.output_cv2,
         )
 
     return of
@@ -339,9 +358,16 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
     demand, rates, done = terms.demand, terms.rates, device_work(terms, books)
     times, joining_s, behind = token_times(terms, done), prompt_times(terms, done), looked_back(demand)
     one = smallest(demand.fresh, rates.chunk)
-    arithmetic = demand.fresh * speed.prompt_token_s(done, rates, behind)
-    trail, gaps = speed.trail_s(done, rates, (one, behind)), 1 / demand.burstiness
     drafts = present(terms.drafter.tokens)
+    traffic = waiting.Traffic(
+        arithmetic_s=demand.fresh * speed.prompt_token_s(done, rates, behind),
+        trail_s=speed.trail_s(done, rates, (one, behind)),
+        fill=demand.fresh / rates.chunk,
+        prompt_cv2=demand.fresh_cv2,
+        output_cv2=demand.output_cv2,
+        gap_cv2=1 / demand.burstiness,
+        output=demand.output,
+    )
 
     def of(batch: N, at: Pace[N]) -> waiting.Crowd[N]:
         seen, step = batch + demand.company, at.step_s
@@ -351,17 +377,11 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
             rate=at.rate,
             batch=batch,
             step_s=step,
-            slope_s=times(seen + 1) - at.step_s,
+            slope_s=times(seen + 1, speed.decoding(done, rates, seen + 1)) - at.step_s,
             token_s=at.step_s,
             joining_s=at.prompt_s,
-            alone_s=joining_s(seen, one),
-            arithmetic_s=arithmetic,
-            trail_s=trail,
-            fill=demand.fresh / rates.chunk,
-            prompt_cv2=demand.fresh_cv2,
-            output_cv2=demand.output_cv2,
-            gap_cv2=gaps,
-            output=demand.output,
+            alone_s=joining_s(seen, one, at.decoding),
+            traffic=traffic,
         )
 
     return of

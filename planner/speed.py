@@ -5,6 +5,7 @@ can do, plus the host's time. Every formula takes a float, an array of candidate
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic
 
 from catalog.accelerator import Accelerator
@@ -14,10 +15,10 @@ from catalog.parameters import Resolved, halves_accumulation
 from catalog.speed_classes import halves_integers
 from catalog.units import FlopPerSecond
 from planner.remembered import remembered
-from planner.trace import N, ceiling, largest, positive, power, present, root, smallest, step
+from planner.trace import N, ceiling, largest, positive, power, present, root, smallest, step, worth
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Work(Generic[N]):
     """What one device of a replica must move and compute; SI units."""
 
@@ -46,8 +47,13 @@ class Work(Generic[N]):
     pipeline: N
     """Stages that a token passes one after the other."""
 
+    @cached_property
+    def routed(self) -> bool:
+        """Whether there are routed experts to reckon with."""
+        return worth(self.expert_bytes) or worth(self.expert_flops)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Rates(Generic[N]):
     """What the device can do, and the fitted shares and times of engine and kernel."""
 
@@ -86,6 +92,36 @@ class Rates(Generic[N]):
     unpack_flops: N
     """Scalar operations to fetch and unpack one weight in a matrix-vector kernel; 0 where the matrix units do it."""
 
+    @cached_property
+    def weight_rate(self) -> N:
+        """byte/s at which weights are read."""
+        return self.bandwidth * self.weight_efficiency
+
+    @cached_property
+    def cache_rate(self) -> N:
+        """byte/s at which caches are read."""
+        return self.bandwidth * self.cache_efficiency
+
+    @cached_property
+    def matrix_rate(self) -> N:
+        """flop/s of the lane's matrices."""
+        return self.matrix_peak * self.matrix_efficiency
+
+    @cached_property
+    def attention_rate(self) -> N:
+        """flop/s of attention over prompts."""
+        return self.attention_peak * self.attention_efficiency
+
+    @cached_property
+    def link_rate(self) -> N:
+        """byte/s between devices."""
+        return self.link_bandwidth * self.link_efficiency
+
+    @cached_property
+    def unpacks(self) -> bool:
+        """Whether any weights pass through the scalar units."""
+        return present(self.unpack_flops)
+
 
 @step
 def expert_coverage(share: N, tokens: N) -> N:
@@ -99,9 +135,11 @@ def expert_coverage(share: N, tokens: N) -> N:
 @step
 def weight_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
     """A pass over a batch reads all dense weights once, and the experts that its tokens touch."""
+    if not work.routed:
+        return work.dense_bytes / rates.weight_rate
     touched = expert_coverage(work.expert_share, 1 + rates.routing_spread * positive(tokens - 1))
     moved = work.dense_bytes + rates.expert_cost * work.expert_bytes * touched
-    return moved / (rates.bandwidth * rates.weight_efficiency)
+    return moved / rates.weight_rate
 
 
 @step
@@ -117,22 +155,24 @@ def matrix_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
     Few tokens meet in one expert, so its tiles are part empty: each chosen expert multiplies `tile_rows` rows more.
     `1 / expert_share` tokens are enough to choose every expert once.
     """
+    if not work.routed:
+        return work.flops_per_token * tokens / rates.matrix_rate
     chosen = smallest(tokens, 1 / work.expert_share)
     padding = rates.tile_rows * chosen * work.expert_flops
-    return (work.flops_per_token * tokens + padding) / (rates.matrix_peak * rates.matrix_efficiency)
+    return (work.flops_per_token * tokens + padding) / rates.matrix_rate
 
 
 @step
 def cache_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
     """Each sequence reads its own cache: nothing is shared, so this grows with batch times context."""
     read = work.cache_bytes_per_token * context + work.cache_bytes_fixed
-    return batch * read / (rates.bandwidth * rates.cache_efficiency)
+    return batch * read / rates.cache_rate
 
 
 @step
 def collective_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
     """Devices that share layers add up their partial results: a latency per collective and bytes per token."""
-    sent = work.exchange_bytes_per_token * tokens / (rates.link_bandwidth * rates.link_efficiency)
+    sent = work.exchange_bytes_per_token * tokens / rates.link_rate
     return work.exchanges * rates.exchange_s + sent
 
 
@@ -141,16 +181,32 @@ def stream_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
     """Weights on their way to the units that multiply: unpacking overlaps with reading, so the slower of both counts,
     rounded where they are alike."""
     read = weight_s(work, rates, tokens)
-    if not present(rates.unpack_flops):
+    if not rates.unpacks:
         return read
     unpack = unpack_s(work, rates)
     return root(root(read * read * read * read + unpack * unpack * unpack * unpack))
 
 
+@dataclass(frozen=True, slots=True)
+class Decoding(Generic[N]):
+    """What a step of decoding sequences takes whether or not it takes in prompts too."""
+
+    share: N
+    """Sequences of one stage; a pipeline works on batch/stages at a time, and on one at least."""
+    matrices_s: N
+    """One device's: the slower of streaming weights and multiplying."""
+
+
+def decoding(work: Work[N], rates: Rates[N], batch: N) -> Decoding[N]:
+    """`batch` sequences on the replica."""
+    share = 1 + positive(batch / work.pipeline - 1)
+    return Decoding(share, largest(stream_s(work, rates, share), matrix_s(work, rates, share)))
+
+
 @step
-def stage_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
+def stage_s(work: Work[N], rates: Rates[N], own: Decoding[N], context: N) -> N:
     """One device's part of a step: the slower of streaming weights and multiplying, then the cache."""
-    return largest(stream_s(work, rates, batch), matrix_s(work, rates, batch)) + cache_s(work, rates, batch, context)
+    return own.matrices_s + cache_s(work, rates, own.share, context)
 
 
 @step
@@ -166,14 +222,13 @@ def host_s(work: Work[N], rates: Rates[N], batch: N) -> N:
 
 
 @step
-def decode_step_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
+def decode_step_s(work: Work[N], rates: Rates[N], batch: N, context: N, own: Decoding[N] | None = None) -> N:
     """Time between two tokens of every running sequence, prompts aside: host, device stages, messages.
 
-    `batch` sequences on the replica with `context` tokens each on average; seconds. A pipeline works on batch/stages
-    sequences per stage, and a token passes all stages.
+    `batch` sequences on the replica with `context` tokens each on average; seconds. A token passes all stages. `own` =
+    `decoding` of the batch, where somebody has it.
     """
-    share = 1 + positive(batch / work.pipeline - 1)
-    device = work.pipeline * stage_s(work, rates, share, context)
+    device = work.pipeline * stage_s(work, rates, own or decoding(work, rates, batch), context)
     return host_s(work, rates, batch) + device + collective_s(work, rates, batch)
 
 
@@ -189,15 +244,15 @@ def prompt_token_s(work: Work[N], rates: Rates[N], context: N) -> N:
 @step
 def pass_token_s(work: Work[N], rates: Rates[N], tokens: N, context: N) -> N:
     """A prompt token's share of a pass over `tokens` of them; seconds on one stage."""
-    attention = work.attention_flops * context / (rates.attention_peak * rates.attention_efficiency)
-    sent = work.exchange_bytes_per_token / (rates.link_bandwidth * rates.link_efficiency)
+    attention = work.attention_flops * context / rates.attention_rate
+    sent = work.exchange_bytes_per_token / rates.link_rate
     return matrix_s(work, rates, tokens) / tokens + attention + sent / work.pipeline
 
 
 @step
 def prompt_attention_s(work: Work[N], rates: Rates[N], tokens: N, context: N) -> N:
     """Prompt tokens look back on `context` tokens each on average: arithmetic, on one stage."""
-    return tokens * work.attention_flops * context / (rates.attention_peak * rates.attention_efficiency)
+    return tokens * work.attention_flops * context / rates.attention_rate
 
 
 @step
@@ -217,18 +272,17 @@ def mixed_step_s(work: Work[N], rates: Rates[N], decoding: tuple[N, N], prompts:
 
 
 @step
-def joining_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N]) -> N:
+def joining_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N], own: Decoding[N] | None = None) -> N:
     """What prompts add to a step of `batch` decoding sequences: a step with them less one without.
 
     `prompts` = their new tokens, and tokens that each looks back on. Their arithmetic hides behind the weights that the
-    step reads anyway; experts that only they need are read for them.
+    step reads anyway; experts that only they need are read for them. `own` as for `decode_step_s`.
     """
     new, behind = prompts
-    without, wider = 1 + positive(batch / work.pipeline - 1), 1 + positive((batch + new) / work.pipeline - 1)
+    wider = 1 + positive((batch + new) / work.pipeline - 1)
     attention = prompt_attention_s(work, rates, new, behind) / work.pipeline
-    alone = largest(stream_s(work, rates, without), matrix_s(work, rates, without))
-    longer = pass_s(work, rates, wider, attention) - alone
-    sent = work.exchange_bytes_per_token * new / (rates.link_bandwidth * rates.link_efficiency)
+    longer = pass_s(work, rates, wider, attention) - (own or decoding(work, rates, batch)).matrices_s
+    sent = work.exchange_bytes_per_token * new / rates.link_rate
     return work.pipeline * longer + sent
 
 

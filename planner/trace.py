@@ -183,6 +183,11 @@ def present(x: N) -> bool:
     return bool(np.any(x > 0)) if isinstance(x, np.ndarray) else float(x) > 0
 
 
+def worth(x: N) -> bool:
+    """Whether a part that counts `x` times is worth its time: not where it is nothing, unless a derivation shows it."""
+    return isinstance(x, Num) or bool(x.any() if isinstance(x, np.ndarray) else x)
+
+
 def derivation(results: Iterable[Num]) -> list[Step]:
     """Every named number under `results`, causes before effects.
 

@@ -89,7 +89,7 @@ def ticks(
         pipeline=stages,
         host=(speed.host_s(law, able, batch) + fixed).tolist(),
         slope=grown.tolist(),
-        read=(stages * speed.stream_s(law, able, share)).tolist(),
+        read=np.broadcast_to(stages * speed.stream_s(law, able, share), share.shape).tolist(),
         multiply=(stages * speed.matrix_s(law, able, share)).tolist(),
         send=speed.collective_s(law, able, tokens).tolist(),
         attention_s=speed.prompt_attention_s(work, rates, 1.0, 1.0),
