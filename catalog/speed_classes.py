@@ -100,6 +100,7 @@ def _serving_levels(setup: Setup, kernel: Kernel, device: Accelerator) -> dict[s
         "accumulation": "halved" if halves_accumulation(device) else "",
         "experts": f"{setup.generation}/{kernel.path}" if setup.moe else "",
         "instructions": "ampere on newer" if older else "",
+        "unpacking": "in the kernel" if kernel.path.endswith("weight-only") else "",
     }
 
 

@@ -127,14 +127,8 @@ def closed(bench: Bench) -> Cycle:
 def closed_tpot(bench: Bench, cycle: Cycle) -> Array:
     load = bench.load
     others = cycle.batch - together(load, cycle)
-    tpot = q.closed_tpot_s(cycle.step, others, cycle.prompt, load.output, bunching(bench))
+    tpot = q.closed_tpot_s(cycle.step, others, cycle.prompt, load.output, bench.habits.bunching)
     return np.where(load.chunked > 0, q.tpot_capped_s(tpot, cycle.step, chunk_s(bench)), tpot)
-
-
-def bunching(bench: Bench) -> Array:
-    """Where prompts go before running sequences and all lengths are equal, users who began together stay together."""
-    load = bench.load
-    return np.where((load.prefill_tokens > 0) & (load.varied == 0), 1.0, bench.habits.bunching)
 
 
 def together(load: Load, cycle: Cycle) -> Array:
@@ -172,9 +166,10 @@ def flood_rate(bench: Bench) -> Array:
 
 
 def flood_tpot(bench: Bench) -> Array:
+    """A prompt comes whenever a seat gets free, so they are spread evenly over the answers."""
     load, cycle = bench.load, flood(bench)
     output = load.output / np.where(load.mean_of_requests > 0, bench.habits.brevity, 1.0)
-    tpot = q.closed_tpot_s(cycle.step, cycle.batch - 1, cycle.prompt, output, bench.habits.bunching)
+    tpot = q.closed_tpot_s(cycle.step, cycle.batch - 1, cycle.prompt, output, np.zeros(1))
     return np.where(load.chunked > 0, q.tpot_capped_s(tpot, cycle.step, chunk_s(bench)), tpot)
 
 

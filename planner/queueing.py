@@ -43,9 +43,9 @@ def variability(burstiness: N, service_cv2: N) -> N:
 
 
 @step
-def ttft_s(arrival_s: N, slot_wait: N, first_s: N) -> N:
-    """First token: reception, waiting for a slot, and what the scheduler takes from there."""
-    return arrival_s + slot_wait + first_s
+def ttft_s(arrival_s: N, first_s: N) -> N:
+    """First token: reception, and what the scheduler takes from there."""
+    return arrival_s + first_s
 
 
 @step

@@ -279,7 +279,12 @@ def _drafter_reads_s(terms: Terms[N], tokens: N) -> N:
 def budgeted(terms: Terms[N], batch: N) -> N:
     """Part of the steps' token budget that running sequences and the prompts of those who follow them take; above 1
     prompts wait ever longer."""
-    return waiting.budget_share(batch, terms.demand.fresh / terms.demand.output, terms.rates.chunk)
+    return waiting.budget_share(batch, terms.demand.fresh / terms.demand.output, step_tokens(terms))
+
+
+def step_tokens(terms: Terms[N]) -> N:
+    """Tokens of one step: each of the batches that a pipeline has under way has a budget of its own."""
+    return terms.rates.chunk * terms.layout.pipeline
 
 
 def pace(terms: Terms[N], batch: N, books: Books) -> Pace[N]:
@@ -291,29 +296,27 @@ def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
     """The pace as a function of the running sequences; what does not depend on them is computed once."""
     demand, done = terms.demand, device_work(terms, books)
     token_s, joining_s = token_times(terms, done), prompt_times(terms, done)
+    budget, behind = step_tokens(terms), looked_back(demand)
 
     def at(batch: N) -> Pace[N]:
         seen = batch + demand.company
         shared = waiting.together(waiting.prompts_in_a_step(batch, demand.output))
-        own, prompts = speed.decoding(done, terms.rates, seen), smallest(demand.fresh * shared, terms.rates.chunk)
-        step, joining = token_s(seen, own), joining_s(seen, prompts, own)
+        own, prompts = speed.decoding(done, terms.rates, seen), smallest(demand.fresh * shared, budget)
+        longer = speed.lengthening_s(done, terms.rates, own, (prompts, behind))
+        step, joining = token_s(seen, own), joining_s(prompts, longer)
         rate = queueing.rate_at_batch(batch, demand.output, step, joining)
         return Pace(step_s=step, prompt_s=joining, rate=rate, decoding=own)
 
     return at
 
 
-def prompt_times(terms: Terms[N], done: Work[N]) -> Callable[[N, N, Decoding[N]], N]:
-    """Seconds that a prompt takes from everyone, as a function of the running sequences and of the prompt tokens in a
-    step that takes it in."""
-    fresh, behind, own = terms.demand.fresh, looked_back(terms.demand), terms.request_s
+def prompt_times(terms: Terms[N], done: Work[N]) -> Callable[[N, N], N]:
+    """Seconds that a prompt takes from everyone, as a function of the prompt tokens in a step that takes it in, and of
+    what these lengthen one stage by."""
+    fresh, own = terms.demand.fresh, terms.request_s
     if present(terms.drafter.passes):
         own = own + _drafter_reads_s(terms, fresh)
-
-    def at(batch: N, tokens: N, decoding: Decoding[N]) -> N:
-        return fresh / tokens * speed.joining_s(done, terms.rates, batch, (tokens, behind), decoding) + own
-
-    return at
+    return lambda tokens, longer: fresh / tokens * speed.joining_s(done, terms.rates, tokens, longer) + own
 
 
 def looked_back(demand: Demand[N]) -> N:
@@ -337,9 +340,10 @@ def latencies(terms: Terms[N], books: Books) -> Callable[[N, N, Pace[N]], Latenc
         first = waiting.first_token(crowd, beat, demand.company)
         token = waiting.per_token(crowd, beat, demand.company)
         stay = first.mean + demand.output * token.mean
-        queued = queueing.slot_wait_s(batch, slots, stay, spread)
-        ttft = queueing.ttft_s(terms.arrival_s, queued, first.mean)
-        ttft_variance = queueing.ttft_variance(queued, first.variance)
+        ttft, ttft_variance = queueing.ttft_s(terms.arrival_s, first.mean), first.variance
+        if present(demand.company):  # users in a closed loop have a slot each
+            queued = queueing.slot_wait_s(batch, slots, stay, spread)
+            ttft, ttft_variance = ttft + queued, queueing.ttft_variance(queued, ttft_variance)
         return Latency(
             received_s=terms.arrival_s,
             ttft_s=ttft,
@@ -358,11 +362,10 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
     demand, rates, done = terms.demand, terms.rates, device_work(terms, books)
     times, joining_s, behind = token_times(terms, done), prompt_times(terms, done), looked_back(demand)
     one = smallest(demand.fresh, rates.chunk)
-    drafts = present(terms.drafter.tokens)
+    drafts, staged = present(terms.drafter.tokens), present(done.pipeline - 1)
     traffic = waiting.Traffic(
         arithmetic_s=demand.fresh * speed.prompt_token_s(done, rates, behind),
-        trail_s=speed.trail_s(done, rates, (one, behind)),
-        fill=demand.fresh / rates.chunk,
+        fill=demand.fresh / step_tokens(terms),
         prompt_cv2=demand.fresh_cv2,
         output_cv2=demand.output_cv2,
         gap_cv2=1 / demand.burstiness,
@@ -371,6 +374,7 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
 
     def of(batch: N, at: Pace[N]) -> waiting.Crowd[N]:
         seen, step = batch + demand.company, at.step_s
+        longer = speed.lengthening_s(done, rates, at.decoding, (one, behind))
         if drafts:
             step = step * speculation.tokens_per_step(terms.drafter.tokens, terms.drafter.acceptance)
         return waiting.Crowd(
@@ -380,7 +384,8 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
             slope_s=times(seen + 1, speed.decoding(done, rates, seen + 1)) - at.step_s,
             token_s=at.step_s,
             joining_s=at.prompt_s,
-            alone_s=joining_s(seen, one, at.decoding),
+            alone_s=joining_s(one, longer),
+            trail_s=speed.trail_s(done, longer) if staged else at.step_s * 0,
             traffic=traffic,
         )
 

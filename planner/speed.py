@@ -189,30 +189,32 @@ def stream_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
 
 @dataclass(frozen=True, slots=True)
 class Decoding(Generic[N]):
-    """What a step of decoding sequences takes whether or not it takes in prompts too."""
+    """What a step of decoding sequences takes on one stage whether or not it takes in prompts too."""
 
+    beside: N
+    """Sequences of one batch: a pipeline has one under way per stage …"""
     share: N
-    """Sequences of one stage; a pipeline works on batch/stages at a time, and on one at least."""
+    """… and at least one sequence in it."""
     matrices_s: N
-    """One device's: the slower of streaming weights and multiplying."""
 
 
 def decoding(work: Work[N], rates: Rates[N], batch: N) -> Decoding[N]:
     """`batch` sequences on the replica."""
-    share = 1 + positive(batch / work.pipeline - 1)
-    return Decoding(share, largest(stream_s(work, rates, share), matrix_s(work, rates, share)))
+    beside = batch / work.pipeline
+    share = 1 + positive(beside - 1)
+    return Decoding(beside, share, matrices_s(work, rates, share))
 
 
 @step
 def stage_s(work: Work[N], rates: Rates[N], own: Decoding[N], context: N) -> N:
-    """One device's part of a step: the slower of streaming weights and multiplying, then the cache."""
+    """One device's part of a step: its matrices, then the cache."""
     return own.matrices_s + cache_s(work, rates, own.share, context)
 
 
 @step
-def pass_s(work: Work[N], rates: Rates[N], tokens: N, attention_s: N) -> N:
-    """One device's matrices over `tokens`, prompts among them, whose attention is arithmetic too."""
-    return largest(stream_s(work, rates, tokens), matrix_s(work, rates, tokens) + attention_s)
+def matrices_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
+    """The slower of streaming weights and multiplying."""
+    return largest(stream_s(work, rates, tokens), matrix_s(work, rates, tokens))
 
 
 @step
@@ -256,44 +258,48 @@ def prompt_attention_s(work: Work[N], rates: Rates[N], tokens: N, context: N) ->
 
 
 @step
-def mixed_step_s(work: Work[N], rates: Rates[N], decoding: tuple[N, N], prompts: tuple[N, N]) -> N:
-    """A step that decodes and takes in prompts: all tokens share one pass over the weights.
+def mixed_step_s(work: Work[N], rates: Rates[N], running: tuple[N, N], prompts: tuple[N, N]) -> N:
+    """A step that decodes and takes in prompts, which share one pass over the weights with the sequences beside them.
 
-    `decoding` = sequences, and tokens of context each; `prompts` = their new tokens, and tokens each looks back on.
+    `running` = sequences, and tokens of context each; `prompts` = their new tokens, and tokens each looks back on.
     Without prompts it is `decode_step_s`; one prompt alone is `prefill_s` where arithmetic binds (but for the last
     chunk's way through a pipeline, during which the next step runs already).
     """
-    (batch, context), (new, behind) = decoding, prompts
-    share = 1 + positive((batch + new) / work.pipeline - 1)
-    passed = pass_s(work, rates, share, prompt_attention_s(work, rates, new, behind) / work.pipeline)
-    looked = cache_s(work, rates, smallest(batch, 1 + positive(batch / work.pipeline - 1)), context)
-    device = work.pipeline * (passed + looked)
-    return host_s(work, rates, batch) + device + collective_s(work, rates, batch + new)
+    (batch, context), new = running, prompts[0]
+    own = decoding(work, rates, batch)
+    looked = cache_s(work, rates, smallest(batch, own.share), context)
+    device = work.pipeline * (own.matrices_s + looked) + lengthening_s(work, rates, own, prompts)
+    sent = work.exchange_bytes_per_token * new / rates.link_rate
+    return host_s(work, rates, batch) + device + collective_s(work, rates, batch) + sent / work.pipeline
 
 
 @step
-def joining_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N], own: Decoding[N] | None = None) -> N:
-    """What prompts add to a step of `batch` decoding sequences: a step with them less one without.
+def lengthening_s(work: Work[N], rates: Rates[N], own: Decoding[N], prompts: tuple[N, N]) -> N:
+    """What prompts add to the matrices of one stage: they ride with one of the batches that a pipeline has under way.
 
-    `prompts` = their new tokens, and tokens that each looks back on. Their arithmetic hides behind the weights that the
-    step reads anyway; experts that only they need are read for them. `own` as for `decode_step_s`.
+    Their arithmetic hides behind the weights that are read anyway; experts that only they need are read for them.
     """
     new, behind = prompts
-    wider = 1 + positive((batch + new) / work.pipeline - 1)
-    attention = prompt_attention_s(work, rates, new, behind) / work.pipeline
-    longer = pass_s(work, rates, wider, attention) - (own or decoding(work, rates, batch)).matrices_s
-    sent = work.exchange_bytes_per_token * new / rates.link_rate
-    return work.pipeline * longer + sent
+    wider = 1 + positive(own.beside + new - 1)
+    attention = prompt_attention_s(work, rates, new, behind)
+    multiplied = matrix_s(work, rates, wider) + attention
+    return largest(stream_s(work, rates, wider), multiplied) - own.matrices_s
 
 
 @step
-def trail_s(work: Work[N], rates: Rates[N], prompts: tuple[N, N]) -> N:
-    """A chunk passes all stages of a pipeline one after another, of which its step counts one: the rest."""
-    new, behind = prompts
-    attention = prompt_attention_s(work, rates, new, behind)
-    part = 1 + positive(new / work.pipeline - 1)
-    whole, counted = pass_s(work, rates, new, attention), pass_s(work, rates, part, attention / work.pipeline)
-    return work.pipeline * (whole - counted)
+def joining_s(work: Work[N], rates: Rates[N], tokens: N, longer_s: N) -> N:
+    """What prompts add to a step of `batch` decoding sequences: a step with them less one without.
+
+    `tokens` = their new ones, `longer_s` = `lengthening_s` of them.
+    """
+    sent = work.exchange_bytes_per_token * tokens / rates.link_rate
+    return longer_s + sent / work.pipeline
+
+
+@step
+def trail_s(work: Work[N], longer_s: N) -> N:
+    """A chunk passes the stages of a pipeline one after another and is as much longer in each; its step counts one."""
+    return (work.pipeline - 1) * longer_s
 
 
 @step

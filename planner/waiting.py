@@ -39,8 +39,6 @@ class Traffic(Generic[N]):
 
     arithmetic_s: N
     """Of a prompt, whatever hides behind the weights' way from memory: it is what longer prompts take longer."""
-    trail_s: N
-    """Until the first token has passed the later stages of a pipeline."""
     fill: N
     """Share of a step's token budget that a prompt fills; steps that it takes where it is above 1."""
     prompt_cv2: N
@@ -68,18 +66,6 @@ class Traffic(Generic[N]):
         return self.length_variance * self.arithmetic_s * self.prompt_cv2 * (self.prompt_cv2 + 3)
 
     @cached_property
-    @step
-    def trailing(self) -> N:
-        """How much longer a prompt takes through all stages of a pipeline than it holds up one."""
-        return 1 + self.trail_s / self.arithmetic_s
-
-    @cached_property
-    @step
-    def own_variance(self) -> N:
-        """Long prompts take longer, and their last chunk takes longer through a pipeline; s²."""
-        return self.length_variance * self.trailing * self.trailing
-
-    @cached_property
     def clumped(self) -> N:
         """Squared variation of the gaps between arrivals, as it counts in steps."""
         return 1 + CLUMPS * (self.gap_cv2 - 1)
@@ -103,13 +89,27 @@ class Crowd(Generic[N]):
     """What a prompt adds to the steps that take it in, on average."""
     alone_s: N
     """The same of a prompt that no other shares its steps with."""
+    trail_s: N
+    """Until the first token has passed the later stages of a pipeline."""
     traffic: Traffic[N]
 
     @cached_property
     @step
     def own_s(self) -> N:
         """The steps that take in one's own prompt."""
-        return self.step_s * largest(self.traffic.fill, 1.0) + self.alone_s + self.traffic.trail_s
+        return self.step_s * largest(self.traffic.fill, 1.0) + self.alone_s + self.trail_s
+
+    @cached_property
+    @step
+    def trailing(self) -> N:
+        """How much longer a prompt takes through all stages of a pipeline than it holds up one."""
+        return 1 + self.trail_s / self.traffic.arithmetic_s
+
+    @property
+    @step
+    def own_variance(self) -> N:
+        """Long prompts take longer, and their last chunk takes longer through a pipeline; s²."""
+        return self.traffic.length_variance * self.trailing * self.trailing
 
 
 @step
@@ -238,7 +238,7 @@ class Wait(Generic[N]):
 
 def shared(crowd: Crowd[N], pulse: Beat[N], at_work: N) -> Wait[N]:
     """Where a step takes in everybody who came: the rest of a step, then the prompts of the others in one's own."""
-    longer = crowd.traffic.trailing
+    longer = crowd.trailing
     mean = shared_wait_s(at_work, pulse.seen_s, pulse.others_s, longer)
     load, counts = crowd.rate * pulse.each_s * longer, pulse.others_s2 * longer * longer
     return Wait(mean, shared_variance(at_work * pulse.seen_s2, load, counts, mean))
@@ -281,9 +281,7 @@ def first_token(crowd: Crowd[N], pulse: Beat[N], found: N) -> Wait[N]:
     one, other = shared(crowd, pulse, at_work), in_line(crowd, pulse, at_work)
     waited = one.mean + part * (other.mean - one.mean)
     spread = one.variance + part * (other.variance - one.variance)
-    return Wait(
-        first_token_s(waited, crowd.own_s, crowd.step_s), first_token_variance(spread, crowd.traffic.own_variance)
-    )
+    return Wait(first_token_s(waited, crowd.own_s, crowd.step_s), first_token_variance(spread, crowd.own_variance))
 
 
 @step
@@ -302,7 +300,7 @@ def per_token(crowd: Crowd[N], pulse: Beat[N], found: N) -> Wait[N]:
     """Time per token after the first, as requests see it: those with short answers share it among fewer tokens."""
     left = 1 - pulse.share
     answers = smallest((1 + crowd.traffic.output_cv2) / crowd.traffic.output, 1.0)
-    begun = crowd.own_s - crowd.traffic.trail_s + pulse.others_s
+    begun = crowd.own_s - crowd.trail_s + pulse.others_s
     started = started_s(pulse.share, begun - pulse.mean_s, pulse.behind_s)
     crowded = found * crowd.batch / (1 - smallest(crowd.batch * crowd.slope_s / crowd.token_s, 0.9))
     slow = crowd.slope_s / left

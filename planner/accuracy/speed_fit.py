@@ -29,7 +29,7 @@ SERVING = (
     Prior(name="cache_efficiency", value=0.75, sd=0.4),
     Prior(
         name="matrix_efficiency", value=0.55, sd=0.5,
-        levels={"generation": 0.15, "path": 0.4, "instructions": 0.4, "accumulation": 0.5},
+        levels={"generation": 0.15, "path": 0.25, "unpacking": 0.6, "instructions": 0.4, "accumulation": 0.5},
     ),
     Prior(name="attention_efficiency", value=0.5, sd=0.4),
     Prior(name="link_efficiency", value=0.35, sd=0.4),
@@ -37,7 +37,7 @@ SERVING = (
     Prior(name="layer_s", value=3e-5, sd=0.4, levels={"generation": 0.3}),
     Prior(name="sequence_s", value=8e-6, sd=0.5, levels={"generation": 0.5}),
     Prior(name="exchange_s", value=8e-6, sd=0.4),
-    Prior(name="expert_cost", value=1.5, sd=0.3, levels={"generation": 0.7, "experts": 0.7}),
+    Prior(name="expert_cost", value=1.3, sd=0.15, levels={"experts": 1.0}),
     Prior(name="routing_spread", value=0.7, sd=0.15),
     Prior(name="tile_rows", value=16.0, sd=0.3),
     Prior(name="unpack_flops", value=0.0),
@@ -109,6 +109,8 @@ LEAST_WIDENING = 1.2
 """An unseen class is never as sure as a seen one (assumed)."""
 LEAST_WIDTH = 0.03
 """No interval is narrower than the repeatability of the measurements (assumed)."""
+HELD = (0.74, 0.88)
+"""Shares of rows without their accelerator that an 80 % interval may hold."""
 HELD_OUT: dict[str, Callable[[Described], str]] = {
     "accelerator": lambda one: one.row.accelerator,
     "model": lambda one: one.row.model,
@@ -237,7 +239,8 @@ def spread(table: Table, log: Array) -> float:
 def intervals(table: Table, errors: Sequence[Array]) -> Iterator[Interval]:
     """Where measurements lie around predictions of fits that have not seen them, per engine, load and metric.
 
-    A cell of fewer than LEAST_GROUPS groups borrows the engine's other loads.
+    `errors` of predictions without the accelerator, then of others. A cell of fewer than LEAST_GROUPS groups borrows
+    the engine's other loads.
     """
     cells: dict[tuple[str, str, str], list[int]] = {}
     for place, one in enumerate(table.rows):
@@ -246,14 +249,27 @@ def intervals(table: Table, errors: Sequence[Array]) -> Iterator[Interval]:
         used = places
         if len({table.groups[place] for place in places}) < LEAST_GROUPS:
             used = [place for key, more in cells.items() if (key[0], key[2]) == (engine, metric) for place in more]
-        apart = -np.concatenate([error[used] for error in errors])
-        weights = np.tile(table.measured.weight[used], len(errors))
+        weights = table.measured.weight[used]
+        low, high = _band([-error[used] for error in errors], weights)
         yield Interval(
             engine=engine, load=load, metric=metric, rows=len(places),
             groups=len({table.groups[place] for place in places}),
-            low_ln=min(weighted(apart, weights, 0.1), -LEAST_WIDTH),
-            high_ln=max(weighted(apart, weights, 0.9), LEAST_WIDTH),
+            low_ln=min(low, -LEAST_WIDTH),
+            high_ln=max(high, LEAST_WIDTH),
         )  # fmt: skip
+
+
+def _band(apart: Sequence[Array], weights: Array) -> tuple[float, float]:
+    """The middle 80 % of all kinds, or of the first where that band would hold too few or too many of it."""
+    many = np.concatenate(apart)
+    low, high = _middle(many, np.tile(weights, len(apart)))
+    held = weights[(apart[0] >= low) & (apart[0] <= high)].sum() / weights.sum()
+    return (low, high) if HELD[0] <= held <= HELD[1] else _middle(apart[0], weights)
+
+
+def _middle(apart: Array, weights: Array) -> tuple[float, float]:
+    """The middle 80 %."""
+    return weighted(apart, weights, 0.1), weighted(apart, weights, 0.9)
 
 
 def entries(table: Table, family: Family, solution: Solution) -> Iterator[Parameter]:

@@ -17,13 +17,13 @@ PAGE = """\
 Written together with the parameter file; `lanewise accuracy speed` prints the in-sample part. Errors are |ln(predicted/measured)|,
 median / 90th percentile, every group of rows counted once (0.10 is about 10 %). *Left out* means: the whole fit was
 repeated without that accelerator, model, architecture family or lab, and then asked for it. The 80 % interval is the band
-shipped with the parameters; its share of rows is counted on predictions without the row's accelerator.
+shipped with the parameters; its share of rows is counted on predictions without the row's accelerator, then without its model.
 
 {rows} rows in {groups} groups were fitted with {free} numbers (of which {globals} global); {excluded} rows are excluded
 from the fit but scored here, for reasons listed in the parameter file.
 
-| engine | load | metric | rows | groups | in sample | {outs} | in the 80 % interval | bias |
-|---|---|---|---:|---:|---:|{rules}---:|---:|
+| engine | load | metric | rows | groups | in sample | {outs} | in the 80 % interval | of unseen models | bias |
+|---|---|---|---:|---:|---:|{rules}---:|---:|---:|
 {table}
 
 ![Predicted against measured, one point per group of rows](speed-measured.svg)
@@ -97,11 +97,15 @@ def _page_row(key: tuple[str, str, str], places: Array, found: Refit) -> str:
         return f"{weighted(size, weights, 0.5):.3f} / {weighted(size, weights, 0.9):.2f}"
 
     low, high = found.parameters.band(*key)
-    apart = measured - found.left_out["accelerator"][at]
-    inside = float(weights[(apart >= math.log(low)) & (apart <= math.log(high))].sum() / weights.sum())
+
+    def inside(log: Array) -> str:
+        apart = measured - log[at]
+        return f"{float(weights[(apart >= math.log(low)) & (apart <= math.log(high))].sum() / weights.sum()):.0%}"
+
+    shares = " | ".join(inside(found.left_out[kind]) for kind in ("accelerator", "model"))
     bias = weighted(found.inside[at] - measured, weights, 0.5)
     outs = " | ".join(error(found.left_out[kind]) for kind in HELD_OUT)
-    return f"| {' | '.join(key)} | {len(at)} | {groups} | {error(found.inside)} | {outs} | {inside:.0%} | {bias:+.3f} |"
+    return f"| {' | '.join(key)} | {len(at)} | {groups} | {error(found.inside)} | {outs} | {shares} | {bias:+.3f} |"
 
 
 def _orders(found: Refit) -> list[str]:

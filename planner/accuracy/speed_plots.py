@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from planner.accuracy.speed_board import weighted
 from planner.accuracy.speed_fit import Refit
 from planner.accuracy.truth import Row
 from planner.drawings import BLUE, GREEN, ORANGE, PURPLE
 from planner.sketch import FAINT, INK, Sketch
+from planner.trace import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,11 +72,21 @@ def _panel(axes: Axes, title: str, metrics: tuple[str, ...], found: Refit) -> No
         axes.plot(ends, [end * factor for end in ends], color=FAINT, linewidth=0.6, linestyle="--")
     for name, colour in ENGINES.items():
         at = [place for place, key in enumerate(groups) if key[0] == name]
-        axes.plot(
-            np.exp(_take(measured, at)), np.exp(_take(predicted, at)), "o", color=colour, markersize=2.4, alpha=0.7
-        )
+        _points(axes, np.exp(_take(measured, at)), np.exp(_take(predicted, at)), colour)
     axes.set(xscale="log", yscale="log", title=title, xlabel="measured", ylabel="predicted")
     axes.set_title(title, fontsize=9)
+    axes.minorticks_off()
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _points(axes: Axes, x: Array, y: Array, colour: str) -> None:
+    """Dots as one path: shortest strokes with round ends, a fifth of the bytes of markers."""
+    ends = (
+        np.array([x, 1.01 * x, np.full(len(x), np.nan)]).T.ravel(),
+        np.array([y, y, np.full(len(y), np.nan)]).T.ravel(),
+    )
+    axes.plot(*ends, color=colour, linewidth=2.6, solid_capstyle="round")
 
 
 def residuals(found: Refit) -> Sketch:

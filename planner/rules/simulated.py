@@ -17,7 +17,7 @@ def simulation_misses_the_objective(case: Shown) -> Says | None:
     Why: the search ranks by formulas; the simulation follows every request through queue, seats, token budget and blocks
     of the cache, and sees what means and variances do not. Percentiles of a queue that grows are no answer.
     Source: planner/simulation, an iteration-level scheduler as vLLM V1's.
-    Fires: --model Qwen/Qwen3-8B --on l4:1 --set workload.batch.requests=100 --set workload.batch.deadline_s=60 --set simulate=true
+    Fires: --model Qwen/Qwen3-8B --on l4:1 --lanes bf16 --qps 1.2 --set workload.burstiness=0.3 --ttft-p95-ms 3000 --set simulate=true
     Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80:1 --qps 1 --ttft-p95-ms 5000 --set simulate=true
     """
     said = case.simulated

@@ -9,7 +9,7 @@ import numpy as np
 
 from planner import arrivals, pages
 from planner.request import Arrival
-from planner.serving import Books, Terms, device_work, room
+from planner.serving import Books, Terms, device_work, room, step_tokens
 from planner.settle import Load, Settled
 from planner.simulation.requests import Draw, Requests, draw
 from planner.simulation.scheduler import Limits
@@ -50,7 +50,7 @@ def limits(terms: Terms[float], most: float, books: Books) -> Limits:
 
     vLLM's slots share one pool of blocks, less the common prefix; llama.cpp reserves the longest context for each.
     """
-    held, budget = room(terms, most, books), int(terms.rates.chunk)
+    held, budget = room(terms, most, books), int(step_tokens(terms))
     seats = max(min(int(held.slots), budget), 1)
     if books == "llama.cpp":
         return Limits(seats=seats, budget=budget)

@@ -247,10 +247,11 @@ class Replica:
             if self.computed == self.total:
                 finished.append(self.partial)
                 self.partial = -1
-        self.pass_time(self.ticks.mixed_s(self.decoding, self.context, new, looked) + extra)
+        decoding = self.decoding
+        self.pass_time(self.ticks.mixed_s(decoding, self.context, new, looked) + extra)
         self.context += self.decoding
         if finished:
-            self.give_first(finished, self.ticks.trail_s(new, looked))
+            self.give_first(finished, self.ticks.trail_s(decoding, new, looked))
         self.end_step()
 
     def whole_fits(self, request: int, left: int) -> bool:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 LLAMA, LARGE = "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"
 ASKED: dict[str, dict[str, Any]] = {
     "fleet": {"workload": {"qps": 30.0}, "slo": {"tpot_ms": {"p95": 50}}},
-    "users": {"workload": {"users": 40}, "slo": {"tpot_ms": {"p95": 60}}},
+    "users": {"workload": {"users": 80}, "slo": {"tpot_ms": {"p95": 60}}},
     "batch": {"workload": {"batch": {"requests": 200_000, "deadline_s": 36_000}}},
     "plain": {"workload": {"qps": 2.0}},
     "latency": {"workload": {"qps": 2.0}, "objective": "latency"},

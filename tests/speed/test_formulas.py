@@ -11,7 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.speed import Rates, Work, decode_step_s, expert_coverage, mixed_step_s, prefill_s, prompt_token_s
+from planner.speed import (
+    Rates,
+    Work,
+    cache_s,
+    decode_step_s,
+    decoding,
+    expert_coverage,
+    matrix_s,
+    mixed_step_s,
+    pass_token_s,
+    prefill_s,
+    prompt_token_s,
+    stage_s,
+    unpack_s,
+    weight_s,
+)
 from planner.trace import Array, Num, derivation
 
 BYTE, FLOP, SECOND = {"byte": 1}, {"flop": 1}, {"s": 1}
@@ -107,6 +122,26 @@ def test_a_cached_prefix_never_costs(work: Work[float], able: Rates[float], prom
     """On one stage: through a pipeline, a prompt short enough for one chunk no longer overlaps with itself."""
     alone, cached = replace(work, pipeline=1.0), float(int(prompt * part))
     assert prefill_s(alone, able, prompt, cached) <= prefill_s(alone, able, prompt, 0.0) * (1 + 1e-9)
+
+
+@given(works, rates, tokens, st.floats(1, 10))
+def test_fuller_passes_fill_the_tiles_of_experts(
+    work: Work[float], able: Rates[float], count: float, more: float
+) -> None:
+    one, fuller = (pass_token_s(work, able, count * factor, 100.0) for factor in (1.0, more))
+    assert fuller <= one * (1 + 1e-9)
+    full = pass_token_s(work, replace(able, tile_rows=0.0), count, 100.0)
+    assert full <= one
+    assert work.expert_flops > 0 or one == pytest.approx(full)
+
+
+@given(works, rates)
+def test_a_kernel_never_beats_the_scalar_units_nor_the_memory(work: Work[float], able: Rates[float]) -> None:
+    took, read = stage_s(work, able, decoding(work, able, 1.0), 0.0), weight_s(work, able, 1.0)
+    unpack = unpack_s(work, able)
+    assert took >= max(read, unpack) * (1 - 1e-9)
+    busiest = max(read, unpack, matrix_s(work, able, 1.0))
+    assert took <= 2**0.25 * busiest + cache_s(work, able, 1.0, 0.0) * (1 + 1e-9)
 
 
 @given(st.floats(0.001, 1), st.floats(1, 1e4))

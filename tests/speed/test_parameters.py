@@ -13,6 +13,7 @@ from catalog.engine import Kernel
 from catalog.errors import BadInput
 from catalog.load import load
 from catalog.parameters import NAMES, SCALES, Setup, from_scale, generation_of, to_scale
+from catalog.speed_classes import halves_integers
 
 FITTED = parameters.load()
 SERVING = Setup(engine="vllm", generation="vllm-2026", lane="fp8", moe=False)
@@ -128,3 +129,23 @@ def test_marlin_runs_older_instructions_only_where_the_full_rate_needs_newer_one
     marlin = Kernel(lanes=("w4a16",), name="marlin weight-only", path="int4-weight-only", source="test")
     found = parameters.classes(SERVING, marlin, load().accelerator(accelerator))
     assert ("instructions=ampere on newer" in found) == older
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "halved"),
+    [("a100-sxm4-80", False), ("rtx3090", True), ("h100-sxm5-80", True), ("rtx5090", False), ("t4", False),
+     ("strix-halo", True), ("mi210", False), ("apple-m1-max", False)],
+)  # fmt: skip
+def test_integers_run_at_half_the_fp32_rate_where_the_vendor_says_so(accelerator: str, halved: bool) -> None:
+    assert halves_integers(load().accelerator(accelerator)) == halved
+
+
+@pytest.mark.parametrize(
+    ("lane", "weights"),
+    [("gguf:BF16", "16-bit"), ("gguf:Q4_K_M", "blocks"), ("gguf:UD-Q2_K_XL", "small blocks"),
+     ("gguf:IQ3_XXS", "small blocks"), ("gguf:IQ4_XS", "blocks"), ("gguf:Q8_0", "blocks"), ("gguf:MXFP4", "blocks")],
+)  # fmt: skip
+def test_blocks_of_few_bits_are_a_class_of_their_own(lane: str, weights: str) -> None:
+    setup = Setup(engine="llama.cpp", generation="llama.cpp-2026", lane=lane, moe=False)
+    kernel = Kernel(lanes=(lane,), name="mmvq", path="gguf", source="test")
+    assert f"weights={weights}" in parameters.classes(setup, kernel, load().accelerator("rtx4090"))

@@ -83,6 +83,13 @@ def test_a_missing_layout_is_the_best_of_all(tmp_path: Path) -> None:
     assert float(rows[0]["predicted"]) == max(float(row["predicted"]) for row in rows[1:])
 
 
+def test_a_mean_over_requests_counts_short_answers_a_median_does_not(tmp_path: Path) -> None:
+    line = next(one for one in truth.read(TRUTH) if one["load"] == "saturated" and one["metric"] == "tpot_ms")
+    lines = [{**line, "stat": stat} for stat in ("mean", "p50")]
+    mean, median = csv.DictReader(answered(tmp_path, lines).splitlines())
+    assert float(mean["predicted"]) > float(median["predicted"])
+
+
 def test_a_file_that_is_no_truth_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("id,colour\n1,red\n")
     with pytest.raises(BadInput, match="columns missing: accelerator, engine, lane, metric, model"):

@@ -24,8 +24,8 @@ times = st.floats(1e-3, 1.0)
 crowds = st.builds(
     Crowd,
     rate=st.floats(0.01, 50), batch=st.floats(0.01, 500), step_s=times, slope_s=st.floats(0, 1e-3), token_s=times,
-    joining_s=times, alone_s=times, traffic=st.builds(
-        Traffic, arithmetic_s=times, trail_s=st.floats(0, 1), fill=st.floats(0.01, 3), prompt_cv2=st.floats(0, 3),
+    joining_s=times, alone_s=times, trail_s=st.floats(0, 1), traffic=st.builds(
+        Traffic, arithmetic_s=times, fill=st.floats(0.01, 3), prompt_cv2=st.floats(0, 3),
         output_cv2=st.floats(0, 3), gap_cv2=st.floats(0.5, 2), output=st.floats(1, 2000),
     ),
 )  # fmt: skip
@@ -82,8 +82,9 @@ def test_clumps_of_arrivals_make_queues(crowd: Crowd[float]) -> None:
 def test_an_empty_replica_makes_nobody_wait() -> None:
     """One request an hour: its own prompt, in a step of its own, and a sixth of a step for what moments do not see."""
     idle: Crowd[float] = Crowd(
-        rate=1 / 3600, batch=1e-3, step_s=0.02, slope_s=0.0, token_s=0.02, joining_s=0.1, alone_s=0.1, traffic=Traffic(
-            arithmetic_s=0.1, trail_s=0.0, fill=0.1, prompt_cv2=0.0, output_cv2=0.0, gap_cv2=1.0, output=100.0,
+        rate=1 / 3600, batch=1e-3, step_s=0.02, slope_s=0.0, token_s=0.02, joining_s=0.1, alone_s=0.1, trail_s=0.0,
+        traffic=Traffic(
+            arithmetic_s=0.1, fill=0.1, prompt_cv2=0.0, output_cv2=0.0, gap_cv2=1.0, output=100.0,
         ),
     )  # fmt: skip
     first, _, token, _ = waits(idle, 1.0)
