@@ -96,6 +96,23 @@ class Room(Generic[N]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fixture(Generic[N]):
+    """What of vLLM's room stays whatever the slots; bytes of one device."""
+
+    weight_bytes: N
+    claimed_bytes: N
+    longest_bytes: N
+    each_bytes: N
+    """A running sequence beyond the common prefix."""
+    common_bytes: N
+    graphs_bytes: N
+    outside_bytes: N
+    sampler_bytes: N
+    forward_bytes: N
+    lasting_bytes: N
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pace(Generic[N]):
     """Seconds and rates of one replica at a running batch."""
 
@@ -139,28 +156,44 @@ def room(terms: Terms[N], batch: N, books: Books) -> Room[N]:
     return rooms(terms, books)(batch)
 
 
-def rooms(terms: Terms[N], books: Books) -> Callable[[N], Room[N]]:
-    """The room as a function of the running sequences; what does not depend on them is computed once.
+def rooms(terms: Terms[N], books: Books, given: Fixture[N] | None = None) -> Callable[[N], Room[N]]:
+    """The room as a function of the running sequences; what does not depend on them is computed once. `given` =
+    `fixture` of the same terms, where somebody has it.
 
     vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each.
     """
-    at = _vllm_rooms(terms) if books == "vllm" else _llamacpp_rooms(terms)
-    return _drafted_rooms(terms, at) if present(terms.drafter.tokens) else at
+    if books != "vllm":
+        return _llamacpp_rooms(terms)
+    fixed = given or fixture(terms)
+    at = _vllm_rooms(terms, fixed)
+    return _drafted_rooms(terms, at, fixed) if present(terms.drafter.tokens) else at
 
 
-def _vllm_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
+def fixture(terms: Terms[N]) -> Fixture[N]:
+    """What of vLLM's room stays whatever the slots."""
     shape, layout, fixed, chunk = terms.shape, terms.layout, terms.accounting, terms.rates.chunk
-    demand, held, claimed = terms.demand, held_bytes(terms), memory.claimed_bytes(terms.memory, terms.share)
+    demand = terms.demand
     per_token = cache_bytes_per_token(shape, terms.cell_bytes, layout)
     kept = cache_bytes_fixed(shape, terms.cell_bytes, layout, demand.context)
-    common, each = per_token * demand.prefix, sequence_bytes(per_token, kept, held_tokens(demand) - demand.prefix)
     block = pages.block_tokens(shape, terms.cell_bytes, layout, terms.block_tokens)
     size = pages.block_bytes(shape, terms.cell_bytes, layout, block)
     flight = pages.tokens_in_flight(fixed, layout, chunk)
-    longest = pages.longest_bytes(size, pages.sequence_blocks(shape, fixed, block, demand.context, flight))
-    graphs = memory.claimed_graphs_bytes(memory.cuda_graphs_bytes(shape, layout, fixed), fixed)
-    outside = memory.non_torch_bytes(shape, layout, fixed)
-    activation = peaks(terms)
+    return Fixture(
+        weight_bytes=held_bytes(terms),
+        claimed_bytes=memory.claimed_bytes(terms.memory, terms.share),
+        longest_bytes=pages.longest_bytes(size, pages.sequence_blocks(shape, fixed, block, demand.context, flight)),
+        each_bytes=sequence_bytes(per_token, kept, held_tokens(demand) - demand.prefix),
+        common_bytes=per_token * demand.prefix,
+        graphs_bytes=memory.claimed_graphs_bytes(memory.cuda_graphs_bytes(shape, layout, fixed), fixed),
+        outside_bytes=memory.non_torch_bytes(shape, layout, fixed),
+        sampler_bytes=memory.sampler_bytes(shape, fixed, chunk),
+        forward_bytes=memory.forward_bytes(shape, layout, fixed, chunk),
+        lasting_bytes=memory.lasting_bytes(shape, layout, fixed, chunk),
+    )
+
+
+def _vllm_rooms(terms: Terms[N], fixed: Fixture[N]) -> Callable[[N], Room[N]]:
+    activation, held, claimed = peaks(terms, fixed), fixed.weight_bytes, fixed.claimed_bytes
 
     def at(batch: N) -> Room[N]:
         slots = memory.slots_for(batch)
@@ -169,20 +202,20 @@ def _vllm_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
             weight_bytes=held,
             claimed_bytes=claimed,
             activation_bytes=active,
-            cache_bytes=memory.vllm_cache_bytes(claimed, held, active, graphs, outside),
-            longest_bytes=longest,
-            running_bytes=slots * each + common,
+            cache_bytes=memory.vllm_cache_bytes(claimed, held, active, fixed.graphs_bytes, fixed.outside_bytes),
+            longest_bytes=fixed.longest_bytes,
+            running_bytes=slots * fixed.each_bytes + fixed.common_bytes,
             slots=slots,
         )
 
     return at
 
 
-def _drafted_rooms(terms: Terms[N], plain: Callable[[N], Room[N]]) -> Callable[[N], Room[N]]:
+def _drafted_rooms(terms: Terms[N], plain: Callable[[N], Room[N]], fixed: Fixture[N]) -> Callable[[N], Room[N]]:
     """What drafts take of the cache: the drafter's own, room for the tokens of a step, and logits of all of them."""
     drafts = speculation.on_device(terms.drafter, terms.layout, terms.cell_bytes)
     ahead = drafts.tokens * cache_bytes_per_token(terms.shape, terms.cell_bytes, terms.layout)
-    own, activation = drafts.cache_bytes_per_token, peaks(terms)
+    own, activation = drafts.cache_bytes_per_token, peaks(terms, fixed)
 
     def at(batch: N) -> Room[N]:
         held = plain(batch)
@@ -199,18 +232,15 @@ def _drafted_rooms(terms: Terms[N], plain: Callable[[N], Room[N]]) -> Callable[[
     return at
 
 
-def peaks(terms: Terms[N]) -> Callable[[N], N]:
+def peaks(terms: Terms[N], own: Fixture[N]) -> Callable[[N], N]:
     """vLLM's profiled peak as a function of the slots; the stage that samples carries it."""
     shape, layout, fixed, chunk = terms.shape, terms.layout, terms.accounting, terms.rates.chunk
-    sampler = memory.sampler_bytes(shape, fixed, chunk)
-    forward = memory.forward_bytes(shape, layout, fixed, chunk)
-    lasting = memory.lasting_bytes(shape, layout, fixed, chunk)
     latent = present(shape.latent_width)
 
     def at(slots: N) -> N:
         logits = memory.logits_bytes(shape, fixed, slots, chunk)
-        widest = largest(forward, unpacked(slots)) if latent else forward
-        return memory.activation_bytes(logits, sampler, widest, lasting)
+        widest = largest(own.forward_bytes, unpacked(slots)) if latent else own.forward_bytes
+        return memory.activation_bytes(logits, own.sampler_bytes, widest, own.lasting_bytes)
 
     def unpacked(slots: N) -> N:
         return memory.latent_pass_bytes(shape, layout, fixed, (slots, chunk, terms.demand.context))
