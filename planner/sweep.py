@@ -219,7 +219,7 @@ Values = Callable[[Array, Array], dict[str, Array]]
 
 
 def _objectives(cases: Cases, settled: Settled) -> Values:
-    """What the objectives are about, in seconds, by running sequences and slots; at the interval's bad end where asked."""
+    """What objectives are about, in seconds, by running sequences and slots; at the interval's bad end where asked."""
     if not settled.objectives.slo_s:
         return lambda *_: {}
     bad_end = settled.objectives.strict
