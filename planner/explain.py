@@ -106,7 +106,7 @@ def _image(pairing: Pairing) -> str:
 
 
 def _case(row: Row, own: Replica, fits: Fits, numbers: Mapping[str, Estimate]) -> Shown:
-    """The candidate at its planned load, as rules see it, but for how it is made, what it is simulated to and its kernels."""
+    """The candidate at its planned load, as rules see it; `make`, `simulated` and `kernels` are left out."""
     swept, index, books = row.swept, row.index, row.swept.rows.books
     batch = row.at(swept.batch)
     ours, plain, undrafted = _rate_of(own.terms, books), _plain(row, fits), _undrafted(own.terms, books)
