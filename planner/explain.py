@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, cast
+
+from msgspec import structs
 
 from catalog.artifact import Artifact
 from catalog.engine import Part
@@ -18,11 +21,8 @@ from planner.plan import (
     Basis,
     Candidate,
     Estimate,
-    Finding,
-    Make,
     Pool,
     Settings,
-    Simulated,
     Step,
 )
 from planner.quality import Loss
@@ -30,7 +30,7 @@ from planner.rank import Row
 from planner.rows import books_of, terms_of
 from planner.rules import SHOWN
 from planner.rules.rule import Device, Pairing, Shown
-from planner.serving import Books, Latency, Pace, Room, Terms, Z, latency, pace, pacing, percentile, room
+from planner.serving import Books, Latency, Pace, Room, Terms, Z, latency, pace, pacing, percentile, room, rooms
 from planner.simulation import shown
 from planner.spread import between
 from planner.trace import Num, Unit, derivation
@@ -49,19 +49,41 @@ UNITS: dict[str, Unit] = {
 """Units by field name; `…_bytes` are bytes, `…_s` seconds, everything else is a plain count."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """One replica of a row in plain numbers: everything that is said of it rests on these."""
+
+    terms: Terms[float]
+    held: Room[float]
+    """With slots for the largest batch."""
+    running_bytes: float
+    """Cache of the sequences that run at the planned load."""
+    at: Pace[float]
+    """At the planned load."""
+
+
+def replica(row: Row, fits: Fits) -> Replica:
+    """The row's replica."""
+    swept, terms, books = row.swept, terms_at(row, fits), row.swept.rows.books
+    at, batch = rooms(terms, books), row.at(swept.batch)
+    running = at(batch).running_bytes
+    return Replica(terms=terms, held=at(row.at(swept.most)), running_bytes=running, at=pace(terms, batch, books))
+
+
 def candidate(row: Row, fits: Fits) -> Candidate:
     """Everything the plan says of one row."""
     option, paired = row.option, row.option.pairing
-    plain, made = terms_at(row, fits), making.make(paired)
-    numbers = estimates(row, plain, fits)
-    simulated = shown.simulate(row, plain, numbers) if paired.settled.request.simulate else None
+    own, made, by_layer = replica(row, fits), making.make(paired), kernels.by_layer(paired)
+    numbers = estimates(row, own, fits)
+    simulated = shown.simulate(row, own.terms, numbers) if paired.settled.request.simulate else None
     if simulated is not None:
         numbers |= shown.estimates(simulated, row, fits)
+    case = structs.replace(_case(row, own, fits, numbers), make=made, simulated=simulated, kernels=by_layer)
     return Candidate(
         lane=paired.lane.id,
         recipe=paired.method.recipe,
         kernel=paired.kernel.name if paired.kernel else "",
-        kernels=kernels.by_layer(paired),
+        kernels=by_layer,
         artifact=_artifact(paired.artifact, paired.model.id),
         make=made,
         engine=paired.engine.id,
@@ -71,7 +93,7 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         pools=(_pool(row),),
         estimates=numbers,
         quality={name: _loss(loss) for name, loss in sorted(option.cached.losses.items())},
-        findings=(*option.findings, *_shown(row, (made, simulated), plain, fits)),
+        findings=(*option.findings, *(said for rule in SHOWN if (said := rule(case)) is not None)),
         offer=_offer(row),
         simulated=simulated,
     )
@@ -83,35 +105,28 @@ def _image(pairing: Pairing) -> str:
     return build.image if build else ""
 
 
-def _shown(
-    row: Row, found: tuple[Make | None, Simulated | None], terms: Terms[float], fits: Fits
-) -> tuple[Finding, ...]:
-    """What the rules say of the candidate at its planned load."""
-    swept, index, pairing = row.swept, row.index, row.option.pairing
-    books, batch = swept.rows.books, float(swept.batch[index])
-    held = room(terms, float(swept.most[index]), books)
-    ready = readiness.seconds(pairing, terms, held.slots)
-    ours, plain, undrafted = _rate_of(terms, books), _plain(row, fits), _undrafted(terms, books)
-    case = Shown(
-        pairing=pairing,
+def _case(row: Row, own: Replica, fits: Fits, numbers: Mapping[str, Estimate]) -> Shown:
+    """The candidate at its planned load, as rules see it; `make`, `simulated` and `kernels` are left out."""
+    swept, index, books = row.swept, row.index, row.swept.rows.books
+    batch = row.at(swept.batch)
+    ours, plain, undrafted = _rate_of(own.terms, books), _plain(row, fits), _undrafted(own.terms, books)
+    return Shown(
+        pairing=row.option.pairing,
         cache=row.option.cached.dtype,
-        make=found[0],
-        simulated=found[1],
+        make=None,
         tensor=int(swept.rows.tensor[index]),
         batch=batch,
-        rate=pace(terms, batch, books).rate,
+        rate=own.at.rate,
         replicas=int(swept.replicas[index]),
-        kernels=kernels.by_layer(pairing),
         plain_rate=None if plain is None else plain(batch),
         plain_slower_from=None if plain is None else slower_from(ours, plain),
         undrafted_rate=None if undrafted is None else undrafted(batch),
         undrafted_slower_from=None if undrafted is None else slower_from(ours, undrafted),
-        cache_bytes=held.cache_bytes,
-        needed_bytes=max(room(terms, batch, books).running_bytes, held.longest_bytes),
-        ready_s=ready[0] if ready else None,
-        ready_cold_s=ready[1] if ready else None,
+        cache_bytes=own.held.cache_bytes,
+        needed_bytes=max(own.running_bytes, own.held.longest_bytes),
+        ready_s=numbers["ready_s"].value if "ready_s" in numbers else None,
+        ready_cold_s=numbers["ready_cold_s"].value if "ready_cold_s" in numbers else None,
     )
-    return tuple(said for rule in SHOWN if (said := rule(case)) is not None)
 
 
 def _rate_of(terms: Terms[float], books: Books) -> Rate:
@@ -175,19 +190,18 @@ def _pool(row: Row) -> Pool:
     )
 
 
-def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
+def estimates(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     """Every number of the answer with its interval."""
-    swept, books = row.swept, row.swept.rows.books
-    batch, most = float(swept.batch[row.index]), float(swept.most[row.index])
-    at = pace(terms, batch, books)
-    made = memory_estimates(room(terms, most, books), row.option.pairing, terms)
-    ends, running = _drafted_ends(row.option.pairing, terms), (batch, memory.slots_for(most))
-    made |= _latencies(row, [latency(each, running, pace(each, batch, books), books) for each in (terms, *ends)], fits)
-    made |= _rates(row, at, fits)
-    made |= drafting.estimates(row.option.pairing, terms.drafter)
+    pairing, books, batch = row.option.pairing, row.swept.rows.books, row.at(row.swept.batch)
+    running = batch, memory.slots_for(row.at(row.swept.most))
+    ends = [(each, pace(each, batch, books)) for each in _drafted_ends(pairing, own.terms)]
+    made = memory_estimates(own.held, pairing, own.terms)
+    made |= _latencies(row, [latency(each, running, at, books) for each, at in ((own.terms, own.at), *ends)], fits)
+    made |= _rates(row, own.at, fits)
+    made |= drafting.estimates(pairing, own.terms.drafter)
     made["loss_pct"] = _loss(row.option.loss)
-    made |= readiness.estimates(row.option.pairing, terms, room(terms, most, books).slots)
-    return made | bill.estimates(row, at, terms, fits)
+    made |= readiness.estimates(pairing, own.terms, own.held.slots)
+    return made | bill.estimates(row, own.at, own.terms, fits)
 
 
 def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[str, Estimate]:
@@ -315,7 +329,8 @@ def _offer(row: Row) -> dict[str, Any]:
 def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
     """The steps behind the row's memory, rate and latencies, causes first."""
     pairing, swept, books = row.option.pairing, row.swept, row.swept.rows.books
-    terms = cast(Terms[Num], _traced(terms_at(row, fits), "terms", _sources(row, fits)))
+    plain = terms_at(row, fits)
+    terms = cast(Terms[Num], _traced(plain, "terms", _sources(row, fits)))
     fits_and_meets = "the search: the largest that fits and meets the objectives"
     carries = "the search: the batch that carries the planned rate"
     most = Num(float(swept.most[row.index]), name="largest_batch", source=fits_and_meets)
@@ -337,7 +352,7 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
         hourly = cost.price_usd_per_hour(cost.paid_devices(devices, size), each)
         results.append(cost.price_usd_per_month(hourly, hours))
     results += _power(row, devices, batch, at)
-    results += readiness.derived(pairing, terms_at(row, fits), held.slots.value)
+    results += readiness.derived(pairing, plain, held.slots.value)
     return tuple(derivation(results))
 
 

@@ -22,10 +22,10 @@ from planner.lanes import BY_ID, SEARCHED, Lane, Method, as_published, grouped
 from planner.plan import Finding
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
-from planner.rules import CACHED, PAIRING, PRICED, waived
+from planner.rules import ANYWHERE, CACHED, PAIRING, PRICED, waived
 from planner.rules.checkpoints import TRUSTED
 from planner.rules.recipes import STATIC
-from planner.rules.rule import Cached, Device, Pairing, ask
+from planner.rules.rule import Cached, Device, Pairing, Rule, ask
 from planner.settle import Settled
 
 CACHES = {"vllm": ("auto", "fp8"), "llama.cpp": ("f16", "q8_0")}
@@ -96,7 +96,7 @@ def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog
     """Ask the pairing, price and cache rules of every lane, engine and device."""
     found, losses, judge = Options(), Losses(catalog, model, settled), Judge(waived(settled.request))
     for alike in pairings(settled, model, devices, catalog, losses):
-        findings, refusal = ask(PAIRING, alike[0], judge.over)
+        findings, refusal = judge.paired(alike[0])
         if refusal is not None:
             found.refused += [(pairing, refusal) for pairing in alike]
             continue
@@ -107,14 +107,23 @@ def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog
 
 
 class Judge:
-    """What rules say of prices and of cache formats, each asked once of everything that they cannot tell apart."""
+    """What rules say, each asked once of everything that it cannot tell apart."""
 
     def __init__(self, over: frozenset[str]) -> None:
         self.over = over
         """Rules that the request waives."""
+        self._paired: dict[tuple[object, ...], tuple[Pairing, tuple[Rule[Pairing], ...]]] = {}
         self._priced: dict[int, list[Finding]] = {}
         self._cached: dict[tuple[object, ...], tuple[Cached, Verdict]] = {}
         """With the case itself, whose parts are told by identity: while it is kept, no other takes their place."""
+
+    def paired(self, pairing: Pairing) -> Verdict:
+        """Rules that see nothing of the device and are silent on one are silent on all."""
+        key = (pairing.lane.id, id(pairing.method), id(pairing.artifact), id(pairing.engine))
+        if key not in self._paired:
+            silent = {rule.code for rule in ANYWHERE if rule.says(pairing) is None}
+            self._paired[key] = pairing, tuple(rule for rule in PAIRING if rule.code not in silent)
+        return ask(self._paired[key][1], pairing, self.over)
 
     def priced(self, pairing: Pairing) -> list[Finding]:
         """A price is the device's, whatever runs on it."""

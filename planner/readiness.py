@@ -149,12 +149,6 @@ def _rows(engine: Engine) -> Mapping[str, Start]:
     return found
 
 
-def seconds(pairing: Pairing, terms: Terms[float], slots: float) -> tuple[float, float] | None:
-    """(Warm, cold); None where nothing is known of the engine's starts."""
-    start = starting(pairing, terms, slots)
-    return None if start is None else (warm_s(start), cold_s(start))
-
-
 def estimates(pairing: Pairing, terms: Terms[float], slots: float) -> dict[str, Estimate]:
     """`ready_s` warm and `ready_cold_s`; nothing where nothing is known of the engine's starts."""
     start = starting(pairing, terms, slots)

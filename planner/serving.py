@@ -13,7 +13,7 @@ from typing import Generic, Literal
 from planner import memory, pages, queueing, speculation, speed, waiting
 from planner.memory import Accounting
 from planner.speculation import Drafter
-from planner.speed import Rates, Work
+from planner.speed import Decoding, Rates, Work
 from planner.trace import N, largest, present, smallest
 from planner.work import (
     Layout,
@@ -96,6 +96,23 @@ class Room(Generic[N]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fixture(Generic[N]):
+    """What of vLLM's room stays whatever the slots; bytes of one device."""
+
+    weight_bytes: N
+    claimed_bytes: N
+    longest_bytes: N
+    each_bytes: N
+    """A running sequence beyond the common prefix."""
+    common_bytes: N
+    graphs_bytes: N
+    outside_bytes: N
+    sampler_bytes: N
+    forward_bytes: N
+    lasting_bytes: N
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pace(Generic[N]):
     """Seconds and rates of one replica at a running batch."""
 
@@ -105,6 +122,8 @@ class Pace(Generic[N]):
     """Device time that one request's prompt takes from everyone."""
     rate: N
     """Requests/s when this many sequences run."""
+    decoding: Decoding[N]
+    """What steps with prompts and without have in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +136,19 @@ class Latency(Generic[N]):
     ttft_variance: N
     tpot_s: N
     tpot_variance: N
-    e2e_s: N
-    e2e_variance: N
+    output: N
+    """Tokens of an answer, and how they vary."""
+    output_cv2: N
+
+    @property
+    def e2e_s(self) -> N:
+        """Until the last token."""
+        return queueing.e2e_s(self.ttft_s, self.output, self.tpot_s)
+
+    @property
+    def e2e_variance(self) -> N:
+        """Of the same."""
+        return queueing.e2e_variance(self.ttft_variance, self.output, self.tpot_s, self.output_cv2)
 
 
 def room(terms: Terms[N], batch: N, books: Books) -> Room[N]:
@@ -126,28 +156,44 @@ def room(terms: Terms[N], batch: N, books: Books) -> Room[N]:
     return rooms(terms, books)(batch)
 
 
-def rooms(terms: Terms[N], books: Books) -> Callable[[N], Room[N]]:
-    """The room as a function of the running sequences; what does not depend on them is computed once.
+def rooms(terms: Terms[N], books: Books, given: Fixture[N] | None = None) -> Callable[[N], Room[N]]:
+    """The room as a function of the running sequences; what does not depend on them is computed once. `given` =
+    `fixture` of the same terms, where somebody has it.
 
     vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each.
     """
-    at = _vllm_rooms(terms) if books == "vllm" else _llamacpp_rooms(terms)
-    return _drafted_rooms(terms, at) if present(terms.drafter.tokens) else at
+    if books != "vllm":
+        return _llamacpp_rooms(terms)
+    fixed = given or fixture(terms)
+    at = _vllm_rooms(terms, fixed)
+    return _drafted_rooms(terms, at, fixed) if present(terms.drafter.tokens) else at
 
 
-def _vllm_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
+def fixture(terms: Terms[N]) -> Fixture[N]:
+    """What of vLLM's room stays whatever the slots."""
     shape, layout, fixed, chunk = terms.shape, terms.layout, terms.accounting, terms.rates.chunk
-    demand, held, claimed = terms.demand, held_bytes(terms), memory.claimed_bytes(terms.memory, terms.share)
+    demand = terms.demand
     per_token = cache_bytes_per_token(shape, terms.cell_bytes, layout)
     kept = cache_bytes_fixed(shape, terms.cell_bytes, layout, demand.context)
-    common, each = per_token * demand.prefix, sequence_bytes(per_token, kept, held_tokens(demand) - demand.prefix)
     block = pages.block_tokens(shape, terms.cell_bytes, layout, terms.block_tokens)
     size = pages.block_bytes(shape, terms.cell_bytes, layout, block)
     flight = pages.tokens_in_flight(fixed, layout, chunk)
-    longest = pages.longest_bytes(size, pages.sequence_blocks(shape, fixed, block, demand.context, flight))
-    graphs = memory.claimed_graphs_bytes(memory.cuda_graphs_bytes(shape, layout, fixed), fixed)
-    outside = memory.non_torch_bytes(shape, layout, fixed)
-    activation = peaks(terms)
+    return Fixture(
+        weight_bytes=held_bytes(terms),
+        claimed_bytes=memory.claimed_bytes(terms.memory, terms.share),
+        longest_bytes=pages.longest_bytes(size, pages.sequence_blocks(shape, fixed, block, demand.context, flight)),
+        each_bytes=sequence_bytes(per_token, kept, held_tokens(demand) - demand.prefix),
+        common_bytes=per_token * demand.prefix,
+        graphs_bytes=memory.claimed_graphs_bytes(memory.cuda_graphs_bytes(shape, layout, fixed), fixed),
+        outside_bytes=memory.non_torch_bytes(shape, layout, fixed),
+        sampler_bytes=memory.sampler_bytes(shape, fixed, chunk),
+        forward_bytes=memory.forward_bytes(shape, layout, fixed, chunk),
+        lasting_bytes=memory.lasting_bytes(shape, layout, fixed, chunk),
+    )
+
+
+def _vllm_rooms(terms: Terms[N], fixed: Fixture[N]) -> Callable[[N], Room[N]]:
+    activation, held, claimed = peaks(terms, fixed), fixed.weight_bytes, fixed.claimed_bytes
 
     def at(batch: N) -> Room[N]:
         slots = memory.slots_for(batch)
@@ -156,20 +202,20 @@ def _vllm_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
             weight_bytes=held,
             claimed_bytes=claimed,
             activation_bytes=active,
-            cache_bytes=memory.vllm_cache_bytes(claimed, held, active, graphs, outside),
-            longest_bytes=longest,
-            running_bytes=slots * each + common,
+            cache_bytes=memory.vllm_cache_bytes(claimed, held, active, fixed.graphs_bytes, fixed.outside_bytes),
+            longest_bytes=fixed.longest_bytes,
+            running_bytes=slots * fixed.each_bytes + fixed.common_bytes,
             slots=slots,
         )
 
     return at
 
 
-def _drafted_rooms(terms: Terms[N], plain: Callable[[N], Room[N]]) -> Callable[[N], Room[N]]:
+def _drafted_rooms(terms: Terms[N], plain: Callable[[N], Room[N]], fixed: Fixture[N]) -> Callable[[N], Room[N]]:
     """What drafts take of the cache: the drafter's own, room for the tokens of a step, and logits of all of them."""
     drafts = speculation.on_device(terms.drafter, terms.layout, terms.cell_bytes)
     ahead = drafts.tokens * cache_bytes_per_token(terms.shape, terms.cell_bytes, terms.layout)
-    own, activation = drafts.cache_bytes_per_token, peaks(terms)
+    own, activation = drafts.cache_bytes_per_token, peaks(terms, fixed)
 
     def at(batch: N) -> Room[N]:
         held = plain(batch)
@@ -186,18 +232,15 @@ def _drafted_rooms(terms: Terms[N], plain: Callable[[N], Room[N]]) -> Callable[[
     return at
 
 
-def peaks(terms: Terms[N]) -> Callable[[N], N]:
+def peaks(terms: Terms[N], own: Fixture[N]) -> Callable[[N], N]:
     """vLLM's profiled peak as a function of the slots; the stage that samples carries it."""
     shape, layout, fixed, chunk = terms.shape, terms.layout, terms.accounting, terms.rates.chunk
-    sampler = memory.sampler_bytes(shape, fixed, chunk)
-    forward = memory.forward_bytes(shape, layout, fixed, chunk)
-    lasting = memory.lasting_bytes(shape, layout, fixed, chunk)
     latent = present(shape.latent_width)
 
     def at(slots: N) -> N:
         logits = memory.logits_bytes(shape, fixed, slots, chunk)
-        widest = largest(forward, unpacked(slots)) if latent else forward
-        return memory.activation_bytes(logits, sampler, widest, lasting)
+        widest = largest(own.forward_bytes, unpacked(slots)) if latent else own.forward_bytes
+        return memory.activation_bytes(logits, own.sampler_bytes, widest, own.lasting_bytes)
 
     def unpacked(slots: N) -> N:
         return memory.latent_pass_bytes(shape, layout, fixed, (slots, chunk, terms.demand.context))
@@ -248,13 +291,13 @@ def device_work(terms: Terms[N], books: Books) -> Work[N]:
     return done if books == "vllm" else replace(done, exchanges=terms.layout.pipeline - 1)
 
 
-def token_times(terms: Terms[N], done: Work[N]) -> Callable[[N], N]:
+def token_times(terms: Terms[N], done: Work[N]) -> Callable[[N, Decoding[N]], N]:
     """Seconds between two tokens of a sequence, prompts aside, as a function of the running sequences."""
     held, rates = held_tokens(terms.demand), terms.rates
     if not present(terms.drafter.tokens):
-        return lambda batch: speed.decode_step_s(done, rates, batch, held)
+        return lambda batch, own: speed.decode_step_s(done, rates, batch, held, own)
     drafts = speculation.on_device(terms.drafter, terms.layout, terms.cell_bytes)
-    return lambda batch: speculation.drafted_token_s(done, rates, drafts, batch, held)
+    return lambda batch, _: speculation.drafted_token_s(done, rates, drafts, batch, held)
 
 
 def _drafter_reads_s(terms: Terms[N], tokens: N) -> N:
@@ -283,23 +326,27 @@ def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
     """The pace as a function of the running sequences; what does not depend on them is computed once."""
     demand, done = terms.demand, device_work(terms, books)
     token_s, joining_s = token_times(terms, done), prompt_times(terms, done)
+    budget, behind = step_tokens(terms), looked_back(demand)
 
     def at(batch: N) -> Pace[N]:
         seen = batch + demand.company
         shared = waiting.together(waiting.prompts_in_a_step(batch, demand.output))
-        step, joining = token_s(seen), joining_s(seen, smallest(demand.fresh * shared, step_tokens(terms)))
-        return Pace(step_s=step, prompt_s=joining, rate=queueing.rate_at_batch(batch, demand.output, step, joining))
+        own, prompts = speed.decoding(done, terms.rates, seen), smallest(demand.fresh * shared, budget)
+        longer = speed.lengthening_s(done, terms.rates, own, (prompts, behind))
+        step, joining = token_s(seen, own), joining_s(prompts, longer)
+        rate = queueing.rate_at_batch(batch, demand.output, step, joining)
+        return Pace(step_s=step, prompt_s=joining, rate=rate, decoding=own)
 
     return at
 
 
 def prompt_times(terms: Terms[N], done: Work[N]) -> Callable[[N, N], N]:
-    """Seconds that a prompt takes from everyone, as a function of the running sequences and of the prompt tokens in a
-    step that takes it in."""
-    fresh, behind, own = terms.demand.fresh, looked_back(terms.demand), terms.request_s
+    """Seconds that a prompt takes from everyone, as a function of the prompt tokens in a step that takes it in, and of
+    what these lengthen one stage by."""
+    fresh, own = terms.demand.fresh, terms.request_s
     if present(terms.drafter.passes):
         own = own + _drafter_reads_s(terms, fresh)
-    return lambda batch, tokens: fresh / tokens * speed.joining_s(done, terms.rates, batch, (tokens, behind)) + own
+    return lambda tokens, longer: fresh / tokens * speed.joining_s(done, terms.rates, tokens, longer) + own
 
 
 def looked_back(demand: Demand[N]) -> N:
@@ -333,8 +380,8 @@ def latencies(terms: Terms[N], books: Books) -> Callable[[N, N, Pace[N]], Latenc
             ttft_variance=ttft_variance,
             tpot_s=token.mean,
             tpot_variance=token.variance,
-            e2e_s=queueing.e2e_s(ttft, demand.output, token.mean),
-            e2e_variance=queueing.e2e_variance(ttft_variance, demand.output, token.mean, demand.output_cv2),
+            output=demand.output,
+            output_cv2=demand.output_cv2,
         )
 
     return of
@@ -345,28 +392,31 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
     demand, rates, done = terms.demand, terms.rates, device_work(terms, books)
     times, joining_s, behind = token_times(terms, done), prompt_times(terms, done), looked_back(demand)
     one = smallest(demand.fresh, rates.chunk)
-    arithmetic = demand.fresh * speed.prompt_token_s(done, rates, behind)
-    gaps, drafts, staged = 1 / demand.burstiness, present(terms.drafter.tokens), present(done.pipeline - 1)
+    drafts, staged = present(terms.drafter.tokens), present(done.pipeline - 1)
+    traffic = waiting.Traffic(
+        arithmetic_s=demand.fresh * speed.prompt_token_s(done, rates, behind),
+        fill=demand.fresh / step_tokens(terms),
+        prompt_cv2=demand.fresh_cv2,
+        output_cv2=demand.output_cv2,
+        gap_cv2=1 / demand.burstiness,
+        output=demand.output,
+    )
 
     def of(batch: N, at: Pace[N]) -> waiting.Crowd[N]:
         seen, step = batch + demand.company, at.step_s
+        longer = speed.lengthening_s(done, rates, at.decoding, (one, behind))
         if drafts:
             step = step * speculation.tokens_per_step(terms.drafter.tokens, terms.drafter.acceptance)
         return waiting.Crowd(
             rate=at.rate,
             batch=batch,
             step_s=step,
-            slope_s=times(seen + 1) - at.step_s,
+            slope_s=times(seen + 1, speed.decoding(done, rates, seen + 1)) - at.step_s,
             token_s=at.step_s,
             joining_s=at.prompt_s,
-            alone_s=joining_s(seen, one),
-            arithmetic_s=arithmetic,
-            trail_s=speed.trail_s(done, rates, seen, (one, behind)) if staged else at.step_s * 0,
-            fill=demand.fresh / step_tokens(terms),
-            prompt_cv2=demand.fresh_cv2,
-            output_cv2=demand.output_cv2,
-            gap_cv2=gaps,
-            output=demand.output,
+            alone_s=joining_s(one, longer),
+            trail_s=speed.trail_s(done, longer) if staged else at.step_s * 0,
+            traffic=traffic,
         )
 
     return of

@@ -107,8 +107,8 @@ def draft_s(drafts: Drafts[N], rates: Rates[N], batch: N, context: N) -> N:
     seated = 1 + positive(batch - 1)
     touched = speed.expert_coverage(drafts.expert_share, seated)
     moved = drafts.matrix_bytes + rates.expert_cost * drafts.expert_bytes * touched
-    read = moved / (rates.bandwidth * rates.weight_efficiency)
-    looked = seated * drafts.cache_bytes_per_token * context / (rates.bandwidth * rates.cache_efficiency)
+    read = moved / rates.weight_rate
+    looked = seated * drafts.cache_bytes_per_token * context / rates.cache_rate
     host = rates.step_s + drafts.layers * rates.layer_s + drafts.exchanges * rates.exchange_s
     return drafts.passes * (host + largest(read, draft_multiply_s(drafts, rates, seated)) + looked)
 

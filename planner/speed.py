@@ -5,6 +5,7 @@ can do, plus the host's time. Every formula takes a float, an array of candidate
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic
 
 from catalog.accelerator import Accelerator
@@ -14,10 +15,10 @@ from catalog.parameters import Resolved, halves_accumulation
 from catalog.speed_classes import halves_integers
 from catalog.units import FlopPerSecond
 from planner.remembered import remembered
-from planner.trace import N, ceiling, largest, positive, power, present, root, smallest, step
+from planner.trace import N, ceiling, largest, positive, power, present, root, smallest, step, worth
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Work(Generic[N]):
     """What one device of a replica must move and compute; SI units."""
 
@@ -46,8 +47,13 @@ class Work(Generic[N]):
     pipeline: N
     """Stages that a token passes one after the other."""
 
+    @cached_property
+    def routed(self) -> bool:
+        """Whether there are routed experts to reckon with."""
+        return worth(self.expert_bytes) or worth(self.expert_flops)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Rates(Generic[N]):
     """What the device can do, and the fitted shares and times of engine and kernel."""
 
@@ -86,6 +92,36 @@ class Rates(Generic[N]):
     unpack_flops: N
     """Scalar operations to fetch and unpack one weight in a matrix-vector kernel; 0 where the matrix units do it."""
 
+    @cached_property
+    def weight_rate(self) -> N:
+        """byte/s at which weights are read."""
+        return self.bandwidth * self.weight_efficiency
+
+    @cached_property
+    def cache_rate(self) -> N:
+        """byte/s at which caches are read."""
+        return self.bandwidth * self.cache_efficiency
+
+    @cached_property
+    def matrix_rate(self) -> N:
+        """flop/s of the lane's matrices."""
+        return self.matrix_peak * self.matrix_efficiency
+
+    @cached_property
+    def attention_rate(self) -> N:
+        """flop/s of attention over prompts."""
+        return self.attention_peak * self.attention_efficiency
+
+    @cached_property
+    def link_rate(self) -> N:
+        """byte/s between devices."""
+        return self.link_bandwidth * self.link_efficiency
+
+    @cached_property
+    def unpacks(self) -> bool:
+        """Whether any weights pass through the scalar units."""
+        return present(self.unpack_flops)
+
 
 @step
 def expert_coverage(share: N, tokens: N) -> N:
@@ -99,9 +135,11 @@ def expert_coverage(share: N, tokens: N) -> N:
 @step
 def weight_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
     """A pass over a batch reads all dense weights once, and the experts that its tokens touch."""
+    if not work.routed:
+        return work.dense_bytes / rates.weight_rate
     touched = expert_coverage(work.expert_share, 1 + rates.routing_spread * positive(tokens - 1))
     moved = work.dense_bytes + rates.expert_cost * work.expert_bytes * touched
-    return moved / (rates.bandwidth * rates.weight_efficiency)
+    return moved / rates.weight_rate
 
 
 @step
@@ -117,22 +155,24 @@ def matrix_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
     Few tokens meet in one expert, so its tiles are part empty: each chosen expert multiplies `tile_rows` rows more.
     `1 / expert_share` tokens are enough to choose every expert once.
     """
+    if not work.routed:
+        return work.flops_per_token * tokens / rates.matrix_rate
     chosen = smallest(tokens, 1 / work.expert_share)
     padding = rates.tile_rows * chosen * work.expert_flops
-    return (work.flops_per_token * tokens + padding) / (rates.matrix_peak * rates.matrix_efficiency)
+    return (work.flops_per_token * tokens + padding) / rates.matrix_rate
 
 
 @step
 def cache_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
     """Each sequence reads its own cache: nothing is shared, so this grows with batch times context."""
     read = work.cache_bytes_per_token * context + work.cache_bytes_fixed
-    return batch * read / (rates.bandwidth * rates.cache_efficiency)
+    return batch * read / rates.cache_rate
 
 
 @step
 def collective_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
     """Devices that share layers add up their partial results: a latency per collective and bytes per token."""
-    sent = work.exchange_bytes_per_token * tokens / (rates.link_bandwidth * rates.link_efficiency)
+    sent = work.exchange_bytes_per_token * tokens / rates.link_rate
     return work.exchanges * rates.exchange_s + sent
 
 
@@ -141,16 +181,34 @@ def stream_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
     """Weights on their way to the units that multiply: unpacking overlaps with reading, so the slower of both counts,
     rounded where they are alike."""
     read = weight_s(work, rates, tokens)
-    if not present(rates.unpack_flops):
+    if not rates.unpacks:
         return read
     unpack = unpack_s(work, rates)
     return root(root(read * read * read * read + unpack * unpack * unpack * unpack))
 
 
+@dataclass(frozen=True, slots=True)
+class Decoding(Generic[N]):
+    """What a step of decoding sequences takes on one stage whether or not it takes in prompts too."""
+
+    beside: N
+    """Sequences of one batch: a pipeline has one under way per stage …"""
+    share: N
+    """… and at least one sequence in it."""
+    matrices_s: N
+
+
+def decoding(work: Work[N], rates: Rates[N], batch: N) -> Decoding[N]:
+    """`batch` sequences on the replica."""
+    beside = batch / work.pipeline
+    share = 1 + positive(beside - 1)
+    return Decoding(beside, share, matrices_s(work, rates, share))
+
+
 @step
-def stage_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
+def stage_s(work: Work[N], rates: Rates[N], own: Decoding[N], context: N) -> N:
     """One device's part of a step: its matrices, then the cache."""
-    return matrices_s(work, rates, batch) + cache_s(work, rates, batch, context)
+    return own.matrices_s + cache_s(work, rates, own.share, context)
 
 
 @step
@@ -166,14 +224,13 @@ def host_s(work: Work[N], rates: Rates[N], batch: N) -> N:
 
 
 @step
-def decode_step_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
+def decode_step_s(work: Work[N], rates: Rates[N], batch: N, context: N, own: Decoding[N] | None = None) -> N:
     """Time between two tokens of every running sequence, prompts aside: host, device stages, messages.
 
-    `batch` sequences on the replica with `context` tokens each on average; seconds. A pipeline works on batch/stages
-    sequences per stage, and a token passes all stages.
+    `batch` sequences on the replica with `context` tokens each on average; seconds. A token passes all stages. `own` =
+    `decoding` of the batch, where somebody has it.
     """
-    share = 1 + positive(batch / work.pipeline - 1)
-    device = work.pipeline * stage_s(work, rates, share, context)
+    device = work.pipeline * stage_s(work, rates, own or decoding(work, rates, batch), context)
     return host_s(work, rates, batch) + device + collective_s(work, rates, batch)
 
 
@@ -189,61 +246,60 @@ def prompt_token_s(work: Work[N], rates: Rates[N], context: N) -> N:
 @step
 def pass_token_s(work: Work[N], rates: Rates[N], tokens: N, context: N) -> N:
     """A prompt token's share of a pass over `tokens` of them; seconds on one stage."""
-    attention = work.attention_flops * context / (rates.attention_peak * rates.attention_efficiency)
-    sent = work.exchange_bytes_per_token / (rates.link_bandwidth * rates.link_efficiency)
+    attention = work.attention_flops * context / rates.attention_rate
+    sent = work.exchange_bytes_per_token / rates.link_rate
     return matrix_s(work, rates, tokens) / tokens + attention + sent / work.pipeline
 
 
 @step
 def prompt_attention_s(work: Work[N], rates: Rates[N], tokens: N, context: N) -> N:
     """Prompt tokens look back on `context` tokens each on average: arithmetic, on one stage."""
-    return tokens * work.attention_flops * context / (rates.attention_peak * rates.attention_efficiency)
+    return tokens * work.attention_flops * context / rates.attention_rate
 
 
 @step
-def mixed_step_s(work: Work[N], rates: Rates[N], decoding: tuple[N, N], prompts: tuple[N, N]) -> N:
+def mixed_step_s(work: Work[N], rates: Rates[N], running: tuple[N, N], prompts: tuple[N, N]) -> N:
     """A step that decodes and takes in prompts, which share one pass over the weights with the sequences beside them.
 
-    `decoding` = sequences, and tokens of context each; `prompts` = their new tokens, and tokens each looks back on.
+    `running` = sequences, and tokens of context each; `prompts` = their new tokens, and tokens each looks back on.
     Without prompts it is `decode_step_s`; one prompt alone is `prefill_s` where arithmetic binds (but for the last
     chunk's way through a pipeline, during which the next step runs already).
     """
-    (batch, context), new = decoding, prompts[0]
-    share = 1 + positive(batch / work.pipeline - 1)
-    looked = cache_s(work, rates, smallest(batch, share), context)
-    device = work.pipeline * (matrices_s(work, rates, share) + looked) + lengthening_s(work, rates, batch, prompts)
-    sent = work.exchange_bytes_per_token * new / (rates.link_bandwidth * rates.link_efficiency)
+    (batch, context), new = running, prompts[0]
+    own = decoding(work, rates, batch)
+    looked = cache_s(work, rates, smallest(batch, own.share), context)
+    device = work.pipeline * (own.matrices_s + looked) + lengthening_s(work, rates, own, prompts)
+    sent = work.exchange_bytes_per_token * new / rates.link_rate
     return host_s(work, rates, batch) + device + collective_s(work, rates, batch) + sent / work.pipeline
 
 
 @step
-def lengthening_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N]) -> N:
+def lengthening_s(work: Work[N], rates: Rates[N], own: Decoding[N], prompts: tuple[N, N]) -> N:
     """What prompts add to the matrices of one stage: they ride with one of the batches that a pipeline has under way.
 
     Their arithmetic hides behind the weights that are read anyway; experts that only they need are read for them.
     """
     new, behind = prompts
-    beside = batch / work.pipeline
-    without, wider = 1 + positive(beside - 1), 1 + positive(beside + new - 1)
+    wider = 1 + positive(own.beside + new - 1)
     attention = prompt_attention_s(work, rates, new, behind)
     multiplied = matrix_s(work, rates, wider) + attention
-    return largest(stream_s(work, rates, wider), multiplied) - matrices_s(work, rates, without)
+    return largest(stream_s(work, rates, wider), multiplied) - own.matrices_s
 
 
 @step
-def joining_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N]) -> N:
+def joining_s(work: Work[N], rates: Rates[N], tokens: N, longer_s: N) -> N:
     """What prompts add to a step of `batch` decoding sequences: a step with them less one without.
 
-    `prompts` = their new tokens, and tokens that each looks back on.
+    `tokens` = their new ones, `longer_s` = `lengthening_s` of them.
     """
-    sent = work.exchange_bytes_per_token * prompts[0] / (rates.link_bandwidth * rates.link_efficiency)
-    return lengthening_s(work, rates, batch, prompts) + sent / work.pipeline
+    sent = work.exchange_bytes_per_token * tokens / rates.link_rate
+    return longer_s + sent / work.pipeline
 
 
 @step
-def trail_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N]) -> N:
+def trail_s(work: Work[N], longer_s: N) -> N:
     """A chunk passes the stages of a pipeline one after another and is as much longer in each; its step counts one."""
-    return (work.pipeline - 1) * lengthening_s(work, rates, batch, prompts)
+    return (work.pipeline - 1) * longer_s
 
 
 @step

@@ -18,7 +18,21 @@ from planner import cost, energy, jobs
 from planner.memory import slots_for
 from planner.rows import Cases, Mask, Rows, picked
 from planner.rules.latency import FEW_USERS
-from planner.serving import Books, Latency, Room, Z, budgeted, latencies, latency, pace, pacing, percentile, room, rooms
+from planner.serving import (
+    Books,
+    Fixture,
+    Latency,
+    Room,
+    Z,
+    budgeted,
+    fixture,
+    latencies,
+    latency,
+    pace,
+    pacing,
+    percentile,
+    rooms,
+)
 from planner.settle import Settled
 from planner.trace import Array, present
 
@@ -89,12 +103,14 @@ def sweep(rows: Rows, settled: Settled) -> Swept:
 
 def evaluate(cases: Cases, settled: Settled) -> Evaluated:
     """Memory and objectives at hardly any load, then the largest batch of what is left, then the planned load."""
-    empty = room(cases.terms, np.full(cases.size, LEAST), cases.books)
+    fixed = fixture(cases.terms) if cases.books == "vllm" else None
+    empty = rooms(cases.terms, cases.books, fixed)(np.full(cases.size, LEAST))
     holds = empty.cache_bytes >= np.maximum(empty.longest_bytes, empty.running_bytes)
     starts = empty.cache_bytes > 0
     served, misses = _alone(cases, settled, np.flatnonzero(starts & holds))
     serving = np.flatnonzero(served)
-    most = _scattered(cases.size, serving, _most(cases.at(serving), settled), float(np.exp(np.log(LEAST))))
+    largest = _most(cases.at(serving), settled, cast(Fixed, picked(fixed, serving)))
+    most = _scattered(cases.size, serving, largest, float(np.exp(np.log(LEAST))))
     rate = np.where(np.isnan(cases.own_rate), pace(cases.terms, most, cases.books).rate, cases.own_rate)
     replicas = _needed(cases, settled, serving, (rate, most)) + settled.load.spares
     devices = replicas * cases.terms.layout.tensor * cases.terms.layout.pipeline
@@ -129,7 +145,8 @@ def _alone(cases: Cases, settled: Settled, holding: NDArray[np.intp]) -> tuple[M
     """(Served, misses) with hardly any load, of the cases that hold the longest context."""
     served, misses = np.zeros(cases.size, bool), {}
     some = cases.at(holding)
-    values = _objectives(some, settled)(np.full(some.size, LEAST))
+    batch = np.full(some.size, LEAST)
+    values = _objectives(some, settled)(batch, slots_for(batch))
     served[holding] = _within(values, settled, some.size)
     for objective, limit in settled.objectives.slo_s.items():
         misses[objective] = _scattered(cases.size, holding, values[objective] / limit, 0.0)
@@ -198,17 +215,17 @@ def usable_share(settled: Settled) -> float:
     return 1.0 if open_ended else PEAK_SHARE
 
 
-Values = Callable[[Array], dict[str, Array]]
+Values = Callable[[Array, Array], dict[str, Array]]
 
 
 def _objectives(cases: Cases, settled: Settled) -> Values:
-    """What the objectives are about, in seconds, by the running sequences; at the interval's bad end where asked."""
+    """What objectives are about, in seconds, by running sequences and slots; at the interval's bad end where asked."""
     if not settled.objectives.slo_s:
-        return lambda _: {}
+        return lambda *_: {}
     bad_end = settled.objectives.strict
     terms = cases.at_bad_end if bad_end else cases.terms
     paced, late = pacing(terms, cases.books), latencies(terms, cases.books)
-    return lambda batch: _percentiles(cases, settled, late(batch, slots_for(batch), paced(batch)), bad_end=bad_end)
+    return lambda batch, slots: _percentiles(cases, settled, late(batch, slots, paced(batch)), bad_end=bad_end)
 
 
 def _percentiles(cases: Cases, settled: Settled, late: Latency[Array], *, bad_end: bool) -> dict[str, Array]:
@@ -228,26 +245,30 @@ def _within(values: dict[str, Array], settled: Settled, size: int) -> Mask:
     return met
 
 
-def _most(cases: Cases, settled: Settled) -> Array:
+Fixed = Fixture[Array] | None
+
+
+def _most(cases: Cases, settled: Settled, fixed: Fixed) -> Array:
     """Running sequences that fit and meet the objectives, of cases that can serve one."""
     top = float(np.log(seats(cases.books, settled)))
     most = np.full(cases.size, np.exp(top))
-    short = np.flatnonzero(~_possible(cases, settled)(most))
+    short = np.flatnonzero(~_possible(cases, settled, fixed)(most))
     if short.size:
-        most[short] = _largest(_possible(cases.at(short), settled), short.size, top)
+        possible = _possible(cases.at(short), settled, cast(Fixed, picked(fixed, short)))
+        most[short] = _largest(possible, short.size, top)
     return most
 
 
-def _possible(cases: Cases, settled: Settled) -> Callable[[Array], Mask]:
+def _possible(cases: Cases, settled: Settled, fixed: Fixed) -> Callable[[Array], Mask]:
     """Whether so many running sequences fit and meet the objectives."""
-    at, values = rooms(cases.terms, cases.books), _objectives(cases, settled)
+    at, values = rooms(cases.terms, cases.books, fixed), _objectives(cases, settled)
 
     def ok(batch: Array) -> Mask:
         held = at(batch)
         fits = held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)
         fits &= budgeted(cases.terms, batch) <= 1
         fits &= held.slots * (cases.terms.drafter.tokens + 1) <= cases.terms.rates.chunk
-        return fits & _within(values(batch), settled, cases.size)
+        return fits & _within(values(batch, held.slots), settled, cases.size)
 
     return ok
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -41,8 +41,10 @@ class Num:
         """The result of an operation: `form` has a {} for each input; `rank` is how tightly it binds."""
         num = cls(value, unit)
         num.form, num.inputs, num.rank = form, inputs, rank
-        num.ranks = (rank, rank + 1) if rank in (SUM, PRODUCT) and form[3] in "-÷" else (rank, rank)
-        num.ranks = (0, 0) if rank == ATOM else num.ranks
+        if rank == ATOM:
+            num.ranks = (0, 0)
+        else:
+            num.ranks = (rank, rank + 1) if form[3] in "-÷" else (rank, rank)
         return num
 
     def __mul__(self, other: Num | float) -> Num:
@@ -83,8 +85,7 @@ class Num:
 
     def formula(self, labels: Mapping[int, str]) -> str:
         """The expression in the names of its inputs; `labels` renames named numbers by identity."""
-        parts = (part.said(labels, rank) for part, rank in zip(self.inputs, self.ranks, strict=False))
-        return self.form.format(*parts)
+        return self.form.format(*[part.said(labels, rank) for part, rank in zip(self.inputs, self.ranks, strict=False)])
 
     def said(self, labels: Mapping[int, str], rank: int) -> str:
         """The name, or the expression in brackets where the surroundings bind tighter than `rank`."""
@@ -183,6 +184,11 @@ def present(x: N) -> bool:
     return bool(np.any(x > 0)) if isinstance(x, np.ndarray) else float(x) > 0
 
 
+def worth(x: N) -> bool:
+    """Whether a part that counts `x` times is worth its time: not where it is nothing, unless a derivation shows it."""
+    return isinstance(x, Num) or bool(x.any() if isinstance(x, np.ndarray) else x)
+
+
 def derivation(results: Iterable[Num]) -> list[Step]:
     """Every named number under `results`, causes before effects.
 
@@ -223,9 +229,13 @@ def lift(x: Num | float) -> Num:
 
 def unit_text(unit: Unit) -> str:
     """`byte/s`, `flop/byte`, `1` for a plain count."""
+    return _unit_text(tuple(unit.items())) if unit else "1"
 
+
+@lru_cache(maxsize=256)
+def _unit_text(unit: tuple[tuple[str, Fraction | int], ...]) -> str:
     def side(sign: int) -> str:
-        powers = sorted((name, n * sign) for name, n in unit.items() if n * sign > 0)
+        powers = sorted((name, n * sign) for name, n in unit if n * sign > 0)
         return "·".join(name if n == 1 else f"{name}^{n}" for name, n in powers)
 
     return (side(1) or "1") + (f"/{side(-1)}" if side(-1) else "")
@@ -274,12 +284,14 @@ def _causes_first(num: Num, seen: set[int], found: list[Num]) -> list[Num]:
 
 
 def _times(a: Unit, b: Unit, sign: int) -> Unit:
+    if not b:
+        return a
     powers = {name: a.get(name, 0) + sign * b.get(name, 0) for name in {**a, **b}}
     return {name: n for name, n in powers.items() if n}
 
 
 def _alike(a: Num, b: Num) -> Num:
-    if dict(a.unit) != dict(b.unit) and not _zero(a) and not _zero(b):
+    if a.unit != b.unit and not _zero(a) and not _zero(b):
         raise TypeError(f"{a} is in {unit_text(a.unit)}, {b} in {unit_text(b.unit)}")
     return b
 

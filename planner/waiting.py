@@ -10,9 +10,10 @@ candidates, or a traced number.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic
 
-from planner.trace import N, exponential, largest, positive, root, smallest, step
+from planner.trace import N, exponential, largest, positive, root, smallest, step, worth
 
 CLUMPS = 4 / 3
 """How much more than their variance clumped arrivals count in a step that they themselves make longer."""
@@ -32,7 +33,45 @@ LEAST_IDLE = 0.02
 # kinds, utilisation 0.18 to 0.88, burstiness 0.5 to 2); what they leave is in tests/speed/test_agreement.py.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
+class Traffic(Generic[N]):
+    """What comes to a replica, however many sequences run; seconds, squared coefficients of variation."""
+
+    arithmetic_s: N
+    """Of a prompt, whatever hides behind the weights' way from memory: it is what longer prompts take longer."""
+    fill: N
+    """Share of a step's token budget that a prompt fills; steps that it takes where it is above 1."""
+    prompt_cv2: N
+    """Of prompts beyond what is cached."""
+    output_cv2: N
+    gap_cv2: N
+    """Of gaps between arrivals."""
+    output: N
+    """Mean tokens of an answer."""
+
+    @cached_property
+    def part(self) -> N:
+        """Of a step's token budget, what a prompt fills."""
+        return smallest(self.fill, 1.0)
+
+    @cached_property
+    @step
+    def length_variance(self) -> N:
+        """Of what a prompt adds: the arithmetic of long prompts and short ones; s²."""
+        return self.arithmetic_s * self.arithmetic_s * self.prompt_cv2
+
+    @cached_property
+    def skew(self) -> N:
+        """Third moment of what lengths add about their mean: they are log-normal; s³."""
+        return self.length_variance * self.arithmetic_s * self.prompt_cv2 * (self.prompt_cv2 + 3)
+
+    @cached_property
+    def clumped(self) -> N:
+        """Squared variation of the gaps between arrivals, as it counts in steps."""
+        return 1 + CLUMPS * (self.gap_cv2 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Crowd(Generic[N]):
     """A replica in its steady state, with what prompts do to its steps; seconds."""
 
@@ -50,18 +89,27 @@ class Crowd(Generic[N]):
     """What a prompt adds to the steps that take it in, on average."""
     alone_s: N
     """The same of a prompt that no other shares its steps with."""
-    arithmetic_s: N
-    """Of a prompt, whatever hides behind the weights' way from memory: it is what longer prompts take longer."""
     trail_s: N
     """Until the first token has passed the later stages of a pipeline."""
-    fill: N
-    """Share of a step's token budget that a prompt fills; steps that it takes where it is above 1."""
-    prompt_cv2: N
-    """Squared coefficients of variation: of prompts beyond what is cached, of answers, of gaps between arrivals."""
-    output_cv2: N
-    gap_cv2: N
-    output: N
-    """Mean tokens of an answer."""
+    traffic: Traffic[N]
+
+    @cached_property
+    @step
+    def own_s(self) -> N:
+        """The steps that take in one's own prompt."""
+        return self.step_s * largest(self.traffic.fill, 1.0) + self.alone_s + self.trail_s
+
+    @cached_property
+    @step
+    def trailing(self) -> N:
+        """How much longer a prompt takes through all stages of a pipeline than it holds up one."""
+        return 1 + self.trail_s / self.traffic.arithmetic_s
+
+    @property
+    @step
+    def own_variance(self) -> N:
+        """Long prompts take longer, and their last chunk takes longer through a pipeline; s²."""
+        return self.traffic.length_variance * self.trailing * self.trailing
 
 
 @step
@@ -107,12 +155,12 @@ class Beat(Generic[N]):
     """Its second moment; s²."""
     noise_s: N
     """What prompts scatter per second, s²/s."""
-    late: N
-    """Requests that come with another beyond the mean rate."""
     others_s: N
     """Prompts of those who come in the same step as oneself."""
     each_s: N
     """One of them."""
+    behind_s: N
+    """Prompts of the late ones among them."""
     others_s2: N
     """Variance of their sum; s²."""
 
@@ -121,23 +169,24 @@ def beat(crowd: Crowd[N]) -> Beat[N]:
     """Moments of the steps. Prompts lengthen steps, in which more prompts come: half of that shows in the moments."""
     share = crowd.rate * crowd.joining_s
     mean = mean_step_s(crowd.step_s, share)
-    noise = crowd.rate * second_s2(crowd, crowd.joining_s)
-    third = crowd.rate * third_s3(crowd, crowd.joining_s)
+    second, third = moments(crowd.traffic, crowd.joining_s)
+    noise = crowd.rate * second
     free = root(1 - share)
     seen = seen_step_s(mean, noise, free)
-    late = clump(crowd.gap_cv2, crowd.rate * seen)
-    each = smallest(crowd.arithmetic_s, crowd.alone_s)
-    count = positive(crowd.rate * seen + late)
+    come = crowd.rate * seen
+    late = clump(crowd.traffic.gap_cv2, come)
+    each = smallest(crowd.traffic.arithmetic_s, crowd.alone_s)
+    count = positive(come + late)
     return Beat(
         share=share,
         mean_s=mean,
         seen_s=seen,
-        seen_s2=seen_step_s2(mean, noise, third, free),
+        seen_s2=seen_step_s2(mean, noise, crowd.rate * third, free),
         noise_s=noise,
-        late=late,
         others_s=count * each,
         each_s=each,
-        others_s2=count * second_s2(crowd, each),
+        behind_s=late * each,
+        others_s2=count * moments(crowd.traffic, each)[0],
     )
 
 
@@ -159,45 +208,24 @@ def seen_step_s2(mean_s: N, noise_s: N, third_s2: N, free: N) -> N:
     return mean_s * mean_s + (3 * mean_s * noise_s + third_s2) / free
 
 
-@step
-def length_variance(crowd: Crowd[N]) -> N:
-    """Of what a prompt adds: the arithmetic of long prompts and short ones; s²."""
-    return crowd.arithmetic_s * crowd.arithmetic_s * crowd.prompt_cv2
-
-
-def clumped(crowd: Crowd[N]) -> N:
-    """Squared variation of the gaps between arrivals, as it counts in steps."""
-    return 1 + CLUMPS * (crowd.gap_cv2 - 1)
-
-
-def second_s2(crowd: Crowd[N], each: N) -> N:
-    """Second moment of prompts that take `each` seconds on average, and come in clumps; s²."""
-    return each * each * clumped(crowd) + length_variance(crowd)
-
-
-def third_s3(crowd: Crowd[N], each: N) -> N:
-    """Third moment of the same; lengths are log-normal; s³."""
-    clumps, spread = clumped(crowd), length_variance(crowd)
-    skewed = spread * crowd.arithmetic_s * crowd.prompt_cv2 * (crowd.prompt_cv2 + 3)
-    return each * (each * each * clumps * clumps + 3 * spread) + skewed
+def moments(traffic: Traffic[N], each: N) -> tuple[N, N]:
+    """Second and third moment of prompts that take `each` seconds on average, and come in clumps; s², s³."""
+    clumps, spread = traffic.clumped, traffic.length_variance
+    square = each * each * clumps
+    return square + spread, each * (square * clumps + 3 * spread) + traffic.skew
 
 
 @step
 def clump(gap_cv2: N, expected: N) -> N:
     """Requests that come with another beyond the `expected` of the mean rate: half of what clumping adds, soon."""
-    return (gap_cv2 - 1) / 2 * (1 - exponential(-20 * expected))
+    excess = (gap_cv2 - 1) / 2
+    return excess * (1 - exponential(-20 * expected)) if worth(excess) else excess
 
 
 @step
 def busy(batch: N, found: N) -> N:
     """Probability that somebody decodes when a request comes."""
     return 1 - exponential(-1 * batch / largest(found, LEAST_FOUND))
-
-
-@step
-def own_s(crowd: Crowd[N]) -> N:
-    """The steps that take in one's own prompt."""
-    return crowd.step_s * largest(crowd.fill, 1.0) + crowd.alone_s + crowd.trail_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,16 +238,10 @@ class Wait(Generic[N]):
 
 def shared(crowd: Crowd[N], pulse: Beat[N], at_work: N) -> Wait[N]:
     """Where a step takes in everybody who came: the rest of a step, then the prompts of the others in one's own."""
-    longer = trailing(crowd)
+    longer = crowd.trailing
     mean = shared_wait_s(at_work, pulse.seen_s, pulse.others_s, longer)
     load, counts = crowd.rate * pulse.each_s * longer, pulse.others_s2 * longer * longer
     return Wait(mean, shared_variance(at_work * pulse.seen_s2, load, counts, mean))
-
-
-@step
-def trailing(crowd: Crowd[N]) -> N:
-    """How much longer a prompt takes through all stages of a pipeline than it holds up one."""
-    return 1 + crowd.trail_s / crowd.arithmetic_s
 
 
 @step
@@ -237,14 +259,14 @@ def shared_variance(seen_s2: N, load: N, others_s2: N, mean: N) -> N:
 
 def in_line(crowd: Crowd[N], pulse: Beat[N], at_work: N) -> Wait[N]:
     """Where prompts fill steps by themselves: one server, in order of arrival (Pollaczek, Khinchine; Kingman)."""
-    each = crowd.joining_s + crowd.step_s * smallest(crowd.fill, 1.0)
+    each = crowd.joining_s + crowd.step_s * crowd.traffic.part
     left = largest(1 - crowd.rate * each, LEAST_IDLE)
     idle = left * root(left)
-    queue = queue_s(crowd.rate * second_s2(crowd, each), idle)
+    second, third = moments(crowd.traffic, each)
+    queue = queue_s(crowd.rate * second, idle)
     residue = at_work * crowd.step_s / 2
-    ahead = pulse.late * pulse.each_s / 2
-    spread = queue * queue + crowd.rate * third_s3(crowd, each) / 3 / idle
-    return Wait(positive(queue + residue + ahead), spread + residue * crowd.step_s / 6)
+    spread = queue * queue + crowd.rate * third / 3 / idle
+    return Wait(positive(queue + residue + pulse.behind_s / 2), spread + residue * crowd.step_s / 6)
 
 
 @step
@@ -255,11 +277,11 @@ def queue_s(offered_s: N, idle: N) -> N:
 
 def first_token(crowd: Crowd[N], pulse: Beat[N], found: N) -> Wait[N]:
     """From the scheduler to the first token. `found` = `company` of the load."""
-    at_work, part = busy(crowd.batch, found), smallest(crowd.fill, 1.0)
+    at_work, part = busy(crowd.batch, found), crowd.traffic.part
     one, other = shared(crowd, pulse, at_work), in_line(crowd, pulse, at_work)
     waited = one.mean + part * (other.mean - one.mean)
     spread = one.variance + part * (other.variance - one.variance)
-    return Wait(first_token_s(waited, own_s(crowd), crowd.step_s), first_token_variance(spread, own_variance(crowd)))
+    return Wait(first_token_s(waited, crowd.own_s, crowd.step_s), first_token_variance(spread, crowd.own_variance))
 
 
 @step
@@ -274,19 +296,12 @@ def first_token_variance(waited_s2: N, own_s2: N) -> N:
     return TAIL * (waited_s2 + own_s2)
 
 
-@step
-def own_variance(crowd: Crowd[N]) -> N:
-    """Long prompts take longer, and their last chunk takes longer through a pipeline; s²."""
-    longer = trailing(crowd)
-    return length_variance(crowd) * longer * longer
-
-
 def per_token(crowd: Crowd[N], pulse: Beat[N], found: N) -> Wait[N]:
     """Time per token after the first, as requests see it: those with short answers share it among fewer tokens."""
     left = 1 - pulse.share
-    answers = smallest((1 + crowd.output_cv2) / crowd.output, 1.0)
-    begun = own_s(crowd) - crowd.trail_s + pulse.others_s
-    started = started_s(pulse.share, begun - pulse.mean_s, pulse.late * pulse.each_s)
+    answers = smallest((1 + crowd.traffic.output_cv2) / crowd.traffic.output, 1.0)
+    begun = crowd.own_s - crowd.trail_s + pulse.others_s
+    started = started_s(pulse.share, begun - pulse.mean_s, pulse.behind_s)
     crowded = found * crowd.batch / (1 - smallest(crowd.batch * crowd.slope_s / crowd.token_s, 0.9))
     slow = crowd.slope_s / left
     scatter = pulse.noise_s / (left * left * left)

@@ -48,6 +48,22 @@ PAIRING: tuple[Rule[Pairing], ...] = (
     latency.where_llama_cpp_is_the_engine,
 )
 """A lane on an engine on a device, whatever it costs: pairings that differ in price alone are asked once."""
+ANYWHERE: tuple[Rule[Pairing], ...] = (
+    quality.nf4_is_for_fine_tuning,
+    hardware.unplanned_layout,
+    drafts.nothing_drafts_here,
+    hardware.beyond_the_models_context,
+    hardware.no_sixteen_bit_original,
+    quality.tiny_models_stay_16_bit,
+    quality.small_models_lose_at_four_bits,
+    quality.hard_generation_needs_eight_bits,
+    quality.fp4_needs_a_large_model,
+    quality.under_three_bits,
+    recipes.adapters_over_fixed_ranges,
+    hardware.nothing_to_quantize_from,
+    quality.nvfp4_before_mxfp4,
+)
+"""Those of them that see nothing of the device: they say the same of a lane, made one way for one engine, on all."""
 PRICED: tuple[Rule[Pairing], ...] = (
     cost.no_price,
     cost.stale_price,
@@ -149,6 +165,7 @@ def waived(request: Request) -> frozenset[str]:
 
 
 __all__ = [
+    "ANYWHERE",
     "BY_CODE",
     "CACHED",
     "MEASURED",

@@ -22,6 +22,8 @@ def no_kernel(case: Pairing) -> Says | None:
     Fires: --model Qwen/Qwen3-8B --on b200-sxm --qps 1 --lanes int8-w8a8
     Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes int8-w8a8
     """
+    if case.kernel is not None and not case.kernel.refuse:
+        return None
     facts = {
         "lane": case.lane.id,
         "engine": case.engine.version,
@@ -32,9 +34,7 @@ def no_kernel(case: Pairing) -> Says | None:
             f"{case.engine.id} {case.engine.version} has no kernel for {case.lane.id} on {case.device.accelerator.name}"
         )
         return Says(because=because, facts=facts, source=case.engine.source)
-    if case.kernel.refuse:
-        return Says(because=case.kernel.refuse, facts=facts, source=case.kernel.source)
-    return None
+    return Says(because=case.kernel.refuse or "", facts=facts, source=case.kernel.source)
 
 
 @rule("H103", "refuse")
@@ -190,10 +190,11 @@ def kernel_note(case: Pairing) -> Says | None:
     kernel = case.kernel
     if kernel is None or kernel.refuse:
         return None
-    plain = f"{kernel.name} reads {case.lane.id} weights and multiplies in {kernel.math}"
-    notes = [kernel.note or (plain if kernel.path.endswith("weight-only") else None)]
-    notes += [kernel.experts] if case.model.moe is not None else []
-    said = [note for note in notes if note]
+    plain = (
+        kernel.path.endswith("weight-only")
+        and f"{kernel.name} reads {case.lane.id} weights and multiplies in {kernel.math}"
+    )
+    said = [note for note in (kernel.note or plain, case.model.moe is not None and kernel.experts) if note]
     if not said:
         return None
     return Says(because="; ".join(said), facts={"kernel": kernel.name, "math": kernel.math}, source=kernel.source)

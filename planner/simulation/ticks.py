@@ -101,7 +101,7 @@ def ticks(
         read=np.broadcast_to(speed.stream_s(law, able, share), share.shape).tolist(),
         multiply=speed.matrix_s(law, able, share).tolist(),
         send=speed.collective_s(law, able, batch).tolist(),
-        send_s=work.exchange_bytes_per_token / (rates.link_bandwidth * rates.link_efficiency) / stages,
+        send_s=work.exchange_bytes_per_token / rates.link_rate / stages,
         attention_s=speed.prompt_attention_s(work, rates, 1.0, 1.0),
         request_s=request_s,
         arrival_s=arrival_s,

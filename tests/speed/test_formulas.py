@@ -16,6 +16,7 @@ from planner.speed import (
     Work,
     cache_s,
     decode_step_s,
+    decoding,
     expert_coverage,
     matrix_s,
     mixed_step_s,
@@ -136,7 +137,8 @@ def test_fuller_passes_fill_the_tiles_of_experts(
 
 @given(works, rates)
 def test_a_kernel_never_beats_the_scalar_units_nor_the_memory(work: Work[float], able: Rates[float]) -> None:
-    took, read, unpack = stage_s(work, able, 1.0, 0.0), weight_s(work, able, 1.0), unpack_s(work, able)
+    took, read = stage_s(work, able, decoding(work, able, 1.0), 0.0), weight_s(work, able, 1.0)
+    unpack = unpack_s(work, able)
     assert took >= max(read, unpack) * (1 - 1e-9)
     busiest = max(read, unpack, matrix_s(work, able, 1.0))
     assert took <= 2**0.25 * busiest + cache_s(work, able, 1.0, 0.0) * (1 + 1e-9)
