@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 from catalog.source import Sourced
@@ -13,7 +14,7 @@ Kind = Literal["gpu", "unified", "cpu"]
 Math = Literal["fp32", "bf16", "fp16", "fp8", "int8", "fp4"]
 
 
-class Accelerator(Sourced, frozen=True, kw_only=True):
+class Accelerator(Sourced, frozen=True, kw_only=True, dict=True):
     """One device (per GCD, per socket). A blank rate means that no source states it."""
 
     name: str
@@ -65,7 +66,7 @@ class Accelerator(Sourced, frozen=True, kw_only=True):
         """Bytes the driver hands out: reported where known, as sold otherwise."""
         return self.reported_memory or self.memory
 
-    @property
+    @cached_property
     def traits(self) -> tuple[str, str, str, str | None]:
         """All that `engine.Match` looks at: devices with the same traits have the same kernels and cache formats."""
         return self.vendor, self.kind, self.architecture, self.compute_capability

@@ -22,7 +22,7 @@ from planner.lanes import BY_ID, SEARCHED, Lane, Method, as_published, grouped
 from planner.plan import Finding
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
-from planner.rules import ANYWHERE, CACHED, PAIRING, PRICED, waived
+from planner.rules import ANYWHERE, CACHED, PAIRING, PRICED, PROBED, waived
 from planner.rules.checkpoints import TRUSTED
 from planner.rules.recipes import STATIC
 from planner.rules.rule import Cached, Device, Pairing, Rule, ask
@@ -100,9 +100,9 @@ def options(settled: Settled, model: Model, devices: tuple[Device, ...], catalog
         if refusal is not None:
             found.refused += [(pairing, refusal) for pairing in alike]
             continue
-        judged = [(cached, *judge.cached(cached)) for cached in caches(alike[0], losses)]
+        judged = judge.cached(alike[0], losses)
         for pairing in alike:
-            _add(found, pairing, (*findings, *judge.priced(pairing)), judged)
+            _add(found, (pairing, alike[0]), (*findings, *judge.priced(pairing)), judged)
     return found
 
 
@@ -114,14 +114,17 @@ class Judge:
         """Rules that the request waives."""
         self._paired: dict[tuple[object, ...], tuple[Pairing, tuple[Rule[Pairing], ...]]] = {}
         self._priced: dict[int, list[Finding]] = {}
-        self._cached: dict[tuple[object, ...], tuple[Cached, Verdict]] = {}
+        self._cached: dict[tuple[object, ...], list[Judged]] = {}
         """With the case itself, whose parts are told by identity: while it is kept, no other takes their place."""
 
     def paired(self, pairing: Pairing) -> Verdict:
-        """Rules that see nothing of the device and are silent on one are silent on all."""
-        key = (pairing.lane.id, id(pairing.method), id(pairing.artifact), id(pairing.engine))
+        """Rules that see nothing of the device and are silent on one are silent on all; so are those about probed
+        machines where none was."""
+        probed = pairing.device.machine is not None or bool(pairing.device.gpus)
+        key = *_made(pairing), probed
         if key not in self._paired:
             silent = {rule.code for rule in ANYWHERE if rule.says(pairing) is None}
+            silent |= set() if probed else {rule.code for rule in PROBED}
             self._paired[key] = pairing, tuple(rule for rule in PAIRING if rule.code not in silent)
         return ask(self._paired[key][1], pairing, self.over)
 
@@ -132,25 +135,37 @@ class Judge:
             self._priced[key], _ = ask(PRICED, pairing, self.over)
         return self._priced[key]
 
-    def cached(self, cached: Cached) -> Verdict:
-        """A cache format is the engine's: what the device adds is whether, and how, the engine has it there."""
-        own = cached.pairing
-        parts = (own.method, own.artifact, own.engine, cached.format, cached.losses)
-        key = (own.lane.id, cached.dtype, *map(id, parts))
+    def cached(self, pairing: Pairing, losses: Losses) -> list[Judged]:
+        """Cache formats are the engine's: what the device adds is whether, and how, the engine has them there. Losses
+        that the user measured may be this pairing's alone."""
+        if pairing.own is not None:
+            return self._formats(pairing, losses)
+        key = *_made(pairing), pairing.device.accelerator.traits
         if key not in self._cached:
-            self._cached[key] = cached, ask(CACHED, cached, self.over)
-        return self._cached[key][1]
+            self._cached[key] = self._formats(pairing, losses)
+        return self._cached[key]
+
+    def _formats(self, pairing: Pairing, losses: Losses) -> list[Judged]:
+        return [(cached, *ask(CACHED, cached, self.over)) for cached in caches(pairing, losses)]
 
 
-def _add(found: Options, pairing: Pairing, findings: tuple[Finding, ...], judged: Sequence[Judged]) -> None:
-    """The pairing with each cache format, judged on the first of those that are alike."""
+def _made(pairing: Pairing) -> tuple[object, ...]:
+    """A lane made one way for one engine; parts are told by identity."""
+    return pairing.lane.id, id(pairing.method), id(pairing.artifact), id(pairing.engine)
+
+
+def _add(
+    found: Options, alike: tuple[Pairing, Pairing], findings: tuple[Finding, ...], judged: Sequence[Judged]
+) -> None:
+    """A pairing with each cache format; `alike` = it, and the first of those that differ from it in price alone."""
+    pairing, like = alike
     for cached, said, refusal in judged:
         if refusal is not None:
             found.refused.append((pairing, refusal))
         elif cached.format is not None:
-            own = cached if pairing is cached.pairing else structs.replace(cached, pairing=pairing)
+            own = Cached(pairing=pairing, dtype=cached.dtype, format=cached.format, losses=cached.losses)
             bits, made = cached.format.bits, (*findings, *said)
-            found.kept.append(Option(pairing=pairing, cached=own, cell_bits=bits, findings=made, like=cached.pairing))
+            found.kept.append(Option(pairing=pairing, cached=own, cell_bits=bits, findings=made, like=like))
 
 
 class Losses:

@@ -251,10 +251,11 @@ Fixed = Fixture[Array] | None
 def _most(cases: Cases, settled: Settled, fixed: Fixed) -> Array:
     """Running sequences that fit and meet the objectives, of cases that can serve one."""
     top = float(np.log(seats(cases.books, settled)))
-    most = np.full(cases.size, np.exp(top))
-    short = np.flatnonzero(~_possible(cases, settled, fixed)(most))
-    if short.size:
+    most, possible = np.full(cases.size, np.exp(top)), _possible(cases, settled, fixed)
+    short = np.flatnonzero(~possible(most)) if cases.size else np.empty(0, dtype=np.intp)
+    if short.size < cases.size:
         possible = _possible(cases.at(short), settled, cast(Fixed, picked(fixed, short)))
+    if short.size:
         most[short] = _largest(possible, short.size, top)
     return most
 

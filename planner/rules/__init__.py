@@ -64,6 +64,13 @@ ANYWHERE: tuple[Rule[Pairing], ...] = (
     quality.nvfp4_before_mxfp4,
 )
 """Those of them that see nothing of the device: they say the same of a lane, made one way for one engine, on all."""
+PROBED: tuple[Rule[Pairing], ...] = (
+    machine.waits_for_a_reset,
+    machine.driver_too_old,
+    machine.disk_too_small,
+    machine.another_image_for_the_driver,
+)
+"""Those of them that speak of probed machines alone."""
 PRICED: tuple[Rule[Pairing], ...] = (
     cost.no_price,
     cost.stale_price,
@@ -172,6 +179,7 @@ __all__ = [
     "PAIRING",
     "PLACED",
     "PRICED",
+    "PROBED",
     "RULES",
     "SHOWN",
     "WAIVABLE",
