@@ -160,7 +160,7 @@ def rooms(terms: Terms[N], books: Books, given: Fixture[N] | None = None) -> Cal
     """The room as a function of the running sequences; what does not depend on them is computed once. `given` =
     `fixture` of the same terms, where somebody has it.
 
-    vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each.
+    vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each, and nothing drafts there.
     """
     if books != "vllm":
         return _llamacpp_rooms(terms)
