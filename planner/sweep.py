@@ -238,7 +238,7 @@ def _percentiles(cases: Cases, settled: Settled, late: Latency[Array], *, bad_en
     for objective in settled.objectives.slo_s:
         name, quantile, _ = objective.split("_")
         value = percentile(late, name, np.asarray(Z[quantile]))
-        made[objective] = value * (cases.bands[name] if bad_end else 1.0)
+        made[objective] = value * cases.bands[name] if bad_end else value
     return made
 
 
