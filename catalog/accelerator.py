@@ -67,6 +67,11 @@ class Accelerator(Sourced, frozen=True, kw_only=True, dict=True):
         return self.reported_memory or self.memory
 
     @cached_property
+    def in_doubt(self) -> bool:
+        """Whether any field rests on confidence C."""
+        return bool(self.doubts())
+
+    @cached_property
     def traits(self) -> tuple[str, str, str, str | None]:
         """All that `engine.Match` looks at: devices with the same traits have the same kernels and cache formats."""
         return self.vendor, self.kind, self.architecture, self.compute_capability

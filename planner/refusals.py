@@ -60,7 +60,7 @@ def around(chosen: Option | None, unplaced: Sequence[tuple[Pairing, Finding]]) -
 def _served(block: Swept) -> Iterable[Option]:
     """Options with a feasible row within the budget."""
     index = np.flatnonzero(block.feasible & block.affordable)
-    return (block.rows.options[option] for option in np.unique(block.rows.option[index]).tolist())
+    return (block.rows.options[option] for option in np.flatnonzero(np.bincount(block.rows.option[index])).tolist())
 
 
 def _furthest(swept: Sequence[Swept]) -> dict[Name, tuple[Swept, int, int]]:
@@ -86,9 +86,10 @@ def _left(block: Swept) -> Iterator[tuple[Option, int, int]]:
     near = _highest(stage, first, sizes)
     far = near & _highest(np.where(near, closeness, -np.inf), first, sizes)
     last = np.maximum.reduceat(np.where(far, np.arange(stage.size), -1), first)
-    for index, size in zip(last.tolist(), sizes.tolist(), strict=True):
-        if not stays[index]:
-            yield block.rows.options[int(block.rows.option[index])], size, index
+    lost = ~stays[last]
+    options = block.rows.option[first[lost]].tolist()
+    for option, size, index in zip(options, sizes[lost].tolist(), last[lost].tolist(), strict=True):
+        yield block.rows.options[option], size, index
 
 
 def _highest(column: NDArray[np.floating[Any]], first: NDArray[np.intp], sizes: NDArray[np.intp]) -> Mask:

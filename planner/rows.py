@@ -356,15 +356,16 @@ def _places(pairing: Pairing, books: Books) -> list[int]:
 
 def stack(items: Sequence[object], index: NDArray[np.intp]) -> object:
     """Equal structures of numbers as one structure of arrays, one element per row; equal numbers stay one number."""
-    first = items[0]
-    made = {}
-    for name in _names(cast(Hashable, type(first))):
-        values = [getattr(item, name) for item in items]
-        if is_dataclass(values[0]):
-            made[name] = stack(*_shared(values, index))
-        else:
-            column = np.array(values, dtype=float)
-            made[name] = column[index] if (column != column[0]).any() else np.asarray(column[0])
+    first, made = items[0], {}
+    names = _names(cast(Hashable, type(first)))
+    parts = [name for name in names if is_dataclass(getattr(first, name))]
+    for name in parts:
+        made[name] = stack(*_shared([getattr(item, name) for item in items], index))
+    plain = [name for name in names if name not in made]
+    table = np.array([[getattr(item, name) for name in plain] for item in items], dtype=float)
+    varies = (table != table[0]).any(axis=0).tolist()
+    for name, column, several in zip(plain, np.ascontiguousarray(table.T), varies, strict=True):
+        made[name] = column[index] if several else np.asarray(column[0])
     return cast(type, type(first))(**made)
 
 

@@ -160,7 +160,7 @@ def rooms(terms: Terms[N], books: Books, given: Fixture[N] | None = None) -> Cal
     """The room as a function of the running sequences; what does not depend on them is computed once. `given` =
     `fixture` of the same terms, where somebody has it.
 
-    vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each.
+    vLLM's slots share one pool of blocks; llama.cpp reserves the longest context for each, and nothing drafts there.
     """
     if books != "vllm":
         return _llamacpp_rooms(terms)
@@ -332,7 +332,8 @@ def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
         seen = batch + demand.company
         shared = waiting.together(waiting.prompts_in_a_step(batch, demand.output))
         own, prompts = speed.decoding(done, terms.rates, seen), smallest(demand.fresh * shared, budget)
-        longer = speed.lengthening_s(done, terms.rates, own, (prompts, behind))
+        attention = speed.prompt_attention_s(done, terms.rates, prompts, behind)
+        longer = speed.lengthening_s(done, terms.rates, own, prompts, attention)
         step, joining = token_s(seen, own), joining_s(prompts, longer)
         rate = queueing.rate_at_batch(batch, demand.output, step, joining)
         return Pace(step_s=step, prompt_s=joining, rate=rate, decoding=own)
@@ -392,6 +393,7 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
     demand, rates, done = terms.demand, terms.rates, device_work(terms, books)
     times, joining_s, behind = token_times(terms, done), prompt_times(terms, done), looked_back(demand)
     one = smallest(demand.fresh, rates.chunk)
+    attention = speed.prompt_attention_s(done, rates, one, behind)
     drafts, staged = present(terms.drafter.tokens), present(done.pipeline - 1)
     traffic = waiting.Traffic(
         arithmetic_s=demand.fresh * speed.prompt_token_s(done, rates, behind),
@@ -404,7 +406,7 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
 
     def of(batch: N, at: Pace[N]) -> waiting.Crowd[N]:
         seen, step = batch + demand.company, at.step_s
-        longer = speed.lengthening_s(done, rates, at.decoding, (one, behind))
+        longer = speed.lengthening_s(done, rates, at.decoding, one, attention)
         if drafts:
             step = step * speculation.tokens_per_step(terms.drafter.tokens, terms.drafter.acceptance)
         return waiting.Crowd(

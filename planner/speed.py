@@ -265,24 +265,24 @@ def mixed_step_s(work: Work[N], rates: Rates[N], running: tuple[N, N], prompts: 
     Without prompts it is `decode_step_s`; one prompt alone is `prefill_s` where arithmetic binds (but for the last
     chunk's way through a pipeline, during which the next step runs already).
     """
-    (batch, context), new = running, prompts[0]
+    (batch, context), (new, behind) = running, prompts
     own = decoding(work, rates, batch)
     looked = cache_s(work, rates, smallest(batch, own.share), context)
-    device = work.pipeline * (own.matrices_s + looked) + lengthening_s(work, rates, own, prompts)
+    longer = lengthening_s(work, rates, own, new, prompt_attention_s(work, rates, new, behind))
+    device = work.pipeline * (own.matrices_s + looked) + longer
     sent = work.exchange_bytes_per_token * new / rates.link_rate
     return host_s(work, rates, batch) + device + collective_s(work, rates, batch) + sent / work.pipeline
 
 
 @step
-def lengthening_s(work: Work[N], rates: Rates[N], own: Decoding[N], prompts: tuple[N, N]) -> N:
+def lengthening_s(work: Work[N], rates: Rates[N], own: Decoding[N], new: N, attention_s: N) -> N:
     """What prompts add to the matrices of one stage: they ride with one of the batches that a pipeline has under way.
 
-    Their arithmetic hides behind the weights that are read anyway; experts that only they need are read for them.
+    Their arithmetic hides behind the weights that are read anyway; experts that only they need are read for them. `new`
+    tokens of prompts, with their attention.
     """
-    new, behind = prompts
     wider = 1 + positive(own.beside + new - 1)
-    attention = prompt_attention_s(work, rates, new, behind)
-    multiplied = matrix_s(work, rates, wider) + attention
+    multiplied = matrix_s(work, rates, wider) + attention_s
     return largest(stream_s(work, rates, wider), multiplied) - own.matrices_s
 
 

@@ -47,6 +47,8 @@ HALVINGS = 13
 """Of the logarithm of the batch between LEAST and the seats: what is found is at most 0.2 % below the largest."""
 BRACKETS = 11
 """The same before a straight line through what is left, which is off by less than 0.001 %."""
+PLANNED = ("batch", "ttft_p95_s", "tpot_p95_s", "e2e_p95_s", "headroom", "tokens_per_joule")
+"""Fields of `Evaluated` that are not a number where nothing is feasible."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,9 @@ def _needed(cases: Cases, settled: Settled, serving: NDArray[np.intp], carried: 
 
 def _planned(cases: Cases, settled: Settled, carried: Carried, feasible: NDArray[np.intp]) -> dict[str, Any]:
     """The last fields of `Evaluated`: what the feasible cases come to at the planned load."""
+    if not feasible.size:
+        nothing = {name: np.full(cases.size, np.nan) for name in PLANNED}
+        return {**nothing, "slo_at_bad_end": np.zeros(cases.size, bool)}
     some, of = cases.at(feasible), cast(Carried, picked(carried, feasible))
     batch = _running(some, settled, of.replicas, of.most)
     at = pace(some.terms, batch, some.books)
@@ -233,7 +238,7 @@ def _percentiles(cases: Cases, settled: Settled, late: Latency[Array], *, bad_en
     for objective in settled.objectives.slo_s:
         name, quantile, _ = objective.split("_")
         value = percentile(late, name, np.asarray(Z[quantile]))
-        made[objective] = value * (cases.bands[name] if bad_end else 1.0)
+        made[objective] = value * cases.bands[name] if bad_end else value
     return made
 
 
@@ -294,8 +299,6 @@ def _running(cases: Cases, settled: Settled, replicas: Array, most: Array) -> Ar
     """Sequences that run on each replica at the planned load: where the rate at that batch is the replica's share."""
     if settled.load.users is not None:
         return np.asarray(settled.load.users / replicas)
-    if not cases.size:
-        return np.empty(0)
     wanted, at = (settled.load.rate or 0.0) / replicas, pacing(cases.terms, cases.books)
     low, high = np.full(most.shape, np.log(LEAST / 20)), np.log(most)
     for _ in range(BRACKETS):

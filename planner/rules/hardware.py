@@ -65,6 +65,8 @@ def unconfirmed_facts(case: Pairing) -> Says | None:
     Silent: --model Qwen/Qwen3-8B --on b200-sxm --qps 1
     """
     device, math = case.device.accelerator, case.kernel.math if case.kernel else "bf16"
+    if not device.in_doubt and case.model.confidence != "C":
+        return None
     fields = ["bandwidth", *(["memory"] if case.device.ask is None or case.device.ask.memory_gib is None else [])]
     fields += [math] if device.peak(math) is not None else []
     doubtful = [name for name in fields if device.doubtful(name)]

@@ -265,10 +265,12 @@ def llama_cpp_under_load(case: Pairing) -> Says | None:
     Fires: --model Qwen/Qwen3-8B --on l40s --qps 0.2 --lanes gguf:Q8_0
     Silent: --model Qwen/Qwen3-8B --on l40s --qps 0.2 --lanes gguf:Q8_0 --engines llama.cpp
     """
-    device, load, engines = case.device.accelerator, case.settled.load, case.settled.engines
+    if case.engine.id != "llama.cpp" or "vllm" not in case.settled.engines:
+        return None
+    device, load = case.device.accelerator, case.settled.load
     traffic = load.users is None or load.users > FEW_USERS
     modern = device.kind == "gpu" and (device.vendor == "amd" or (device.cuda_capability or 0) >= 7.5)
-    if case.engine.id != "llama.cpp" or "vllm" not in engines or not (traffic and modern):
+    if not (traffic and modern):
         return None
     return Says(
         because="llama.cpp is made for few streams: vLLM is preferred for traffic on this device",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from planner.fits import Fits
 from planner.pairing import Option
 from planner.rank import name_of
 from planner.request import Request
-from planner.rows import Rows, rows
-from planner.rules import CACHED, MEASURED, PAIRING, PRICED, waived
+from planner.rows import Rows, picked, rows
+from planner.rules import ANYWHERE, CACHED, MEASURED, PAIRING, PRICED, PROBED, waived
 from planner.rules.rule import Device, Pairing, ask
 from planner.search import search
-from planner.serving import Z, budgeted, latency, pace, percentile, room
+from planner.serving import Z, budgeted, fixture, latency, pace, percentile, room, rooms
 from planner.settle import settle
 from tests.plan.asking import ask as asked
 from tests.plan.asking import catalog
@@ -130,6 +130,38 @@ def test_only_price_rules_look_at_prices() -> None:
         blind = Pairing(**{name: getattr(case, name) for name in case.__struct_fields__ if name != "device"},
                         device=Unpriced(case.device))  # type: ignore[arg-type]  # fmt: skip
         assert ask(PAIRING, blind) == ask(PAIRING, case)
+
+
+class Unseen:
+    """A device that nothing may look at."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"a rule looks at {name} of a device while it speaks for all devices")
+
+
+@pytest.mark.parametrize("name", ["no objective", "own numbers", "loose"])
+def test_rules_that_speak_for_all_devices_see_none(name: str) -> None:
+    found = search(REQUESTS[name], catalog())
+    cases = [option.like for option in found.options.kept] + [case for case, _ in found.options.refused]
+    for case in {id(each): each for each in cases}.values():
+        blind = structs.replace(case, device=Unseen(), kernel=None)
+        assert [rule(blind) for rule in ANYWHERE] == [rule(case) for rule in ANYWHERE]
+
+
+def test_rules_of_probed_machines_are_silent_where_none_was_probed() -> None:
+    found = search(REQUESTS["no objective"], catalog())
+    cases = [option.like for option in found.options.kept] + [case for case, _ in found.options.refused]
+    assert {rule(case) for rule in PROBED for case in cases} == {None}
+
+
+def test_what_stays_of_the_memory_may_be_picked_from_more_cases() -> None:
+    kept, _ = options(REQUESTS["no objective"])
+    cases = rows(kept, Fits(catalog().speed))[0][0].cases
+    some, batch = np.arange(3, cases.size, 11), np.geomspace(0.1, 300, len(range(3, cases.size, 11)))
+    chosen, fixed = cases.at(some), cast(Any, picked(fixture(cases.terms), some))
+    alone, given = (rooms(chosen.terms, "vllm", each)(batch) for each in (None, fixed))
+    for name in (field.name for field in fields(alone)):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(given, name), name)
 
 
 def test_the_row_that_came_furthest_speaks_for_its_family(request_: Request) -> None:
