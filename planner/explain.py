@@ -27,10 +27,24 @@ from planner.plan import (
 )
 from planner.quality import Loss
 from planner.rank import Row
+from planner.ranks import several
 from planner.rows import books_of, terms_of
 from planner.rules import SHOWN
 from planner.rules.rule import Device, Pairing, Shown
-from planner.serving import Books, Latency, Pace, Room, Terms, Z, latency, pace, pacing, percentile, room
+from planner.serving import (
+    Books,
+    Latency,
+    Pace,
+    Room,
+    Terms,
+    Z,
+    latency,
+    pace,
+    pacing,
+    percentile,
+    replica_slots,
+    room,
+)
 from planner.simulation import shown
 from planner.spread import between
 from planner.trace import Num, Unit, derivation
@@ -138,9 +152,9 @@ def terms_at(row: Row, fits: Fits) -> Terms[float]:
     return terms_of(row.option, _layout(row), _chunk(row), fits)
 
 
-def _layout(row: Row) -> tuple[int, int, bool]:
+def _layout(row: Row) -> tuple[int, int, bool, int]:
     rows, index = row.swept.rows, row.index
-    return int(rows.tensor[index]), int(rows.pipeline[index]), bool(rows.expert[index])
+    return int(rows.tensor[index]), int(rows.pipeline[index]), bool(rows.expert[index]), int(rows.data[index])
 
 
 def _chunk(row: Row) -> float:
@@ -148,8 +162,8 @@ def _chunk(row: Row) -> float:
 
 
 def _pool(row: Row) -> Pool:
-    swept, rows, index = row.swept, row.swept.rows, row.index
-    pairing = row.option.pairing
+    swept, index = row.swept, row.index
+    pairing, (tensor, pipeline, expert, data) = row.option.pairing, _layout(row)
     own, lora = pairing.device, pairing.settled.load.lora
     lora = None if lora is None or lora.merged else lora
     share = claimable_share(own.accelerator, pairing.engine, own.memory or 0, own.free)[0]
@@ -158,13 +172,13 @@ def _pool(row: Row) -> Pool:
         accelerator=pairing.device.accelerator.id,
         count=int(swept.devices[index]),
         replicas=int(swept.replicas[index]),
-        tensor_parallel=int(rows.tensor[index]),
-        pipeline_parallel=int(rows.pipeline[index]),
-        data_parallel=1,
-        expert_parallel=int(rows.tensor[index]) if rows.expert[index] else 1,
+        tensor_parallel=tensor,
+        pipeline_parallel=pipeline,
+        data_parallel=data,
+        expert_parallel=tensor * data if expert else 1,
         settings=Settings(
             max_model_len=pairing.settled.load.context,
-            max_num_seqs=int(memory.slots_for(float(swept.most[index]))),
+            max_num_seqs=int(memory.slots_for(float(swept.most[index]) / data)),
             max_num_batched_tokens=int(_chunk(row)),
             gpu_memory_utilization=share,
             speculative=drafting.flag(pairing),
@@ -181,7 +195,7 @@ def estimates(row: Row, terms: Terms[float], fits: Fits) -> dict[str, Estimate]:
     batch, most = float(swept.batch[row.index]), float(swept.most[row.index])
     at = pace(terms, batch, books)
     made = memory_estimates(room(terms, most, books), row.option.pairing, terms)
-    ends, running = _drafted_ends(row.option.pairing, terms), (batch, memory.slots_for(most))
+    ends, running = _drafted_ends(row.option.pairing, terms), (batch, replica_slots(terms, most))
     made |= _latencies(row, [latency(each, running, pace(each, batch, books), books) for each in (terms, *ends)], fits)
     made |= _rates(row, at, fits)
     made |= drafting.estimates(row.option.pairing, terms.drafter)
@@ -245,7 +259,7 @@ def _drafted_ends(pairing: Pairing, terms: Terms[float]) -> list[Terms[float]]:
 def _latencies(row: Row, lates: list[Latency[float]], fits: Fits) -> dict[str, Estimate]:
     """Percentiles; the first of `lates` is the value, the others widen its interval."""
     pairing, made = row.option.pairing, {}
-    basis: Basis = fits.of(pairing).basis if len(lates) == 1 else "assumed"
+    basis: Basis = fits.of(pairing).basis if len(lates) == 1 and row.swept.rows.data[row.index] == 1 else "assumed"
     for name in ("ttft", "tpot", "e2e"):
         low, high = fits.band(pairing, name)
         for quantile in ("p50", "p95", "p99"):
@@ -321,7 +335,9 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
     most = Num(float(swept.most[row.index]), name="largest_batch", source=fits_and_meets)
     batch = Num(float(swept.batch[row.index]), name="running_batch", source=carries)
     held, at = room(terms, most, books), pace(terms, batch, books)
-    late = latency(terms, (batch, held.slots), at, books)
+    late = latency(
+        terms, (batch, held.slots * terms.layout.data if several(terms.layout.data) else held.slots), at, books
+    )
     quantile = Num(Z["p95"], name="z_p95", source="quantile 0.95 of the standard normal")
     tails = [percentile(late, name, quantile) for name in ("ttft", "tpot", "e2e")]
     for tail, name in zip(tails, ("ttft_p95_s", "tpot_p95_s", "e2e_p95_s"), strict=True):

@@ -12,6 +12,7 @@ from typing import Generic, Literal
 
 from planner import memory, pages, queueing, speculation, speed, waiting
 from planner.memory import Accounting
+from planner.ranks import own, several
 from planner.speculation import Drafter
 from planner.speed import Rates, Work
 from planner.trace import N, largest, present, smallest
@@ -93,6 +94,7 @@ class Room(Generic[N]):
     running_bytes: N
     """All running sequences and the common prefix."""
     slots: N
+    """Of one rank, where attention is data parallel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,7 @@ def _vllm_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
     activation = peaks(terms)
 
     def at(batch: N) -> Room[N]:
-        slots = memory.slots_for(batch)
+        slots = rank_slots(terms, batch)
         active = activation(slots)
         return Room(
             weight_bytes=held,
@@ -165,21 +167,32 @@ def _vllm_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
     return at
 
 
+def rank_slots(terms: Terms[N], batch: N) -> N:
+    """Slots of one rank while `batch` sequences run on the replica: an engine's own limit, and its own cache."""
+    return memory.slots_for(batch / terms.layout.data if several(terms.layout.data) else batch)
+
+
+def replica_slots(terms: Terms[N], batch: N) -> N:
+    """Slots of all ranks."""
+    slots = rank_slots(terms, batch)
+    return slots * terms.layout.data if several(terms.layout.data) else slots
+
+
 def _drafted_rooms(terms: Terms[N], plain: Callable[[N], Room[N]]) -> Callable[[N], Room[N]]:
     """What drafts take of the cache: the drafter's own, room for the tokens of a step, and logits of all of them."""
     drafts = speculation.on_device(terms.drafter, terms.layout, terms.cell_bytes)
     ahead = drafts.tokens * cache_bytes_per_token(terms.shape, terms.cell_bytes, terms.layout)
-    own, activation = drafts.cache_bytes_per_token, peaks(terms)
+    beside, activation = drafts.cache_bytes_per_token, peaks(terms)
 
     def at(batch: N) -> Room[N]:
         held = plain(batch)
         active = activation(held.slots * (drafts.tokens + 1))
-        each = own * (held_tokens(terms.demand) + drafts.tokens) + ahead
+        each = beside * (held_tokens(terms.demand) + drafts.tokens) + ahead
         return replace(
             held,
             activation_bytes=active,
             cache_bytes=held.cache_bytes - (active - held.activation_bytes),
-            longest_bytes=held.longest_bytes + own * (terms.demand.context + drafts.tokens) + ahead,
+            longest_bytes=held.longest_bytes + beside * (terms.demand.context + drafts.tokens) + ahead,
             running_bytes=held.running_bytes + held.slots * each,
         )
 
@@ -266,7 +279,8 @@ def _drafter_reads_s(terms: Terms[N], tokens: N) -> N:
 def budgeted(terms: Terms[N], batch: N) -> N:
     """Part of the steps' token budget that running sequences and the prompts of those who follow them take; above 1
     prompts wait ever longer."""
-    return waiting.budget_share(batch, terms.demand.fresh / terms.demand.output, terms.rates.chunk)
+    seated = batch / terms.layout.data if several(terms.layout.data) else batch
+    return waiting.budget_share(seated, terms.demand.fresh / terms.demand.output, terms.rates.chunk)
 
 
 def pace(terms: Terms[N], batch: N, books: Books) -> Pace[N]:
@@ -281,20 +295,34 @@ def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
 
     def at(batch: N) -> Pace[N]:
         seen = batch + demand.company
-        shared = waiting.together(waiting.prompts_in_a_step(batch, demand.output))
-        step, joining = token_s(seen), joining_s(seen, smallest(demand.fresh * shared, terms.rates.chunk))
+        step, joining = token_s(seen), joining_s(seen, *taken_in(terms, batch))
         return Pace(step_s=step, prompt_s=joining, rate=queueing.rate_at_batch(batch, demand.output, step, joining))
 
     return at
 
 
-def prompt_times(terms: Terms[N], done: Work[N]) -> Callable[[N, N], N]:
+def taken_in(terms: Terms[N], batch: N) -> tuple[N, N]:
+    """Prompt tokens of a step that takes in any: of all ranks, and of the one that has most of them."""
+    demand, chunk = terms.demand, terms.rates.chunk
+    begun = waiting.prompts_in_a_step(batch, demand.output)
+    if not several(terms.layout.data):
+        tokens = smallest(demand.fresh * waiting.together(begun), chunk)
+        return tokens, tokens
+    one = smallest(demand.fresh, chunk)
+    under_way = waiting.together(begun * largest(demand.fresh / chunk, 1.0))
+    most = smallest(one * own(terms.layout.data, under_way), chunk)
+    return smallest(one * under_way, most * terms.layout.data), most
+
+
+def prompt_times(terms: Terms[N], done: Work[N]) -> Callable[[N, N, N], N]:
     """Seconds that a prompt takes from everyone, as a function of the running sequences and of the prompt tokens in a
-    step that takes it in."""
-    fresh, behind, own = terms.demand.fresh, looked_back(terms.demand), terms.request_s
+    step that takes it in: of all ranks, and of the one that has most."""
+    fresh, behind, extra = terms.demand.fresh, looked_back(terms.demand), terms.request_s
     if present(terms.drafter.passes):
-        own = own + _drafter_reads_s(terms, fresh)
-    return lambda batch, tokens: fresh / tokens * speed.joining_s(done, terms.rates, batch, (tokens, behind)) + own
+        extra = extra + _drafter_reads_s(terms, fresh)
+    return lambda batch, tokens, most: (
+        fresh / tokens * speed.joining_s(done, terms.rates, batch, (tokens, behind), most) + extra
+    )
 
 
 def looked_back(demand: Demand[N]) -> N:
@@ -354,7 +382,7 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
             slope_s=times(seen + 1) - at.step_s,
             token_s=at.step_s,
             joining_s=at.prompt_s,
-            alone_s=joining_s(seen, one),
+            alone_s=joining_s(seen, one, one),
             arithmetic_s=arithmetic,
             trail_s=trail,
             fill=demand.fresh / rates.chunk,
@@ -362,6 +390,7 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
             output_cv2=demand.output_cv2,
             gap_cv2=gaps,
             output=demand.output,
+            ranks=terms.layout.data,
         )
 
     return of

@@ -4,7 +4,7 @@ can do, plus the host's time. Every formula takes a float, an array of candidate
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from catalog.accelerator import Accelerator
@@ -13,6 +13,7 @@ from catalog.errors import Unsupported
 from catalog.parameters import Resolved, halves_accumulation
 from catalog.speed_classes import halves_integers
 from catalog.units import FlopPerSecond
+from planner.ranks import own, several
 from planner.remembered import remembered
 from planner.trace import N, ceiling, largest, positive, power, present, root, smallest, step
 
@@ -30,9 +31,9 @@ class Work(Generic[N]):
     expert_share: N
     """Experts per token over experts; 1 for a dense model."""
     flops_per_token: N
-    """Two per active matrix parameter, over the devices."""
+    """Two per active matrix parameter, over the devices of a rank."""
     expert_flops: N
-    """Those of `flops_per_token` that routed experts do; 0 for a dense model."""
+    """Those of `flops_per_token` that routed experts do, over the devices of all ranks; 0 for a dense model."""
     attention_flops: N
     """Per token and per token of context, on one device."""
     cache_bytes_per_token: N
@@ -45,6 +46,10 @@ class Work(Generic[N]):
     """Collectives in one step, each times the doublings of its group; 0 on one device."""
     pipeline: N
     """Stages that a token passes one after the other."""
+    data: N = 1.0  # type: ignore[assignment]
+    """Ranks whose attention is data parallel, and which share the routed experts."""
+    gathered_bytes_per_token: N = 0.0  # type: ignore[assignment]
+    """Bytes each device sends and receives for one token of any rank on its way to the experts and back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +116,24 @@ def unpack_s(work: Work[N], rates: Rates[N]) -> N:
 
 
 @step
-def matrix_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
+def matrix_s(work: Work[N], rates: Rates[N], tokens: N, fullest: N | None = None) -> N:
     """Every token of the batch is multiplied with every active weight, at the share of the peak the kernel reaches.
 
     Few tokens meet in one expert, so its tiles are part empty: each chosen expert multiplies `tile_rows` rows more.
-    `1 / expert_share` tokens are enough to choose every expert once.
+    `1 / expert_share` tokens are enough to choose every expert once. Of the `tokens` of all ranks the `fullest` one has
+    so many; None: its share.
     """
     chosen = smallest(tokens, 1 / work.expert_share)
     padding = rates.tile_rows * chosen * work.expert_flops
-    return (work.flops_per_token * tokens + padding) / (rates.matrix_peak * rates.matrix_efficiency)
+    return (rank_flops(work, tokens, fullest) + padding) / (rates.matrix_peak * rates.matrix_efficiency)
+
+
+def rank_flops(work: Work[N], tokens: N, fullest: N | None) -> N:
+    """A rank multiplies its own tokens; the experts of its devices those of all ranks."""
+    if not several(work.data):
+        return work.flops_per_token * tokens
+    alone = own(work.data, tokens) if fullest is None else fullest
+    return work.flops_per_token * alone + work.expert_flops * (tokens - work.data * alone)
 
 
 @step
@@ -132,8 +146,15 @@ def cache_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
 @step
 def collective_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
     """Devices that share layers add up their partial results: a latency per collective and bytes per token."""
-    sent = work.exchange_bytes_per_token * tokens / (rates.link_bandwidth * rates.link_efficiency)
-    return work.exchanges * rates.exchange_s + sent
+    return work.exchanges * rates.exchange_s + sent_s(work, rates, tokens, own(work.data, tokens))
+
+
+def sent_s(work: Work[N], rates: Rates[N], tokens: N, fullest: N) -> N:
+    """The fullest rank's partial results, and the tokens of all ranks to their experts and back."""
+    moved = work.exchange_bytes_per_token * fullest
+    if several(work.data):
+        moved = moved + work.gathered_bytes_per_token * tokens
+    return moved / (rates.link_bandwidth * rates.link_efficiency)
 
 
 @step
@@ -150,13 +171,14 @@ def stream_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
 @step
 def stage_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
     """One device's part of a step: the slower of streaming weights and multiplying, then the cache."""
-    return largest(stream_s(work, rates, batch), matrix_s(work, rates, batch)) + cache_s(work, rates, batch, context)
+    looked = cache_s(work, rates, own(work.data, batch), context)
+    return largest(stream_s(work, rates, batch), matrix_s(work, rates, batch)) + looked
 
 
 @step
-def pass_s(work: Work[N], rates: Rates[N], tokens: N, attention_s: N) -> N:
+def pass_s(work: Work[N], rates: Rates[N], tokens: N, attention_s: N, fullest: N | None = None) -> N:
     """One device's matrices over `tokens`, prompts among them, whose attention is arithmetic too."""
-    return largest(stream_s(work, rates, tokens), matrix_s(work, rates, tokens) + attention_s)
+    return largest(stream_s(work, rates, tokens), matrix_s(work, rates, tokens, fullest) + attention_s)
 
 
 @step
@@ -174,7 +196,7 @@ def decode_step_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
     """
     share = 1 + positive(batch / work.pipeline - 1)
     device = work.pipeline * stage_s(work, rates, share, context)
-    return host_s(work, rates, batch) + device + collective_s(work, rates, batch)
+    return host_s(work, rates, own(work.data, batch)) + device + collective_s(work, rates, batch)
 
 
 @step
@@ -188,10 +210,13 @@ def prompt_token_s(work: Work[N], rates: Rates[N], context: N) -> N:
 
 @step
 def pass_token_s(work: Work[N], rates: Rates[N], tokens: N, context: N) -> N:
-    """A prompt token's share of a pass over `tokens` of them; seconds on one stage."""
+    """A prompt token's share of a pass over `tokens` of them, all on one rank; seconds on one stage."""
     attention = work.attention_flops * context / (rates.attention_peak * rates.attention_efficiency)
-    sent = work.exchange_bytes_per_token / (rates.link_bandwidth * rates.link_efficiency)
-    return matrix_s(work, rates, tokens) / tokens + attention + sent / work.pipeline
+    moved = work.exchange_bytes_per_token
+    if several(work.data):
+        moved = moved + work.gathered_bytes_per_token
+    sent = moved / (rates.link_bandwidth * rates.link_efficiency)
+    return matrix_s(work, rates, tokens, tokens) / tokens + attention + sent / work.pipeline
 
 
 @step
@@ -210,26 +235,38 @@ def mixed_step_s(work: Work[N], rates: Rates[N], decoding: tuple[N, N], prompts:
     """
     (batch, context), (new, behind) = decoding, prompts
     share = 1 + positive((batch + new) / work.pipeline - 1)
-    passed = pass_s(work, rates, share, prompt_attention_s(work, rates, new, behind) / work.pipeline)
-    looked = cache_s(work, rates, smallest(batch, 1 + positive(batch / work.pipeline - 1)), context)
-    device = work.pipeline * (passed + looked)
-    return host_s(work, rates, batch) + device + collective_s(work, rates, batch + new)
+    attention = prompt_attention_s(work, rates, new, behind) / work.pipeline
+    passed = pass_s(work, rates, share, attention, joined(work, batch, share, (new, new)))
+    looked = own(work.data, smallest(batch, 1 + positive(batch / work.pipeline - 1)))
+    device = work.pipeline * (passed + cache_s(work, rates, looked, context))
+    sent = work.exchanges * rates.exchange_s + sent_s(work, rates, batch + new, own(work.data, batch) + new)
+    return host_s(work, rates, own(work.data, batch)) + device + sent
+
+
+def joined(work: Work[N], batch: N, tokens: N, prompts: tuple[N, N]) -> N | None:
+    """Of the `tokens` of a step those of the fullest rank; None where there is one. `prompts` = new tokens of all
+    ranks, and of the one that has most of them: sequences are dealt out evenly, prompts begin on few ranks."""
+    if not several(work.data):
+        return None
+    seated = 1 + positive(batch - 1)
+    return tokens - (seated - own(work.data, seated)) - (prompts[0] - prompts[1])
 
 
 @step
-def joining_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N]) -> N:
+def joining_s(work: Work[N], rates: Rates[N], batch: N, prompts: tuple[N, N], fullest: N | None = None) -> N:
     """What prompts add to a step of `batch` decoding sequences: a step with them less one without.
 
-    `prompts` = their new tokens, and tokens that each looks back on. Their arithmetic hides behind the weights that the
-    step reads anyway; experts that only they need are read for them.
+    `prompts` = their new tokens, and tokens that each looks back on; `fullest` = new tokens of the rank that has most
+    of them, None: all. Their arithmetic hides behind the weights that the step reads anyway; experts that only they
+    need are read for them.
     """
     new, behind = prompts
+    most = new if fullest is None else fullest
     without, wider = 1 + positive(batch / work.pipeline - 1), 1 + positive((batch + new) / work.pipeline - 1)
-    attention = prompt_attention_s(work, rates, new, behind) / work.pipeline
+    attention = prompt_attention_s(work, rates, most, behind) / work.pipeline
     alone = largest(stream_s(work, rates, without), matrix_s(work, rates, without))
-    longer = pass_s(work, rates, wider, attention) - alone
-    sent = work.exchange_bytes_per_token * new / (rates.link_bandwidth * rates.link_efficiency)
-    return work.pipeline * longer + sent
+    longer = pass_s(work, rates, wider, attention, joined(work, batch, wider, (new, most))) - alone
+    return work.pipeline * longer + sent_s(work, rates, new, most)
 
 
 @step
@@ -238,7 +275,8 @@ def trail_s(work: Work[N], rates: Rates[N], prompts: tuple[N, N]) -> N:
     new, behind = prompts
     attention = prompt_attention_s(work, rates, new, behind)
     part = 1 + positive(new / work.pipeline - 1)
-    whole, counted = pass_s(work, rates, new, attention), pass_s(work, rates, part, attention / work.pipeline)
+    whole = pass_s(work, rates, new, attention, new)
+    counted = pass_s(work, rates, part, attention / work.pipeline, part)
     return work.pipeline * (whole - counted)
 
 
@@ -256,6 +294,20 @@ def prefill_s(work: Work[N], rates: Rates[N], prompt: N, cached: N) -> N:
     full = smallest(rates.chunk, new)
     later = (work.pipeline - 1) * largest(busy * full / new, weight_s(work, rates, full))
     return stage + later + chunks * (rates.step_s + work.layers * rates.layer_s + work.exchanges * rates.exchange_s)
+
+
+def each_rank(work: Work[float]) -> Work[float]:
+    """One rank as a replica of its own, while all others do just as much: prompts of all ranks share their passes."""
+    if not several(work.data):
+        return work
+    return replace(
+        work,
+        data=1.0,
+        expert_share=expert_coverage(work.expert_share, work.data),
+        expert_flops=work.expert_flops * work.data,
+        exchange_bytes_per_token=work.exchange_bytes_per_token + work.gathered_bytes_per_token * work.data,
+        gathered_bytes_per_token=0.0,
+    )
 
 
 SHARED_FIELDS = (

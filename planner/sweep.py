@@ -15,18 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner import cost, energy, jobs
-from planner.memory import slots_for
 from planner.rows import Cases, Mask, Rows, picked
 from planner.rules.latency import FEW_USERS
-from planner.serving import Books, Latency, Room, Z, budgeted, latencies, latency, pace, pacing, percentile, room, rooms
+from planner.serving import (
+    Books,
+    Latency,
+    Room,
+    Z,
+    budgeted,
+    latencies,
+    latency,
+    pace,
+    pacing,
+    percentile,
+    replica_slots,
+    room,
+    rooms,
+)
 from planner.settle import Settled
 from planner.trace import Array, present
+from planner.work import devices_of
 
 LEAST = 0.02
 """Running sequences at hardly any load: what a layout can do at best."""
 SLOTS = {"vllm": 1024, "llama.cpp": FEW_USERS}
-"""Most sequences that a search plans for at once: vLLM's largest default, llama-server's default. No measurement of
-llama.cpp with more users is trusted."""
+"""Most sequences that a search plans for at once, on each rank: vLLM's largest default, llama-server's default. No
+measurement of llama.cpp with more users is trusted."""
 PEAK_SHARE = 0.85
 """Of the sustainable rate, where no latency objective says how full a server may run (assumed)."""
 HALVINGS = 13
@@ -97,7 +111,7 @@ def evaluate(cases: Cases, settled: Settled) -> Evaluated:
     most = _scattered(cases.size, serving, _most(cases.at(serving), settled), float(np.exp(np.log(LEAST))))
     rate = np.where(np.isnan(cases.own_rate), pace(cases.terms, most, cases.books).rate, cases.own_rate)
     replicas = _needed(cases, settled, serving, (rate, most)) + settled.load.spares
-    devices = replicas * cases.terms.layout.tensor * cases.terms.layout.pipeline
+    devices = replicas * devices_of(cases.terms.layout)
     feasible = served & (devices <= cases.most)
     carried = Carried(rate=rate, replicas=replicas, devices=devices, most=most)
     return Evaluated(
@@ -153,7 +167,7 @@ def _planned(cases: Cases, settled: Settled, carried: Carried, feasible: NDArray
     some, of = cases.at(feasible), cast(Carried, picked(carried, feasible))
     batch = _running(some, settled, of.replicas, of.most)
     at = pace(some.terms, batch, some.books)
-    slots = slots_for(of.most)
+    slots = replica_slots(some.terms, of.most)
     late = latency(some.terms, (batch, slots), at, some.books)
     made = {f"{name}_p95_s": percentile(late, name, np.asarray(Z["p95"])) for name in ("ttft", "tpot", "e2e")}
     made |= {
@@ -208,7 +222,9 @@ def _objectives(cases: Cases, settled: Settled) -> Values:
     bad_end = settled.objectives.strict
     terms = cases.at_bad_end if bad_end else cases.terms
     paced, late = pacing(terms, cases.books), latencies(terms, cases.books)
-    return lambda batch: _percentiles(cases, settled, late(batch, slots_for(batch), paced(batch)), bad_end=bad_end)
+    return lambda batch: _percentiles(
+        cases, settled, late(batch, replica_slots(terms, batch), paced(batch)), bad_end=bad_end
+    )
 
 
 def _percentiles(cases: Cases, settled: Settled, late: Latency[Array], *, bad_end: bool) -> dict[str, Array]:
@@ -230,11 +246,13 @@ def _within(values: dict[str, Array], settled: Settled, size: int) -> Mask:
 
 def _most(cases: Cases, settled: Settled) -> Array:
     """Running sequences that fit and meet the objectives, of cases that can serve one."""
-    top = float(np.log(seats(cases.books, settled)))
-    most = np.full(cases.size, np.exp(top))
+    top, ranks = float(np.log(seats(cases.books, settled))), cases.terms.layout.data
+    most = np.full(cases.size, np.exp(top)) * ranks
     short = np.flatnonzero(~_possible(cases, settled)(most))
     if short.size:
-        most[short] = _largest(_possible(cases.at(short), settled), short.size, top)
+        some = cases.at(short)
+        highest = top + np.log(some.terms.layout.data)
+        most[short] = _largest(_possible(some, settled), short.size, highest)
     return most
 
 
@@ -252,7 +270,7 @@ def _possible(cases: Cases, settled: Settled) -> Callable[[Array], Mask]:
     return ok
 
 
-def _largest(ok: Callable[[Array], Mask], size: int, top: float) -> Array:
+def _largest(ok: Callable[[Array], Mask], size: int, top: Array) -> Array:
     """The largest batch from LEAST, which is ok, to one of the logarithm `top`, which is not; by halving logarithms."""
     low, high = np.full(size, np.log(LEAST)), np.full(size, top)
     for _ in range(HALVINGS):

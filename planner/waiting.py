@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
+from planner.ranks import several
 from planner.trace import N, exponential, largest, positive, root, smallest, step
 
 CLUMPS = 4 / 3
@@ -62,6 +63,8 @@ class Crowd(Generic[N]):
     gap_cv2: N
     output: N
     """Mean tokens of an answer."""
+    ranks: N = 1.0  # type: ignore[assignment]
+    """Engines whose attention is data parallel: of the prompts that come with one's own, each takes its share."""
 
 
 @step
@@ -128,6 +131,8 @@ def beat(crowd: Crowd[N]) -> Beat[N]:
     late = clump(crowd.gap_cv2, crowd.rate * seen)
     each = smallest(crowd.arithmetic_s, crowd.alone_s)
     count = positive(crowd.rate * seen + late)
+    if several(crowd.ranks):
+        count = count / crowd.ranks
     return Beat(
         share=share,
         mean_s=mean,

@@ -69,7 +69,10 @@ PLACED: tuple[Rule[Placed], ...] = (
     layout.groups_do_not_divide,
     layout.sizes_do_not_divide,
     layout.tensor_parallel_leaves_the_node,
+    layout.ranks_leave_the_node,
+    layout.experts_do_not_divide,
     drafts.drafts_do_not_cross_stages,
+    drafts.drafts_do_not_cross_ranks,
 )
 """On a layout of devices."""
 MEASURED: tuple[Rule[Measured], ...] = (
