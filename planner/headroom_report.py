@@ -85,7 +85,7 @@ def _headline(outcome: Outcome) -> str:
 
 def _hardware(outcome: Outcome) -> str:
     flags = outcome.flags
-    ways = {"TP": flags.tensor_parallel, "PP": flags.pipeline_parallel}
+    ways = {"TP": flags.tensor_parallel, "PP": flags.pipeline_parallel, "DP": flags.data_parallel}
     parts = [f"{outcome.devices} x {outcome.accelerator}", *(f"{way} {n}" for way, n in ways.items() if n > 1)]
     return ", ".join(parts + (["whole experts"] if flags.expert_parallel else []))
 
