@@ -259,7 +259,7 @@ def _drafted_ends(pairing: Pairing, terms: Terms[float]) -> list[Terms[float]]:
 def _latencies(row: Row, lates: list[Latency[float]], fits: Fits) -> dict[str, Estimate]:
     """Percentiles; the first of `lates` is the value, the others widen its interval."""
     pairing, made = row.option.pairing, {}
-    basis: Basis = fits.of(pairing).basis if len(lates) == 1 and row.swept.rows.data[row.index] == 1 else "assumed"
+    basis: Basis = _basis(row, fits) if len(lates) == 1 else "assumed"
     for name in ("ttft", "tpot", "e2e"):
         low, high = fits.band(pairing, name)
         for quantile in ("p50", "p95", "p99"):
@@ -269,10 +269,15 @@ def _latencies(row: Row, lates: list[Latency[float]], fits: Fits) -> dict[str, E
     return made
 
 
+def _basis(row: Row, fits: Fits) -> Basis:
+    """Of step times; no measurement speaks of ranks that share experts under vLLM."""
+    return fits.of(row.option.pairing).basis if row.swept.rows.data[row.index] == 1 else "assumed"
+
+
 def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
     pairing, swept, index = row.option.pairing, row.swept, row.index
     low, high = fits.band(pairing, "tpot")
-    basis: Basis = fits.of(pairing).basis
+    basis = _basis(row, fits)
     replicas, most = float(swept.replicas[index]), float(swept.rate[index])
     served, stated = at.rate * replicas, not math.isnan(row.own_rate)
     worst, best = (1.0, 1.0) if stated else (1 / max(high, 1.0), 1 / min(low, 1.0))

@@ -161,10 +161,11 @@ def _fits(outcome: Outcome, seen: Picture) -> Table:
     grid, flags = Table.grid(padding=(0, 2, 0, 0)), outcome.flags
     slots = "slot" if flags.max_num_seqs == 1 else "slots"
     each = f"one sequence of {flags.max_model_len:,} takes {short(seen.sequence_bytes / GIB)} GiB per device"
+    ranks = f" on each of {flags.data_parallel} ranks" if flags.data_parallel > 1 else ""
     rows = {
-        "KV cache": f"{seen.kv_tokens:,} tokens in {flags.kv_cache_dtype}; {each}",
+        "KV cache": f"{seen.kv_tokens:,} tokens in {flags.kv_cache_dtype}{ranks}; {each}",
         "maximum concurrency": f"{seen.max_concurrency:.2f} sequences of {flags.max_model_len:,} tokens "
-        f"({flags.max_num_seqs:,} {slots}, {flags.max_num_batched_tokens:,} tokens a step)",
+        f"({flags.max_num_seqs:,} {slots}, {flags.max_num_batched_tokens:,} tokens a step{ranks})",
         "longest context": f"{seen.longest_context:,} tokens under these flags",
     }
     for seats in seen.seats:

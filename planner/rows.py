@@ -383,6 +383,8 @@ def _places(pairing: Pairing, books: Books) -> list[int]:
     possible = (tensor * pipeline * data <= pairing.device.most) & (pipeline <= pairing.model.layers)
     possible &= (tensor * data == 1) | (books == "vllm")
     possible &= (expert == 0) | ((tensor * data > 1) & (pairing.model.moe is not None))
+    # ranks pay where tensor parallel over as many devices would hold the same cache several times
+    possible &= (data == 1) | (tensor * data > shape(pairing.model).kv_heads)
     return [int(place) for place in np.flatnonzero(possible)]
 
 
