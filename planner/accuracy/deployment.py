@@ -199,7 +199,14 @@ def work_of(found: Described, layout: Layout[float], ranks: int) -> Work[float]:
     done = work(found.weights, found.shape, among(layout, ranks), cell_bytes(row), context)
     if row.engine == "llama.cpp":
         return replace(done, exchanges=layout.pipeline - 1)
-    return each_rank(done)
+    return done if ranks == 1 else travelling(each_rank(done), found, ranks)
+
+
+def travelling(done: Work[float], found: Described, ranks: int) -> Work[float]:
+    """Tokens travel to their experts and back: counted like all-reduces of as many tensor-parallel ranks (assumed), as
+    the parameters were fitted; vLLM's all-gather moves half of `ranks` times as much."""
+    alike = work(found.weights, found.shape, Layout(tensor=float(ranks), pipeline=1.0), cell_bytes(found.row), 1.0)
+    return replace(done, exchange_bytes_per_token=alike.exchange_bytes_per_token, exchanges=alike.exchanges)
 
 
 def among(layout: Layout[float], ranks: int) -> Layout[float]:
