@@ -119,7 +119,7 @@ def check_ask(ask: Ask) -> None:
 def _ask_limits(ask: Ask) -> list[tuple[str, bool, str]]:
     """(path, whether it is wrong, what was expected) of every rule about single values of a question."""
     counts = {name: getattr(ask, name) for name in ("sequences", "batched_tokens")}
-    counts |= {name: getattr(ask, name) for name in ("tensor_parallel", "pipeline_parallel")}
+    counts |= {name: getattr(ask, name) for name in ("tensor_parallel", "pipeline_parallel", "data_parallel")}
     share, lora = ask.utilization, ask.lora
     return [
         ("schema", ask.schema != SCHEMA, f"schema {SCHEMA}, got {ask.schema}"),

@@ -27,10 +27,25 @@ from planner.plan import (
 )
 from planner.quality import Loss
 from planner.rank import Row
+from planner.ranks import all_of
 from planner.rows import books_of, terms_of
 from planner.rules import SHOWN
 from planner.rules.rule import Device, Pairing, Shown
-from planner.serving import Books, Latency, Pace, Room, Terms, Z, latency, pace, pacing, percentile, room, rooms
+from planner.serving import (
+    Books,
+    Latency,
+    Pace,
+    Room,
+    Terms,
+    Z,
+    latency,
+    pace,
+    pacing,
+    percentile,
+    replica_slots,
+    room,
+    rooms,
+)
 from planner.simulation import shown
 from planner.spread import between
 from planner.trace import Num, Unit, derivation
@@ -153,9 +168,9 @@ def terms_at(row: Row, fits: Fits) -> Terms[float]:
     return terms_of(row.option, _layout(row), _chunk(row), fits)
 
 
-def _layout(row: Row) -> tuple[int, int, bool]:
+def _layout(row: Row) -> tuple[int, int, bool, int]:
     rows, index = row.swept.rows, row.index
-    return int(rows.tensor[index]), int(rows.pipeline[index]), bool(rows.expert[index])
+    return int(rows.tensor[index]), int(rows.pipeline[index]), bool(rows.expert[index]), int(rows.data[index])
 
 
 def _chunk(row: Row) -> float:
@@ -163,8 +178,8 @@ def _chunk(row: Row) -> float:
 
 
 def _pool(row: Row) -> Pool:
-    swept, rows, index = row.swept, row.swept.rows, row.index
-    pairing = row.option.pairing
+    swept, index = row.swept, row.index
+    pairing, (tensor, pipeline, expert, data) = row.option.pairing, _layout(row)
     own, lora = pairing.device, pairing.settled.load.lora
     lora = None if lora is None or lora.merged else lora
     share = claimable_share(own.accelerator, pairing.engine, own.memory or 0, own.free)[0]
@@ -173,13 +188,13 @@ def _pool(row: Row) -> Pool:
         accelerator=pairing.device.accelerator.id,
         count=int(swept.devices[index]),
         replicas=int(swept.replicas[index]),
-        tensor_parallel=int(rows.tensor[index]),
-        pipeline_parallel=int(rows.pipeline[index]),
-        data_parallel=1,
-        expert_parallel=int(rows.tensor[index]) if rows.expert[index] else 1,
+        tensor_parallel=tensor,
+        pipeline_parallel=pipeline,
+        data_parallel=data,
+        expert_parallel=tensor * data if expert else 1,
         settings=Settings(
             max_model_len=pairing.settled.load.context,
-            max_num_seqs=int(memory.slots_for(float(swept.most[index]))),
+            max_num_seqs=int(memory.slots_for(float(swept.most[index]) / data)),
             max_num_batched_tokens=int(_chunk(row)),
             gpu_memory_utilization=share,
             speculative=drafting.flag(pairing),
@@ -193,7 +208,7 @@ def _pool(row: Row) -> Pool:
 def estimates(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     """Every number of the answer with its interval."""
     pairing, books, batch = row.option.pairing, row.swept.rows.books, row.at(row.swept.batch)
-    running = batch, memory.slots_for(row.at(row.swept.most))
+    running = batch, replica_slots(own.terms, row.at(row.swept.most))
     ends = [(each, pace(each, batch, books)) for each in _drafted_ends(pairing, own.terms)]
     made = memory_estimates(own.held, pairing, own.terms)
     made |= _latencies(row, [latency(each, running, at, books) for each, at in ((own.terms, own.at), *ends)], fits)
@@ -259,7 +274,7 @@ def _drafted_ends(pairing: Pairing, terms: Terms[float]) -> list[Terms[float]]:
 def _latencies(row: Row, lates: list[Latency[float]], fits: Fits) -> dict[str, Estimate]:
     """Percentiles; the first of `lates` is the value, the others widen its interval."""
     pairing, made = row.option.pairing, {}
-    basis: Basis = fits.of(pairing).basis if len(lates) == 1 else "assumed"
+    basis: Basis = _basis(row, fits) if len(lates) == 1 else "assumed"
     for name in ("ttft", "tpot", "e2e"):
         low, high = fits.band(pairing, name)
         for quantile in ("p50", "p95", "p99"):
@@ -269,10 +284,15 @@ def _latencies(row: Row, lates: list[Latency[float]], fits: Fits) -> dict[str, E
     return made
 
 
+def _basis(row: Row, fits: Fits) -> Basis:
+    """Of step times; no measurement speaks of ranks that share experts under vLLM."""
+    return fits.of(row.option.pairing).basis if row.swept.rows.data[row.index] == 1 else "assumed"
+
+
 def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
     pairing, swept, index = row.option.pairing, row.swept, row.index
     low, high = fits.band(pairing, "tpot")
-    basis: Basis = fits.of(pairing).basis
+    basis = _basis(row, fits)
     replicas, most = float(swept.replicas[index]), float(swept.rate[index])
     served, stated = at.rate * replicas, not math.isnan(row.own_rate)
     worst, best = (1.0, 1.0) if stated else (1 / max(high, 1.0), 1 / min(low, 1.0))
@@ -336,7 +356,7 @@ def derive(row: Row, fits: Fits) -> tuple[Step, ...]:
     most = Num(float(swept.most[row.index]), name="largest_batch", source=fits_and_meets)
     batch = Num(float(swept.batch[row.index]), name="running_batch", source=carries)
     held, at = room(terms, most, books), pace(terms, batch, books)
-    late = latency(terms, (batch, held.slots), at, books)
+    late = latency(terms, (batch, all_of(terms.layout.data, held.slots)), at, books)
     quantile = Num(Z["p95"], name="z_p95", source="quantile 0.95 of the standard normal")
     tails = [percentile(late, name, quantile) for name in ("ttft", "tpot", "e2e")]
     for tail, name in zip(tails, ("ttft_p95_s", "tpot_p95_s", "e2e_p95_s"), strict=True):

@@ -85,7 +85,7 @@ def _headline(outcome: Outcome) -> str:
 
 def _hardware(outcome: Outcome) -> str:
     flags = outcome.flags
-    ways = {"TP": flags.tensor_parallel, "PP": flags.pipeline_parallel}
+    ways = {"TP": flags.tensor_parallel, "PP": flags.pipeline_parallel, "DP": flags.data_parallel}
     parts = [f"{outcome.devices} x {outcome.accelerator}", *(f"{way} {n}" for way, n in ways.items() if n > 1)]
     return ", ".join(parts + (["whole experts"] if flags.expert_parallel else []))
 
@@ -161,10 +161,11 @@ def _fits(outcome: Outcome, seen: Picture) -> Table:
     grid, flags = Table.grid(padding=(0, 2, 0, 0)), outcome.flags
     slots = "slot" if flags.max_num_seqs == 1 else "slots"
     each = f"one sequence of {flags.max_model_len:,} takes {short(seen.sequence_bytes / GIB)} GiB per device"
+    ranks = f" on each of {flags.data_parallel} ranks" if flags.data_parallel > 1 else ""
     rows = {
-        "KV cache": f"{seen.kv_tokens:,} tokens in {flags.kv_cache_dtype}; {each}",
+        "KV cache": f"{seen.kv_tokens:,} tokens in {flags.kv_cache_dtype}{ranks}; {each}",
         "maximum concurrency": f"{seen.max_concurrency:.2f} sequences of {flags.max_model_len:,} tokens "
-        f"({flags.max_num_seqs:,} {slots}, {flags.max_num_batched_tokens:,} tokens a step)",
+        f"({flags.max_num_seqs:,} {slots}, {flags.max_num_batched_tokens:,} tokens a step{ranks})",
         "longest context": f"{seen.longest_context:,} tokens under these flags",
     }
     for seats in seen.seats:

@@ -14,6 +14,7 @@ from typing import Generic
 from catalog.accelerator import Accelerator
 from catalog.engine import Engine
 from catalog.units import GIB
+from planner.ranks import all_of, beyond_one, several
 from planner.remembered import remembered
 from planner.trace import N, ceiling, largest, positive, power, root, smallest, step, whole
 from planner.work import Layout, Shape
@@ -132,12 +133,27 @@ def lasting_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N], chun
 
     Experts from the fused kernel's workspace shapes, unfitted.
     """
-    width = model.expert_width / layout.tensor
+    width, seen = model.expert_width / layout.tensor, chunk
+    if several(layout.data):
+        width, seen = gathered_width(model, layout), chunk * layout.data
     rows = largest(width, model.hidden) + largest(2 * width, model.hidden)
-    experts = fixed.expert_value_bytes * chunk * model.experts_per_token * rows
+    experts = fixed.expert_value_bytes * seen * model.experts_per_token * rows
     pictures = largest(whole(chunk / model.image_tokens), 1.0) * fixed.image_value_bytes * model.image_values
     passed = fixed.stage_hidden_bytes * chunk * model.hidden * smallest(layout.pipeline - 1, 1.0)
-    return experts + pictures + passed
+    lasting = experts + pictures + passed
+    return lasting + gathered_rows_bytes(model, layout, chunk) if several(layout.data) else lasting
+
+
+def gathered_width(model: Shape[N], layout: Layout[N]) -> N:
+    """Of an expert on one device: a slice, or all of it where attention is data parallel."""
+    sliced = model.expert_width / layout.tensor
+    return sliced + beyond_one(layout.data) * (model.expert_width - sliced)
+
+
+@step
+def gathered_rows_bytes(model: Shape[N], layout: Layout[N], chunk: N) -> N:
+    """Hidden vectors of the other ranks' tokens, and what the device's experts make of them; 0 with one rank."""
+    return 2 * (layout.data - 1) * chunk * model.hidden * model.value_bytes
 
 
 @step
@@ -171,9 +187,10 @@ def claimed_graphs_bytes(graphs: N, fixed: Accounting[N]) -> N:
 @step
 def non_torch_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) -> N:
     """What libraries hold outside the tensor allocator: more as soon as devices exchange data."""
-    grown = power(layout.tensor / 2, fixed.group_power)
+    talking = all_of(layout.data, layout.tensor)
+    grown = power(talking / 2, fixed.group_power)
     group = fixed.group_bytes + fixed.group_hidden_bytes * model.hidden * grown
-    wide = smallest(layout.tensor - 1, 1.0)
+    wide = smallest(talking - 1, 1.0)
     return fixed.outside_bytes + group * wide + fixed.stage_bytes * smallest(layout.pipeline - 1, 1.0) * (1 - wide)
 
 

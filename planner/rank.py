@@ -234,6 +234,7 @@ def simplicity(row: Row) -> tuple[float, ...]:
     return (
         row.at(row.swept.devices),
         float(rows.pipeline[row.index]),
+        float(rows.data[row.index]),
         float(rows.tensor[row.index]),
         float(rows.expert[row.index]),
         float(row.option.cell_bits != 16),

@@ -117,6 +117,7 @@ def measured(block: Swept, index: int, settled: Settled) -> Measured:
             tensor=int(rows.tensor[index]),
             pipeline=int(rows.pipeline[index]),
             expert=bool(rows.expert[index]),
+            data=int(rows.data[index]),
         ),
         cache=option.cached.dtype,
         weight_bytes=at(block.room.weight_bytes, index),

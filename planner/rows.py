@@ -13,6 +13,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from catalog import tensors
+from catalog.model import Model
 from planner import drafting, energy, memory, pages, speed, waiting
 from planner.fits import Fits
 from planner.pairing import Option
@@ -21,7 +23,7 @@ from planner.rules import PLACED
 from planner.rules.rule import Pairing, Placed
 from planner.serving import Books, Demand, Terms
 from planner.trace import Array, present
-from planner.work import Layout, Shape, Weights, adapter_bytes, on_the_host, replaced, shape, weights
+from planner.work import Layout, Shape, Weights, replaced, shape, weights
 
 Mask = NDArray[np.bool_]
 CHUNKS = {"vllm": (2048.0, 8192.0), "llama.cpp": (512.0,)}
@@ -30,8 +32,15 @@ WIDTHS = (1, 2, 4, 8, 16, 32, 64, 72)
 """Tensor parallel sizes."""
 DEPTHS = (1, 2, 3, 4, 6, 8)
 """Pipeline stages."""
-LAYOUTS = np.array([(tensor, pipeline, whole) for whole in (0, 1) for tensor in WIDTHS for pipeline in DEPTHS])
-"""[layout, (tensor, pipeline, whole experts)]"""
+RANKS = [(data, tensor) for data in (2, 4, 8, 16) for tensor in (1, 2, 4, 8)]
+"""Ranks of data-parallel attention, and devices of each; their experts are whole."""
+LAYOUTS = np.array(
+    [(tensor, pipeline, whole, 1) for whole in (0, 1) for tensor in WIDTHS for pipeline in DEPTHS]
+    + [(tensor, 1, 1, data) for data, tensor in RANKS]
+)
+"""[layout, (tensor, pipeline, whole experts, ranks)]"""
+Place = tuple[int, int] | tuple[int, int, bool] | tuple[int, int, bool, int]
+"""The same of one candidate; slices of experts and one rank where it does not say."""
 BOOKS: tuple[Books, ...] = ("vllm", "llama.cpp")
 
 
@@ -81,6 +90,8 @@ class Rows:
     tensor: NDArray[np.intp]
     pipeline: NDArray[np.intp]
     expert: Mask
+    data: NDArray[np.intp]
+    """Ranks of data-parallel attention."""
     chunk: Array
     """Token budget of a step."""
     price: Array
@@ -92,8 +103,8 @@ class Rows:
         return self.cases.books
 
 
-def terms_of(option: Option, layout: tuple[int, int] | tuple[int, int, bool], chunk: float, fits: Fits) -> Terms[float]:
-    """One candidate's terms as plain numbers; `layout` = tensor, pipeline parallel, and whether experts are whole."""
+def terms_of(option: Option, layout: Place, chunk: float, fits: Fits) -> Terms[float]:
+    """One candidate's terms as plain numbers; `layout` = tensor, pipeline parallel, whole experts, ranks."""
     pairing = option.pairing
     given = (demand(pairing), shape(pairing.model), held_by(pairing), books_kept(pairing))
     return _terms(option, given, layout, (chunk, fits))
@@ -106,7 +117,7 @@ Given = tuple[Demand[float], Shape[float], Weights[float], memory.Accounting[flo
 def _terms(
     option: Option,
     given: Given,
-    layout: tuple[int, int] | tuple[int, int, bool],
+    layout: Place,
     how: tuple[float, Fits],
 ) -> Terms[float]:
     pairing, (chunk, fits) = option.pairing, how
@@ -132,8 +143,8 @@ def _terms(
 
 
 @lru_cache(maxsize=512)
-def _layout(tensor: int, pipeline: int, expert: bool = False) -> Layout[float]:
-    return Layout(tensor=float(tensor), pipeline=float(pipeline), expert=float(expert))
+def _layout(tensor: int, pipeline: int, expert: bool = False, data: int = 1) -> Layout[float]:
+    return Layout(tensor=float(tensor), pipeline=float(pipeline), expert=float(expert), data=float(data))
 
 
 def books_kept(pairing: Pairing) -> memory.Accounting[float]:
@@ -149,6 +160,11 @@ def held_by(pairing: Pairing) -> Weights[float]:
     return on_the_host(held) if _hosted(pairing) else held
 
 
+def on_the_host(held: Weights[float]) -> Weights[float]:
+    """Without the embedding: llama.cpp looks tokens up on the host. A tied one is copied as the output matrix."""
+    return replace(held, embedding_bytes=0.0, head_bytes=held.head_read_bytes)
+
+
 def _hosted(pairing: Pairing) -> bool:
     """Whether the host has a memory of its own, and the engine keeps weights there."""
     return books_of(pairing) == "llama.cpp" and pairing.device.accelerator.kind == "gpu"
@@ -158,6 +174,16 @@ def adapters_of(pairing: Pairing) -> float:
     """Bytes of the adapters that stay loaded; merged ones are part of the weights."""
     lora = pairing.settled.load.lora
     return 0.0 if lora is None or lora.merged else adapter_bytes(pairing.model, lora.adapters, lora.max_rank)
+
+
+ADAPTED = ("attention.", "mlp.", "shared.")
+"""Parts whose matrices an adapter changes; experts are left out."""
+
+
+def adapter_bytes(model: Model, adapters: int, rank: int) -> float:
+    """16-bit LoRA pairs of `rank` beside every attention and MLP matrix: rank x (inputs + outputs) values each."""
+    matrices = [each for each in tensors.inventory(model) if each.part.startswith(ADAPTED) and each.columns > 1]
+    return 2.0 * adapters * rank * sum(each.count * (each.rows + each.columns) for each in matrices)
 
 
 def demand(pairing: Pairing) -> Demand[float]:
@@ -212,7 +238,7 @@ def _rows(books: Books, options: list[Option], placements: Placements, fits: Fit
     like, first = _alike(options)
     seen, case = _distinct((like[option] * len(LAYOUTS) + place) * budgets + budget)
     devices = [each.pairing.device for each in options]
-    tensor, pipeline, expert = LAYOUTS[place].T
+    tensor, pipeline, expert, data = LAYOUTS[place].T
     return Rows(
         options=options,
         cases=_cases(books, [options[each] for each in first], seen, fits),
@@ -221,6 +247,7 @@ def _rows(books: Books, options: list[Option], placements: Placements, fits: Fit
         tensor=tensor,
         pipeline=pipeline,
         expert=expert.astype(bool),
+        data=data,
         chunk=np.array(CHUNKS[books])[budget],
         price=np.array([np.nan if d.usd_per_hour is None else d.usd_per_hour for d in devices])[option],
         per_instance=np.array([float(d.per_instance) for d in devices])[option],
@@ -231,7 +258,7 @@ def _cases(books: Books, options: list[Option], codes: NDArray[np.intp], fits: F
     """`codes` count options, then layouts, then token budgets."""
     place, budget = np.divmod(codes, len(CHUNKS[books]))
     option, place = np.divmod(place, len(LAYOUTS))
-    tensor, pipeline, expert = np.ascontiguousarray(LAYOUTS[place].T, dtype=float)
+    tensor, pipeline, expert, data = np.ascontiguousarray(LAYOUTS[place].T, dtype=float)
     paired, pair = _paired(options)
     each = pair[option]
     columns = cast(Terms[Array], stack(_plain(paired, CHUNKS[books][0], fits), each))
@@ -240,7 +267,7 @@ def _cases(books: Books, options: list[Option], codes: NDArray[np.intp], fits: F
         books=books,
         terms=replace(
             columns,
-            layout=Layout(tensor=tensor, pipeline=pipeline, expert=expert),
+            layout=Layout(tensor=tensor, pipeline=pipeline, expert=expert, data=_one_number(data)),
             rates=replace(columns.rates, chunk=np.array(CHUNKS[books])[budget]),
             cell_bytes=np.array([one.cell_bits / 8 for one in options])[option],
         ),
@@ -250,6 +277,11 @@ def _cases(books: Books, options: list[Option], codes: NDArray[np.intp], fits: F
         bands={name: np.array([band[name][1] for band in bands])[each] for name in ("ttft", "tpot", "e2e")},
         kept=np.array([drafting.least(one.pairing) for one in paired])[each],
     )
+
+
+def _one_number(column: Array) -> Array:
+    """A column that is the same everywhere as one number, which formulas can look at in passing."""
+    return column if (column != column[:1]).any() else np.asarray(column[0] if column.size else 1.0)
 
 
 def _distinct(codes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -338,8 +370,8 @@ class Placements:
         return self._known[key]
 
     def _allowed(self, pairing: Pairing, place: int) -> bool:
-        tensor, pipeline, expert = LAYOUTS[place].tolist()
-        placed = Placed(pairing=pairing, tensor=tensor, pipeline=pipeline, expert=bool(expert))
+        tensor, pipeline, expert, data = LAYOUTS[place].tolist()
+        placed = Placed(pairing=pairing, tensor=tensor, pipeline=pipeline, expert=bool(expert), data=data)
         said = next((finding for rule in PLACED if (finding := rule(placed)) is not None), None)
         if said is not None:
             self.refused.append((pairing, said))
@@ -347,10 +379,12 @@ class Placements:
 
 
 def _places(pairing: Pairing, books: Books) -> list[int]:
-    tensor, pipeline, expert = LAYOUTS.T
-    possible = (tensor * pipeline <= pairing.device.most) & (pipeline <= pairing.model.layers)
-    possible &= (tensor == 1) | (books == "vllm")
-    possible &= (expert == 0) | ((tensor > 1) & (pairing.model.moe is not None))
+    tensor, pipeline, expert, data = LAYOUTS.T
+    possible = (tensor * pipeline * data <= pairing.device.most) & (pipeline <= pairing.model.layers)
+    possible &= (tensor * data == 1) | (books == "vllm")
+    possible &= (expert == 0) | ((tensor * data > 1) & (pairing.model.moe is not None))
+    # ranks pay where tensor parallel over as many devices would hold the same cache several times
+    possible &= (data == 1) | (tensor * data > shape(pairing.model).kv_heads)
     return [int(place) for place in np.flatnonzero(possible)]
 
 

@@ -12,6 +12,7 @@ from typing import Generic, Literal
 
 from planner import memory, pages, queueing, speculation, speed, waiting
 from planner.memory import Accounting
+from planner.ranks import all_of, each
 from planner.speculation import Drafter
 from planner.speed import Decoding, Rates, Work
 from planner.trace import N, largest, present, smallest
@@ -93,6 +94,7 @@ class Room(Generic[N]):
     running_bytes: N
     """All running sequences and the common prefix."""
     slots: N
+    """Of one rank, where attention is data parallel; so is the cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +198,7 @@ def _vllm_rooms(terms: Terms[N], fixed: Fixture[N]) -> Callable[[N], Room[N]]:
     activation, held, claimed = peaks(terms, fixed), fixed.weight_bytes, fixed.claimed_bytes
 
     def at(batch: N) -> Room[N]:
-        slots = memory.slots_for(batch)
+        slots = rank_slots(terms, batch)
         active = activation(slots)
         return Room(
             weight_bytes=held,
@@ -211,6 +213,16 @@ def _vllm_rooms(terms: Terms[N], fixed: Fixture[N]) -> Callable[[N], Room[N]]:
     return at
 
 
+def rank_slots(terms: Terms[N], batch: N) -> N:
+    """Slots of one rank while `batch` sequences run on the replica: an engine's own limit, and its own cache."""
+    return memory.slots_for(each(terms.layout.data, batch))
+
+
+def replica_slots(terms: Terms[N], batch: N) -> N:
+    """Slots of all ranks."""
+    return all_of(terms.layout.data, rank_slots(terms, batch))
+
+
 def _drafted_rooms(terms: Terms[N], plain: Callable[[N], Room[N]], fixed: Fixture[N]) -> Callable[[N], Room[N]]:
     """What drafts take of the cache: the drafter's own, room for the tokens of a step, and logits of all of them."""
     drafts = speculation.on_device(terms.drafter, terms.layout, terms.cell_bytes)
@@ -220,13 +232,13 @@ def _drafted_rooms(terms: Terms[N], plain: Callable[[N], Room[N]], fixed: Fixtur
     def at(batch: N) -> Room[N]:
         held = plain(batch)
         active = activation(held.slots * (drafts.tokens + 1))
-        each = own * (held_tokens(terms.demand) + drafts.tokens) + ahead
+        drafted = own * (held_tokens(terms.demand) + drafts.tokens) + ahead
         return replace(
             held,
             activation_bytes=active,
             cache_bytes=held.cache_bytes - (active - held.activation_bytes),
             longest_bytes=held.longest_bytes + own * (terms.demand.context + drafts.tokens) + ahead,
-            running_bytes=held.running_bytes + held.slots * each,
+            running_bytes=held.running_bytes + held.slots * drafted,
         )
 
     return at
@@ -309,11 +321,12 @@ def _drafter_reads_s(terms: Terms[N], tokens: N) -> N:
 def budgeted(terms: Terms[N], batch: N) -> N:
     """Part of the steps' token budget that running sequences and the prompts of those who follow them take; above 1
     prompts wait ever longer."""
-    return waiting.budget_share(batch, terms.demand.fresh / terms.demand.output, step_tokens(terms))
+    seated = each(terms.layout.data, batch)
+    return waiting.budget_share(seated, terms.demand.fresh / terms.demand.output, step_tokens(terms))
 
 
 def step_tokens(terms: Terms[N]) -> N:
-    """Tokens of one step: each of the batches that a pipeline has under way has a budget of its own."""
+    """Tokens of one step, of one rank: each of the batches that a pipeline has under way has a budget of its own."""
     return terms.rates.chunk * terms.layout.pipeline
 
 
@@ -330,24 +343,24 @@ def pacing(terms: Terms[N], books: Books) -> Callable[[N], Pace[N]]:
 
     def at(batch: N) -> Pace[N]:
         seen = batch + demand.company
-        shared = waiting.together(waiting.prompts_in_a_step(batch, demand.output))
-        own, prompts = speed.decoding(done, terms.rates, seen), smallest(demand.fresh * shared, budget)
-        attention = speed.prompt_attention_s(done, terms.rates, prompts, behind)
-        longer = speed.lengthening_s(done, terms.rates, own, prompts, attention)
-        step, joining = token_s(seen, own), joining_s(prompts, longer)
+        begun, own = waiting.prompts_in_a_step(batch, demand.output), speed.decoding(done, terms.rates, seen)
+        prompts, most = waiting.taken_in(demand.fresh, begun, budget, terms.layout.data)
+        attention = speed.prompt_attention_s(done, terms.rates, most, behind)
+        longer = speed.lengthening_s(done, terms.rates, own, (prompts, most), attention)
+        step, joining = token_s(seen, own), joining_s(prompts, longer, most)
         rate = queueing.rate_at_batch(batch, demand.output, step, joining)
         return Pace(step_s=step, prompt_s=joining, rate=rate, decoding=own)
 
     return at
 
 
-def prompt_times(terms: Terms[N], done: Work[N]) -> Callable[[N, N], N]:
-    """Seconds that a prompt takes from everyone, as a function of the prompt tokens in a step that takes it in, and of
-    what these lengthen one stage by."""
+def prompt_times(terms: Terms[N], done: Work[N]) -> Callable[[N, N, N], N]:
+    """Seconds that a prompt takes from everyone, as a function of the prompt tokens in a step that takes it in, of what
+    these lengthen one stage by, and of those that the fullest rank has of them."""
     fresh, own = terms.demand.fresh, terms.request_s
     if present(terms.drafter.passes):
         own = own + _drafter_reads_s(terms, fresh)
-    return lambda tokens, longer: fresh / tokens * speed.joining_s(done, terms.rates, tokens, longer) + own
+    return lambda tokens, longer, most: fresh / tokens * speed.joining_s(done, terms.rates, tokens, longer, most) + own
 
 
 def looked_back(demand: Demand[N]) -> N:
@@ -402,11 +415,12 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
         output_cv2=demand.output_cv2,
         gap_cv2=1 / demand.burstiness,
         output=demand.output,
+        ranks=terms.layout.data,
     )
 
     def of(batch: N, at: Pace[N]) -> waiting.Crowd[N]:
         seen, step = batch + demand.company, at.step_s
-        longer = speed.lengthening_s(done, rates, at.decoding, one, attention)
+        longer = speed.lengthening_s(done, rates, at.decoding, (one, one), attention)
         if drafts:
             step = step * speculation.tokens_per_step(terms.drafter.tokens, terms.drafter.acceptance)
         return waiting.Crowd(
@@ -416,7 +430,7 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
             slope_s=times(seen + 1, speed.decoding(done, rates, seen + 1)) - at.step_s,
             token_s=at.step_s,
             joining_s=at.prompt_s,
-            alone_s=joining_s(one, longer),
+            alone_s=joining_s(one, longer, one),
             trail_s=speed.trail_s(done, longer) if staged else at.step_s * 0,
             traffic=traffic,
         )

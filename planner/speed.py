@@ -4,7 +4,7 @@ can do, plus the host's time. Every formula takes a float, an array of candidate
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Generic
 
@@ -14,6 +14,7 @@ from catalog.errors import Unsupported
 from catalog.parameters import Resolved, halves_accumulation
 from catalog.speed_classes import halves_integers
 from catalog.units import FlopPerSecond
+from planner.ranks import fullest, several
 from planner.remembered import remembered
 from planner.trace import N, ceiling, largest, positive, power, present, root, smallest, step, worth
 
@@ -31,9 +32,9 @@ class Work(Generic[N]):
     expert_share: N
     """Experts per token over experts; 1 for a dense model."""
     flops_per_token: N
-    """Two per active matrix parameter, over the devices."""
+    """Two per active matrix parameter, over the devices of a rank."""
     expert_flops: N
-    """Those of `flops_per_token` that routed experts do; 0 for a dense model."""
+    """Those of `flops_per_token` that routed experts do, over the devices of all ranks; 0 for a dense model."""
     attention_flops: N
     """Per token and per token of context, on one device."""
     cache_bytes_per_token: N
@@ -46,11 +47,24 @@ class Work(Generic[N]):
     """Collectives in one step, each times the doublings of its group; 0 on one device."""
     pipeline: N
     """Stages that a token passes one after the other."""
+    data: N = 1.0  # type: ignore[assignment]
+    """Ranks whose attention is data parallel, and which share the routed experts; none of them has stages."""
+    gathered_bytes_per_token: N = 0.0  # type: ignore[assignment]
+    """Bytes each device sends and receives for one token of any rank on its way to the experts and back."""
 
     @cached_property
     def routed(self) -> bool:
         """Whether there are routed experts to reckon with."""
         return worth(self.expert_bytes) or worth(self.expert_flops)
+
+    @cached_property
+    def ranked(self) -> bool:
+        """Whether any attention is data parallel."""
+        return several(self.data)
+
+    def seated(self, sequences: N) -> N:
+        """Of these on the replica, those of the fullest rank, for which all others wait."""
+        return fullest(self.data, sequences) if self.ranked else sequences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,17 +163,27 @@ def unpack_s(work: Work[N], rates: Rates[N]) -> N:
 
 
 @step
-def matrix_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
+def matrix_s(work: Work[N], rates: Rates[N], tokens: N, most: N | None = None) -> N:
     """Every token of the batch is multiplied with every active weight, at the share of the peak the kernel reaches.
 
     Few tokens meet in one expert, so its tiles are part empty: each chosen expert multiplies `tile_rows` rows more.
-    `1 / expert_share` tokens are enough to choose every expert once.
+    `1 / expert_share` tokens are enough to choose every expert once. `most` = those of the fullest rank; None: there is
+    one, or `tokens` are as evenly dealt out as sequences.
     """
+    multiplied = rank_flops(work, tokens, most)
     if not work.routed:
-        return work.flops_per_token * tokens / rates.matrix_rate
+        return multiplied / rates.matrix_rate
     chosen = smallest(tokens, 1 / work.expert_share)
     padding = rates.tile_rows * chosen * work.expert_flops
-    return (work.flops_per_token * tokens + padding) / rates.matrix_rate
+    return (multiplied + padding) / rates.matrix_rate
+
+
+def rank_flops(work: Work[N], tokens: N, most: N | None) -> N:
+    """A rank multiplies its own tokens; the experts on its devices those of all ranks."""
+    if not work.ranked:
+        return work.flops_per_token * tokens
+    own = work.seated(tokens) if most is None else most
+    return work.flops_per_token * own + work.expert_flops * (tokens - work.data * own)
 
 
 @step
@@ -172,8 +196,14 @@ def cache_s(work: Work[N], rates: Rates[N], batch: N, context: N) -> N:
 @step
 def collective_s(work: Work[N], rates: Rates[N], tokens: N) -> N:
     """Devices that share layers add up their partial results: a latency per collective and bytes per token."""
-    sent = work.exchange_bytes_per_token * tokens / rates.link_rate
-    return work.exchanges * rates.exchange_s + sent
+    return work.exchanges * rates.exchange_s + sent_s(work, rates, tokens, work.seated(tokens))
+
+
+def sent_s(work: Work[N], rates: Rates[N], tokens: N, most: N) -> N:
+    """Partial results of the tokens of the fullest rank, and the tokens of all ranks to their experts and back."""
+    if not work.ranked:
+        return work.exchange_bytes_per_token * tokens / rates.link_rate
+    return (work.exchange_bytes_per_token * most + work.gathered_bytes_per_token * tokens) / rates.link_rate
 
 
 @step
@@ -208,7 +238,7 @@ def decoding(work: Work[N], rates: Rates[N], batch: N) -> Decoding[N]:
 @step
 def stage_s(work: Work[N], rates: Rates[N], own: Decoding[N], context: N) -> N:
     """One device's part of a step: its matrices, then the cache."""
-    return own.matrices_s + cache_s(work, rates, own.share, context)
+    return own.matrices_s + cache_s(work, rates, work.seated(own.share), context)
 
 
 @step
@@ -231,7 +261,7 @@ def decode_step_s(work: Work[N], rates: Rates[N], batch: N, context: N, own: Dec
     `decoding` of the batch, where somebody has it.
     """
     device = work.pipeline * stage_s(work, rates, own or decoding(work, rates, batch), context)
-    return host_s(work, rates, batch) + device + collective_s(work, rates, batch)
+    return host_s(work, rates, work.seated(batch)) + device + collective_s(work, rates, batch)
 
 
 @step
@@ -245,10 +275,14 @@ def prompt_token_s(work: Work[N], rates: Rates[N], context: N) -> N:
 
 @step
 def pass_token_s(work: Work[N], rates: Rates[N], tokens: N, context: N) -> N:
-    """A prompt token's share of a pass over `tokens` of them; seconds on one stage."""
+    """A prompt token's share of a pass over `tokens` of them; seconds on one stage.
+
+    All are on one rank, where attention is data parallel.
+    """
     attention = work.attention_flops * context / rates.attention_rate
-    sent = work.exchange_bytes_per_token / rates.link_rate
-    return matrix_s(work, rates, tokens) / tokens + attention + sent / work.pipeline
+    moved = work.exchange_bytes_per_token
+    sent = (moved + work.gathered_bytes_per_token if work.ranked else moved) / rates.link_rate
+    return matrix_s(work, rates, tokens, tokens) / tokens + attention + sent / work.pipeline
 
 
 @step
@@ -267,33 +301,33 @@ def mixed_step_s(work: Work[N], rates: Rates[N], running: tuple[N, N], prompts: 
     """
     (batch, context), (new, behind) = running, prompts
     own = decoding(work, rates, batch)
-    looked = cache_s(work, rates, smallest(batch, own.share), context)
-    longer = lengthening_s(work, rates, own, new, prompt_attention_s(work, rates, new, behind))
+    looked = cache_s(work, rates, work.seated(smallest(batch, own.share)), context)
+    longer = lengthening_s(work, rates, own, (new, new), prompt_attention_s(work, rates, new, behind))
     device = work.pipeline * (own.matrices_s + looked) + longer
-    sent = work.exchange_bytes_per_token * new / rates.link_rate
-    return host_s(work, rates, batch) + device + collective_s(work, rates, batch) + sent / work.pipeline
+    sent = collective_s(work, rates, batch) + sent_s(work, rates, new, new) / work.pipeline
+    return host_s(work, rates, work.seated(batch)) + device + sent
 
 
 @step
-def lengthening_s(work: Work[N], rates: Rates[N], own: Decoding[N], new: N, attention_s: N) -> N:
+def lengthening_s(work: Work[N], rates: Rates[N], own: Decoding[N], new: tuple[N, N], attention_s: N) -> N:
     """What prompts add to the matrices of one stage: they ride with one of the batches that a pipeline has under way.
 
     Their arithmetic hides behind the weights that are read anyway; experts that only they need are read for them. `new`
-    tokens of prompts, with their attention.
+    tokens of prompts: of all ranks, and of the one that has most of them, with its attention.
     """
-    wider = 1 + positive(own.beside + new - 1)
-    multiplied = matrix_s(work, rates, wider) + attention_s
+    wider = 1 + positive(own.beside + new[0] - 1)
+    fuller = wider - (own.share - work.seated(own.share)) - (new[0] - new[1]) if work.ranked else wider
+    multiplied = matrix_s(work, rates, wider, fuller) + attention_s
     return largest(stream_s(work, rates, wider), multiplied) - own.matrices_s
 
 
 @step
-def joining_s(work: Work[N], rates: Rates[N], tokens: N, longer_s: N) -> N:
+def joining_s(work: Work[N], rates: Rates[N], tokens: N, longer_s: N, most: N | None = None) -> N:
     """What prompts add to a step of `batch` decoding sequences: a step with them less one without.
 
-    `tokens` = their new ones, `longer_s` = `lengthening_s` of them.
+    `tokens` = their new ones, `longer_s` = `lengthening_s` of them; `most` = those of the rank that has most of them.
     """
-    sent = work.exchange_bytes_per_token * tokens / rates.link_rate
-    return longer_s + sent / work.pipeline
+    return longer_s + sent_s(work, rates, tokens, tokens if most is None else most) / work.pipeline
 
 
 @step
@@ -316,6 +350,20 @@ def prefill_s(work: Work[N], rates: Rates[N], prompt: N, cached: N) -> N:
     full = smallest(rates.chunk, new)
     later = (work.pipeline - 1) * largest(busy * full / new, weight_s(work, rates, full))
     return stage + later + chunks * (rates.step_s + work.layers * rates.layer_s + work.exchanges * rates.exchange_s)
+
+
+def each_rank(work: Work[float]) -> Work[float]:
+    """One rank as a replica of its own, while all others do just as much: prompts of all ranks share their passes."""
+    if not work.ranked:
+        return work
+    return replace(
+        work,
+        data=1.0,
+        expert_share=expert_coverage(work.expert_share, work.data),
+        expert_flops=work.expert_flops * work.data,
+        exchange_bytes_per_token=work.exchange_bytes_per_token + work.gathered_bytes_per_token * work.data,
+        gathered_bytes_per_token=0.0,
+    )
 
 
 SHARED_FIELDS = (

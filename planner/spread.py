@@ -16,13 +16,13 @@ from planner.work import Layout
 
 def tags(model: Model, lane: Lane, layout: Layout[float], device: Accelerator | None) -> frozenset[str]:
     """What widens an interval: parts of a model, groups and devices that few or no logs speak of."""
-    other = device is not None and device.architecture != "hopper"
+    other, group = device is not None and device.architecture != "hopper", layout.tensor * layout.data
     true = {
         "moe": model.moe is not None, "latent": model.mla is not None, "linear": model.linear is not None,
         "vision": model.extra_params > 0, "4-bit": lane.family.startswith("4-bit"),
         "i-quant": lane.id[5:].startswith("IQ"), "unsloth": lane.id[5:] in UNSLOTH_BITS,
-        "tensor": layout.tensor > 1, "wide": layout.tensor > 4, "pipeline": layout.pipeline > 1,
-        "device": other, "group elsewhere": other and layout.tensor > 1,
+        "tensor": group > 1, "wide": group > 4, "pipeline": layout.pipeline > 1,
+        "device": other, "group elsewhere": other and group > 1,
         "shared": device is not None and device.kind == "unified",
     }  # fmt: skip
     return frozenset(name for name, holds in true.items() if holds)

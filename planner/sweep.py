@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner import cost, energy, jobs
-from planner.memory import slots_for
+from planner.ranks import all_of
 from planner.rows import Cases, Mask, Rows, picked
 from planner.rules.latency import FEW_USERS
 from planner.serving import (
@@ -31,10 +31,12 @@ from planner.serving import (
     pace,
     pacing,
     percentile,
+    replica_slots,
     rooms,
 )
 from planner.settle import Settled
 from planner.trace import Array, present
+from planner.work import devices_of
 
 LEAST = 0.02
 """Running sequences at hardly any load: what a layout can do at best."""
@@ -115,7 +117,7 @@ def evaluate(cases: Cases, settled: Settled) -> Evaluated:
     most = _scattered(cases.size, serving, largest, float(np.exp(np.log(LEAST))))
     rate = np.where(np.isnan(cases.own_rate), pace(cases.terms, most, cases.books).rate, cases.own_rate)
     replicas = _needed(cases, settled, serving, (rate, most)) + settled.load.spares
-    devices = replicas * cases.terms.layout.tensor * cases.terms.layout.pipeline
+    devices = replicas * devices_of(cases.terms.layout)
     feasible = served & (devices <= cases.most)
     carried = Carried(rate=rate, replicas=replicas, devices=devices, most=most)
     return Evaluated(
@@ -148,7 +150,7 @@ def _alone(cases: Cases, settled: Settled, holding: NDArray[np.intp]) -> tuple[M
     served, misses = np.zeros(cases.size, bool), {}
     some = cases.at(holding)
     batch = np.full(some.size, LEAST)
-    values = _objectives(some, settled)(batch, slots_for(batch))
+    values = _objectives(some, settled)(batch, replica_slots(some.terms, batch))
     served[holding] = _within(values, settled, some.size)
     for objective, limit in settled.objectives.slo_s.items():
         misses[objective] = _scattered(cases.size, holding, values[objective] / limit, 0.0)
@@ -175,7 +177,7 @@ def _planned(cases: Cases, settled: Settled, carried: Carried, feasible: NDArray
     some, of = cases.at(feasible), cast(Carried, picked(carried, feasible))
     batch = _running(some, settled, of.replicas, of.most)
     at = pace(some.terms, batch, some.books)
-    slots = slots_for(of.most)
+    slots = replica_slots(some.terms, of.most)
     late = latency(some.terms, (batch, slots), at, some.books)
     made = {f"{name}_p95_s": percentile(late, name, np.asarray(Z["p95"])) for name in ("ttft", "tpot", "e2e")}
     made |= {
@@ -256,12 +258,14 @@ Fixed = Fixture[Array] | None
 def _most(cases: Cases, settled: Settled, fixed: Fixed) -> Array:
     """Running sequences that fit and meet the objectives, of cases that can serve one."""
     top = float(np.log(seats(cases.books, settled)))
-    most, possible = np.full(cases.size, np.exp(top)), _possible(cases, settled, fixed)
+    most = all_of(cases.terms.layout.data, np.full(cases.size, np.exp(top)))
+    possible = _possible(cases, settled, fixed)
     short = np.flatnonzero(~possible(most)) if cases.size else np.empty(0, dtype=np.intp)
     if short.size < cases.size:
-        possible = _possible(cases.at(short), settled, cast(Fixed, picked(fixed, short)))
+        cases = cases.at(short)
+        possible = _possible(cases, settled, cast(Fixed, picked(fixed, short)))
     if short.size:
-        most[short] = _largest(possible, short.size, top)
+        most[short] = _largest(possible, short.size, top + np.log(cases.terms.layout.data))
     return most
 
 
@@ -274,12 +278,12 @@ def _possible(cases: Cases, settled: Settled, fixed: Fixed) -> Callable[[Array],
         fits = held.cache_bytes >= np.maximum(held.longest_bytes, held.running_bytes)
         fits &= budgeted(cases.terms, batch) <= 1
         fits &= held.slots * (cases.terms.drafter.tokens + 1) <= cases.terms.rates.chunk
-        return fits & _within(values(batch, held.slots), settled, cases.size)
+        return fits & _within(values(batch, all_of(cases.terms.layout.data, held.slots)), settled, cases.size)
 
     return ok
 
 
-def _largest(ok: Callable[[Array], Mask], size: int, top: float) -> Array:
+def _largest(ok: Callable[[Array], Mask], size: int, top: Array) -> Array:
     """The largest batch from LEAST, which is ok, to one of the logarithm `top`, which is not; by halving logarithms."""
     low, high = np.full(size, np.log(LEAST)), np.full(size, top)
     for _ in range(HALVINGS):

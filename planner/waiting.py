@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic
 
+from planner.ranks import fullest, several
 from planner.trace import N, exponential, largest, positive, root, smallest, step, worth
 
 CLUMPS = 4 / 3
@@ -48,6 +49,13 @@ class Traffic(Generic[N]):
     """Of gaps between arrivals."""
     output: N
     """Mean tokens of an answer."""
+    ranks: N = 1.0  # type: ignore[assignment]
+    """Engines whose attention is data parallel: of the prompts that come with one's own, each takes its share."""
+
+    @cached_property
+    def ranked(self) -> bool:
+        """Whether there are several anywhere."""
+        return several(self.ranks)
 
     @cached_property
     def part(self) -> N:
@@ -142,6 +150,20 @@ def together(prompts: N) -> N:
     return prompts / (1 - exponential(-1 * prompts))
 
 
+def taken_in(fresh: N, begun: N, budget: N, ranks: N) -> tuple[N, N]:
+    """Prompt tokens of a step that takes in any: of all ranks, and of the one that has most of them.
+
+    `begun` prompts of `fresh` tokens come per step, dealt out as evenly as sequences; each rank has a `budget`.
+    """
+    if not several(ranks):
+        tokens = smallest(fresh * together(begun), budget)
+        return tokens, tokens
+    one = smallest(fresh, budget)
+    under_way = together(begun * largest(fresh / budget, 1.0))
+    most = smallest(one * fullest(ranks, under_way), budget)
+    return smallest(one * under_way, most * ranks), most
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat(Generic[N]):
     """How long steps are, and who comes during one; seconds."""
@@ -176,7 +198,7 @@ def beat(crowd: Crowd[N]) -> Beat[N]:
     come = crowd.rate * seen
     late = clump(crowd.traffic.gap_cv2, come)
     each = smallest(crowd.traffic.arithmetic_s, crowd.alone_s)
-    count = positive(come + late)
+    count = positive(come + late) / crowd.traffic.ranks if crowd.traffic.ranked else positive(come + late)
     return Beat(
         share=share,
         mean_s=mean,

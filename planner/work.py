@@ -13,6 +13,8 @@ from typing import Generic
 from catalog import tensors
 from catalog.model import Model, Tensor
 from planner.lanes import Method, loaded_bytes, part_bytes, whole_bytes
+from planner.model_classes import EMBEDDING_ON_EVERY_STAGE, ROTATED_BY_TRANSFORMERS, ROUTERS_32_BIT, SEQUENCE_PARALLEL
+from planner.ranks import all_of, beyond_one, gathered_bytes, several
 from planner.remembered import remembered
 from planner.speed import Work
 from planner.trace import N, ceiling, doublings, largest, positive, smallest, step, whole
@@ -21,20 +23,6 @@ REPLICATED = ("attention.latent", "attention.index", "router", "norm")
 """Parts that every tensor-parallel rank holds whole."""
 BIASES = ("expert.bias", "expert.down_bias")
 """Added, not multiplied with."""
-ROUTERS_32_BIT = ("Glm4MoeForCausalLM", "MiniMaxM2ForCausalLM", "Step3p7FlashForCausalLM")
-"""Classes whose routers vLLM keeps in 32 bits (`params_dtype` of the gate in vllm 0.33.0 model_executor/models)."""
-ROTATED_BY_TRANSFORMERS = (
-    "HunYuanMoEV1ForCausalLM", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM",
-)  # fmt: skip
-"""Classes that vllm 0.33.0 runs on transformers' own modules (model_executor/models/registry.py)."""
-EMBEDDING_ON_EVERY_STAGE = (
-    "GPTJForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Gemma4ForCausalLM",
-    "Gemma4ForConditionalGeneration", "GemmaForCausalLM", "GptOssForCausalLM", "MixtralForCausalLM",
-    "NemotronHForCausalLM", "Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "Qwen3NextForCausalLM",
-    "Qwen3VLMoeForConditionalGeneration", "Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration",
-    "Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration",
-)  # fmt: skip
-"""Classes that build the embedding on all pipeline stages, not only where it is used (same source)."""
 BESIDE = ("mtp",)
 """Parts on disk that an engine does not load without speculative decoding."""
 
@@ -108,6 +96,7 @@ class Shape(Generic[N]):
     """Values per token in all windowed layers."""
     window_tokens: N
     state_bytes: N
+    """Linear-attention state of one sequence."""
     page_values: N
     """Values per token in the layers that share one page of vLLM's cache (one group of them)."""
     full_groups: N
@@ -120,7 +109,6 @@ class Shape(Generic[N]):
     """Values per token in one full-length layer."""
     layer_state_bytes: N
     """State of one linear layer and sequence."""
-    """Linear-attention state of one sequence."""
     attention_flops: N
     """Per token and token of context, in all full-length layers."""
     latent_width: N
@@ -133,6 +121,8 @@ class Shape(Generic[N]):
     """The table of rotations that every rank keeps."""
     value_bytes: N
     """A 16-bit activation."""
+    shared_whole: N
+    """1 where every device holds whole shared experts as soon as attention is data parallel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +133,8 @@ class Layout(Generic[N]):
     pipeline: N
     expert: N = 0.0  # type: ignore[assignment]
     """1 where ranks hold whole experts (expert parallel), 0 where each holds a slice of all."""
+    data: N = 1.0  # type: ignore[assignment]
+    """Ranks of `tensor` devices that each hold all of attention; whole experts are spread over all of them."""
 
 
 @remembered(512)  # of some twenty models in every lane
@@ -247,6 +239,7 @@ def shape(model: Model) -> Shape[float]:
         state_bytes=tensors.state_bytes(model),
         attention_flops=2.0 * full * attention_width(model),
         value_bytes=2.0,
+        shared_whole=float(model.architecture in SEQUENCE_PARALLEL),
         rope_bytes=_rope_bytes(model),
         latent_width=model.heads * (model.mla.nope or 128) + model.heads * (model.mla.value or 128) if model.mla else 0,
         image_tokens=image.tokens if image else 1,
@@ -301,26 +294,11 @@ def stored_bytes(held: Weights[float]) -> float:
     return layers + held.replicated_bytes + tower + held.embedding_bytes + held.head_bytes
 
 
-def on_the_host(held: Weights[float]) -> Weights[float]:
-    """Without the embedding: llama.cpp looks tokens up on the host. A tied one is copied as the output matrix."""
-    return replace(held, embedding_bytes=0.0, head_bytes=held.head_read_bytes)
-
-
 def replaced(held: Weights[float], total_bytes: float) -> Weights[float]:
     """The same weights scaled to the size that the user states for the whole model."""
     factor = total_bytes / stored_bytes(held)
     names = [field.name for field in fields(held) if field.name.endswith("_bytes")]
     return replace(held, **{name: getattr(held, name) * factor for name in names})
-
-
-ADAPTED = ("attention.", "mlp.", "shared.")
-"""Parts whose matrices an adapter changes; experts are left out."""
-
-
-def adapter_bytes(model: Model, adapters: int, rank: int) -> float:
-    """16-bit LoRA pairs of `rank` beside every attention and MLP matrix: rank x (inputs + outputs) values each."""
-    matrices = [each for each in tensors.inventory(model) if each.part.startswith(ADAPTED) and each.columns > 1]
-    return 2.0 * adapters * rank * sum(each.count * (each.rows + each.columns) for each in matrices)
 
 
 @step
@@ -372,8 +350,16 @@ def stage_layers_bytes(held: Weights[N], model: Shape[N], layout: Layout[N], cou
     split = (held.split_bytes - held.lead_bytes - held.shared_bytes + held.unpacked_bytes) / layout.tensor
     key_value = held.key_value_bytes / smallest(layout.tensor, model.kv_heads)
     each = (split + key_value + held.replicated_bytes + held.widened_bytes) / model.layers
-    experts = device_expert_bytes(held, model, layout) + held.shared_bytes / layout.tensor
+    experts = device_expert_bytes(held, model, layout) + device_shared_bytes(held, model, layout)
     return layers * each + routed * experts / (model.layers - model.lead_layers)
+
+
+def device_shared_bytes(held: Weights[N], model: Shape[N], layout: Layout[N]) -> N:
+    """Shared experts: split by tensor parallel, or whole where its ranks deal out tokens instead."""
+    split = held.shared_bytes / layout.tensor
+    if not several(layout.data):
+        return split
+    return split + model.shared_whole * beyond_one(layout.data) * (held.shared_bytes - split)
 
 
 @step
@@ -383,8 +369,18 @@ def device_expert_bytes(held: Weights[N], model: Shape[N], layout: Layout[N]) ->
     slices = layout.tensor * held.expert_multiple
     padded = largest(ceiling(width / slices) * slices / width, 1.0)
     sliced = padded * held.expert_bytes / layout.tensor + held.expert_whole_bytes
-    kept = (held.expert_bytes + held.expert_whole_bytes) / layout.tensor
+    kept = (held.expert_bytes + held.expert_whole_bytes) / expert_devices(layout)
     return layout.expert * kept + (1 - layout.expert) * sliced
+
+
+def devices_of(layout: Layout[N]) -> N:
+    """Devices of one replica."""
+    return all_of(layout.data, layout.tensor * layout.pipeline)
+
+
+def expert_devices(layout: Layout[N]) -> N:
+    """Devices that share the experts of a stage: whole ones are spread over all ranks."""
+    return all_of(layout.data, layout.tensor)
 
 
 @step
@@ -409,24 +405,40 @@ def sequence_bytes(per_token: N, fixed: N, tokens: N) -> N:
 
 def work(held: Weights[N], model: Shape[N], layout: Layout[N], cell_bytes: N, context: N) -> Work[N]:
     """What each device does per step. `cell_bytes` per cached value; `context` caps what windowed layers read."""
-    devices = layout.tensor * layout.pipeline
+    devices, experts = layout.tensor * layout.pipeline, expert_devices(layout) * layout.pipeline
     dense = (held.split_bytes + held.tower_bytes) / layout.tensor + held.key_value_bytes / smallest(
         layout.tensor, model.kv_heads
     )
-    return Work(
+    read = (
+        dense + held.replicated_bytes + held.tower_whole_bytes + held.head_read_bytes / layout.tensor
+    ) / layout.pipeline
+    done = Work(
         layers=model.layers,
-        dense_bytes=(dense + held.replicated_bytes + held.tower_whole_bytes + held.head_read_bytes / layout.tensor)
-        / layout.pipeline,
-        expert_bytes=(held.expert_bytes + held.expert_whole_bytes) / devices,
+        dense_bytes=read,
+        expert_bytes=(held.expert_bytes + held.expert_whole_bytes) / experts,
         expert_share=model.expert_share,
         flops_per_token=held.matrix_flops / devices,
-        expert_flops=held.expert_flops / devices,
+        expert_flops=held.expert_flops / experts,
         attention_flops=model.attention_flops / devices,
         cache_bytes_per_token=cache_bytes_per_token(model, cell_bytes, layout),
         cache_bytes_fixed=cache_bytes_fixed(model, cell_bytes, layout, context),
         exchange_bytes_per_token=exchange_bytes(model, layout),
         exchanges=2 * model.layers * doublings(layout.tensor),
         pipeline=layout.pipeline,
+    )
+    return _among_ranks(done, held, model, layout) if several(layout.data) else done
+
+
+def _among_ranks(done: Work[N], held: Weights[N], model: Shape[N], layout: Layout[N]) -> Work[N]:
+    """The same where attention is data parallel: tokens travel to the experts and back."""
+    devices, routed = expert_devices(layout), model.layers - model.lead_layers
+    beyond = beyond_one(layout.data)
+    return replace(
+        done,
+        data=layout.data,
+        dense_bytes=done.dense_bytes + (device_shared_bytes(held, model, layout) - held.shared_bytes / layout.tensor),
+        gathered_bytes_per_token=beyond * gathered_bytes(routed, model.hidden * model.value_bytes, devices),
+        exchanges=done.exchanges + beyond * 2 * routed * doublings(devices),
     )
 
 

@@ -18,7 +18,7 @@ from catalog.units import GIB
 from planner.accuracy.truth import Row
 from planner.lanes import BY_ID, as_published
 from planner.lanes.lane import Lane, Method
-from planner.speed import Work, peaks
+from planner.speed import Work, each_rank, peaks
 from planner.work import Layout, Shape, Weights, device_weight_bytes, shape, stored_bytes, weights, work
 
 LARGE = 70 * GIB
@@ -195,28 +195,23 @@ def work_of(found: Described, layout: Layout[float], ranks: int) -> Work[float]:
     each holds its part, and the batches of all touch them.
     """
     row = found.row
-    done = work(found.weights, found.shape, layout, cell_bytes(row), row.number("depth") + row.prompt + row.output / 2)
+    context = row.number("depth") + row.prompt + row.output / 2
+    done = work(found.weights, found.shape, among(layout, ranks), cell_bytes(row), context)
     if row.engine == "llama.cpp":
         return replace(done, exchanges=layout.pipeline - 1)
-    if ranks == 1:
-        return done
-    shared = layout_exchange(found, ranks)
-    return replace(
-        shared,
-        dense_bytes=done.dense_bytes,
-        expert_bytes=done.expert_bytes / ranks,
-        expert_share=1 - (1 - done.expert_share) ** ranks,
-        flops_per_token=done.flops_per_token,
-        expert_flops=done.expert_flops,
-        attention_flops=done.attention_flops,
-        cache_bytes_per_token=done.cache_bytes_per_token,
-        cache_bytes_fixed=done.cache_bytes_fixed,
-    )
+    return done if ranks == 1 else travelling(each_rank(done), found, ranks)
 
 
-def layout_exchange(found: Described, ranks: int) -> Work[float]:
-    """Tokens travel to their experts and back: counted like all-reduces of as many tensor-parallel ranks (assumed)."""
-    return work(found.weights, found.shape, Layout(tensor=float(ranks), pipeline=1.0), cell_bytes(found.row), 1.0)
+def travelling(done: Work[float], found: Described, ranks: int) -> Work[float]:
+    """Tokens travel to their experts and back: counted like all-reduces of as many tensor-parallel ranks (assumed), as
+    the parameters were fitted; vLLM's all-gather moves half of `ranks` times as much."""
+    alike = work(found.weights, found.shape, Layout(tensor=float(ranks), pipeline=1.0), cell_bytes(found.row), 1.0)
+    return replace(done, exchange_bytes_per_token=alike.exchange_bytes_per_token, exchanges=alike.exchanges)
+
+
+def among(layout: Layout[float], ranks: int) -> Layout[float]:
+    """The layout of a replica whose experts lie on all `ranks` of them; engines other than vLLM counted like it."""
+    return replace(layout, data=float(ranks), expert=1.0) if ranks > 1 else layout
 
 
 def use(found: Described, layout: Layout[float], replicas: int, ranks: int) -> Use:
@@ -245,8 +240,7 @@ def use(found: Described, layout: Layout[float], replicas: int, ranks: int) -> U
 def pool_bytes(found: Described, layout: Layout[float], ranks: int) -> float:
     """Cache memory of one device: the engine's share less weights and activations."""
     memory = found.device.usable_memory or math.inf
-    sharded = replace(found.weights, expert_bytes=found.weights.expert_bytes / ranks)
-    held = device_weight_bytes(sharded, dealt(found, layout), layout)
+    held = device_weight_bytes(found.weights, dealt(found, layout), among(layout, ranks))
     if found.row.engine == "tensorrt-llm":
         return memory - held - BESIDE[2048.0]
     return CLAIMED * memory - held - BESIDE[8192.0 if memory > LARGE else 2048.0]

@@ -53,6 +53,7 @@ def _add_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--sequences", type=int, metavar="N", help="slots: --max-num-seqs, --parallel")
     group.add_argument("--tensor-parallel", type=int, metavar="N", help="devices that share every layer")
     group.add_argument("--pipeline-parallel", type=int, metavar="N", help="devices that share the layers among them")
+    group.add_argument("--data-parallel", type=int, metavar="N", help="ranks with a cache each that share the experts")
     group.add_argument("--kv-cache", metavar="FORMAT", help="auto or fp8 (vLLM), f16 or q8_0 (llama.cpp)")
     group.add_argument(
         "--utilization", type=number, metavar="SHARE", help="vLLM's share of the memory, for example 0.9"
@@ -87,8 +88,8 @@ def shares(text: str) -> list[float]:
     return [number(part) for part in text.split(",")]
 
 
-NAMES = ("lane", "engine", "context", "sequences", "tensor_parallel", "pipeline_parallel", "kv_cache", "utilization",
-         "gpu_layers", "tensor_split", "cpu_experts")  # fmt: skip
+NAMES = ("lane", "engine", "context", "sequences", "tensor_parallel", "pipeline_parallel", "data_parallel", "kv_cache",
+         "utilization", "gpu_layers", "tensor_split", "cpu_experts")  # fmt: skip
 """Flags that are fields of the question as they stand."""
 
 

@@ -32,6 +32,9 @@ class Ask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
     """Without either, all devices are used, in the widest layout that no rule refuses."""
+    data_parallel: int | None = None
+    """vLLM, models with experts: ranks that each hold all of attention and a cache of their own, and share the experts
+    (`--data-parallel-size` with `--enable-expert-parallel`). Sequences and batched tokens are those of one rank."""
     kv_cache: str | None = None
     """As the engine's flag spells it: auto, fp8, f16, q8_0."""
     utilization: float | None = None
@@ -73,6 +76,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     tensor_parallel: int
     pipeline_parallel: int
     expert_parallel: bool
+    data_parallel: int = 1
     gpu_layers: int | None = None
     tensor_split: tuple[float, ...] | None = None
     cpu_experts: int | None = None

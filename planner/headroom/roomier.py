@@ -124,14 +124,14 @@ def _more_devices(setup: Setup, _others: Sequence[Setup], ask: Ask) -> Iterator[
     paired = setup.pairing
     if paired.device.machine is not None:
         return
-    free = structs.replace(ask, tensor_parallel=None, pipeline_parallel=None)
+    free = structs.replace(ask, tensor_parallel=None, pipeline_parallel=None, data_parallel=None)
     for count in COUNTS:
-        if count > setup.tensor * setup.pipeline:
+        if count > setup.devices:
             device = structs.replace(paired.device, most=count)
             grown = setup.on(structs.replace(paired, device=device))
-            tensor, pipeline, expert = setups.layout(grown.pairing, free)
+            tensor, pipeline, expert, data = setups.layout(grown.pairing, free)
             name = device.accelerator.id
-            changed = replace(grown, tensor=tensor, pipeline=pipeline, expert=expert, chosen=False)
+            changed = replace(grown, tensor=tensor, pipeline=pipeline, expert=expert, data=data, chosen=False)
             yield f"{count} x {name}", f"--on {name}:{count}", changed
 
 

@@ -32,8 +32,7 @@ class Rooms:
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.books = setup, rows.books_of(setup.pairing)
-        place = setup.tensor, setup.pipeline, setup.expert
-        made = rows.terms_of(setup.option, place, float(setup.chunk), setup.fits)
+        made = rows.terms_of(setup.option, setup.place, float(setup.chunk), setup.fits)
         self.terms: Terms[float] = made if setup.utilization is None else replace(made, share=setup.utilization)
         self.block = int(self.terms.block_tokens)
         self.offload = offloaded(setup, self.terms) if setup.split is not None else None
@@ -48,7 +47,7 @@ class Rooms:
             tokens = float(blocks * self.block)
             demand = replace(self.terms.demand, context=tokens, prompt=tokens - 1)
             self._known[blocks] = serving.rooms(replace(self.terms, demand=demand), self.books)
-        return self._known[blocks](batch_of(slots))
+        return self._known[blocks](self.setup.data * batch_of(slots))
 
     def _split(self, offload: Offload, context: int, slots: int) -> Room[float]:
         """The fullest device under the user's own split; where devices share the host's memory, all of it."""
@@ -188,7 +187,7 @@ def picture(setup: Setup, rooms: Rooms) -> Picture:
         max_concurrency=_digits(concurrency),
         longest_context=rooms.longest_context(),
         seats=tuple(
-            Seats(context=each, sequences=rooms.seats(each))
+            Seats(context=each, sequences=setup.data * rooms.seats(each))
             for each in asked
             if each <= setup.pairing.model.max_position
         ),

@@ -40,6 +40,7 @@ class Setup:
     tensor: int
     pipeline: int
     expert: bool
+    data: int
     slots: int
     chunk: int
     fits: Fits
@@ -56,7 +57,17 @@ class Setup:
 
     @property
     def placed(self) -> Placed:
-        return Placed(pairing=self.pairing, tensor=self.tensor, pipeline=self.pipeline, expert=self.expert)
+        return placed_at(self.pairing, self.place)
+
+    @property
+    def place(self) -> Place:
+        """(tensor, pipeline, whole experts, ranks)."""
+        return self.tensor, self.pipeline, self.expert, self.data
+
+    @property
+    def devices(self) -> int:
+        """Of the replica."""
+        return self.tensor * self.pipeline * self.data
 
     @property
     def option(self) -> Option:
@@ -147,7 +158,7 @@ def setups(ask: Ask, catalog: Catalog) -> tuple[list[Setup], tuple[Assumption, .
 
 def setup(paired: Pairing, ask: Ask, fits: Fits) -> Setup:
     """One pairing with the flags of the question, and the engine's defaults for the others."""
-    tensor, pipeline, expert = layout(paired, ask)
+    tensor, pipeline, expert, data = layout(paired, ask)
     chunk, slots = defaults(paired)
     return Setup(
         pairing=paired,
@@ -155,6 +166,7 @@ def setup(paired: Pairing, ask: Ask, fits: Fits) -> Setup:
         tensor=tensor,
         pipeline=pipeline,
         expert=expert,
+        data=data,
         slots=ask.sequences or slots,
         chunk=ask.batched_tokens or chunk,
         fits=fits,
@@ -186,17 +198,34 @@ def defaults(paired: Pairing) -> tuple[int, int]:
     return usual.tokens or paired.settled.load.context, usual.sequences
 
 
-def layout(paired: Pairing, ask: Ask) -> tuple[int, int, bool]:
-    """(tensor, pipeline, whole experts): the asked one, or the most devices in the widest way no rule refuses."""
-    places = list(_places(paired, ask))
-    for tensor, pipeline, expert in places:
-        placed = Placed(pairing=paired, tensor=tensor, pipeline=pipeline, expert=expert)
-        if all(rule(placed) is None for rule in PLACED):
-            return tensor, pipeline, expert
+Place = tuple[int, int, bool, int]
+
+
+def placed_at(paired: Pairing, place: Place) -> Placed:
+    """The pairing on a layout, as rules see it."""
+    tensor, pipeline, expert, data = place
+    return Placed(pairing=paired, tensor=tensor, pipeline=pipeline, expert=expert, data=data)
+
+
+def layout(paired: Pairing, ask: Ask) -> Place:
+    """(tensor, pipeline, whole experts, ranks): the asked one, or the most devices in the widest way that no rule
+    refuses; ranks of data-parallel attention only where they are asked for."""
+    ranks = ask.data_parallel or 1
+    places = list(_places(paired, ask) if ranks == 1 else _among_ranks(paired, ask, ranks))
+    for place in places:
+        if all(rule(placed_at(paired, place)) is None for rule in PLACED):
+            return place
     return places[0]
 
 
-def _places(paired: Pairing, ask: Ask) -> Iterator[tuple[int, int, bool]]:
+def _among_ranks(paired: Pairing, ask: Ask, ranks: int) -> Iterator[Place]:
+    """The asked ranks, of as many devices as they may have."""
+    widest = _widest(paired, paired.device.most // ranks)
+    for tensor in (ask.tensor_parallel,) if ask.tensor_parallel else range(widest, 0, -1):
+        yield tensor, 1, True, ranks
+
+
+def _places(paired: Pairing, ask: Ask) -> Iterator[Place]:
     most, layers = paired.device.most, paired.model.layers
     if ask.tensor_parallel is not None:
         sizes = [(ask.tensor_parallel, ask.pipeline_parallel or 1)]
@@ -206,9 +235,9 @@ def _places(paired: Pairing, ask: Ask) -> Iterator[tuple[int, int, bool]]:
         wide = ((t, min(most // t, layers)) for t in range(1, _widest(paired, most) + 1))
         sizes = sorted(wide, key=lambda size: (-size[0] * size[1], -size[0]))
     for tensor, pipeline in sizes:
-        yield tensor, pipeline, False
+        yield tensor, pipeline, False, 1
         if paired.model.moe is not None and tensor > 1:
-            yield tensor, pipeline, True
+            yield tensor, pipeline, True, 1
 
 
 def _widest(paired: Pairing, devices: int) -> int:
@@ -216,14 +245,19 @@ def _widest(paired: Pairing, devices: int) -> int:
 
 
 def _wide_enough(devices: tuple[Device, ...], ask: Ask, model: Model) -> tuple[Device, ...]:
-    tensor, stages = ask.tensor_parallel or 1, ask.pipeline_parallel or 1
+    tensor, stages, ranks = ask.tensor_parallel or 1, ask.pipeline_parallel or 1, ask.data_parallel or 1
+    if ranks > 1 and model.moe is None:
+        raise BadInput(f"{model.id} has no experts to share: replicas do the same", "$.data_parallel")
+    if ranks > 1 and stages > 1:
+        raise Unsupported("data-parallel attention over pipeline stages is not planned", "$.pipeline_parallel")
     if stages > model.layers:
         raise BadInput(f"{stages} pipeline stages for {model.layers} layers", "$.pipeline_parallel")
-    kept = tuple(device for device in devices if device.most >= tensor * stages)
+    kept = tuple(device for device in devices if device.most >= tensor * stages * ranks)
     if not kept:
         most = max(device.most for device in devices)
         path = "$.tensor_parallel" if ask.tensor_parallel else "$.pipeline_parallel"
-        raise BadInput(f"tensor x pipeline parallel needs {tensor * stages} devices, there are {most}", path)
+        path, product = ("$.data_parallel", "data x tensor") if ranks > 1 else (path, "tensor x pipeline")
+        raise BadInput(f"{product} parallel needs {tensor * stages * ranks} devices, there are {most}", path)
     return kept
 
 
@@ -231,7 +265,7 @@ def _serves(paired: Pairing, ask: Ask) -> bool:
     """Whether the engine has the flags at all: llama.cpp splits no tensors, cache formats have their own names."""
     llama = books_of(paired) == "llama.cpp"
     formats = {row.dtype for row in paired.engine.caches}
-    split = ask.tensor_parallel is not None and ask.tensor_parallel > 1
+    split = (ask.tensor_parallel or 1) * (ask.data_parallel or 1) > 1
     if _split(ask, 1) is not None and not (llama and paired.lane.id.startswith("gguf:")):
         return False
     return (ask.kv_cache is None or ask.kv_cache in formats) and not (llama and (split or ask.utilization is not None))
@@ -249,9 +283,8 @@ def _nothing_left(ask: Ask, paired: list[Pairing]) -> BadInput:
         return Unsupported(f"{names} has no layers or experts to keep with the host: llama.cpp has", "$.engine")
     if ask.utilization is not None:
         return Unsupported(f"{names} has no share of memory to set: it takes what it needs", "$.utilization")
-    return Unsupported(
-        f"{names} splits layers over devices, not tensors: ask for pipeline_parallel", "$.tensor_parallel"
-    )
+    path = "$.tensor_parallel" if (ask.tensor_parallel or 1) > 1 else "$.data_parallel"
+    return Unsupported(f"{names} splits layers over devices, nothing else: ask for pipeline_parallel", path)
 
 
 def _assumed(ask: Ask, context: int, settled: Settled) -> tuple[Assumption, ...]:

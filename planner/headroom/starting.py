@@ -90,7 +90,7 @@ def _measured(setup: Setup, rooms: Rooms, held: Room[float]) -> Measured:
         value_s=0.0,
         limit_s=0.0,
         rate=0.0,
-        devices=float(setup.tensor * setup.pipeline),
+        devices=float(setup.devices),
         usd_per_month=None,
     )
 

@@ -30,6 +30,7 @@ def _where(choice: Candidate) -> str:
         "replicas": pool.replicas,
         "tensor parallel": pool.tensor_parallel,
         "pipeline parallel": pool.pipeline_parallel,
+        "data parallel": pool.data_parallel,
         "expert parallel": pool.expert_parallel,
     }
     said = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]

@@ -80,12 +80,13 @@ def _is(block: Swept, index: int, choice: Candidate) -> bool:
     """Whether a row is the choice's configuration."""
     rows, pool = block.rows, choice.pools[0]
     option = rows.options[int(rows.option[index])]
-    pairing, expert = option.pairing, int(rows.tensor[index]) if rows.expert[index] else 1
+    pairing, data = option.pairing, int(rows.data[index])
+    expert = int(rows.tensor[index]) * data if rows.expert[index] else 1
     return (
         (pairing.lane.id, pairing.method.recipe, pairing.engine.id, pairing.device.accelerator.id, option.cached.dtype)
         == (choice.lane, choice.recipe, choice.engine, pool.accelerator, choice.kv_cache_dtype)
-        and (int(rows.tensor[index]), int(rows.pipeline[index]), expert)
-        == (pool.tensor_parallel, pool.pipeline_parallel, pool.expert_parallel)
+        and (int(rows.tensor[index]), int(rows.pipeline[index]), data, expert)
+        == (pool.tensor_parallel, pool.pipeline_parallel, pool.data_parallel, pool.expert_parallel)
         and int(rows.chunk[index]) == pool.settings.max_num_batched_tokens
     )
 

@@ -65,9 +65,10 @@ def _kind(candidate: Candidate) -> tuple[str, str, str]:
     return candidate.lane, candidate.engine, candidate.pools[0].accelerator
 
 
-def _settings(candidate: Candidate) -> tuple[str, str, int, int]:
+def _settings(candidate: Candidate) -> tuple[object, ...]:
     pool = candidate.pools[0]
-    return candidate.recipe.name, candidate.kv_cache_dtype, pool.tensor_parallel, pool.pipeline_parallel
+    split = pool.tensor_parallel, pool.pipeline_parallel, pool.data_parallel
+    return candidate.recipe.name, candidate.kv_cache_dtype, *split
 
 
 def _cases(plan: Plan, request: Request, catalog: Catalog) -> Iterator[Case]:

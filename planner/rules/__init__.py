@@ -88,11 +88,14 @@ CACHED: tuple[Rule[Cached], ...] = (
 """With a cache format: of lane, engine, format and losses; of the device nothing but how the engine has the format."""
 PLACED: tuple[Rule[Placed], ...] = (
     layout.slices_do_not_talk,
+    layout.ranks_leave_the_node,
     layout.heads_do_not_divide,
     layout.groups_do_not_divide,
     layout.sizes_do_not_divide,
     layout.tensor_parallel_leaves_the_node,
+    layout.experts_do_not_divide,
     drafts.drafts_do_not_cross_stages,
+    drafts.drafts_do_not_cross_ranks,
 )
 """On a layout of devices."""
 MEASURED: tuple[Rule[Measured], ...] = (

@@ -49,6 +49,24 @@ def drafts_do_not_cross_stages(case: Placed) -> Says | None:
     )
 
 
+@rule("H312", "refuse")
+def drafts_do_not_cross_ranks(case: Placed) -> Says | None:
+    """Refuses data-parallel attention together with speculative decoding.
+
+    Why: vLLM runs both, but the estimates know nothing of drafters whose experts lie on all ranks.
+    Source: vllm 0.33 v1/spec_decode: the drafter runs in every rank.
+    Fires: --model Qwen/Qwen3-30B-A3B --on h100-sxm5-80:8 --qps 1 --set speculative.method=ngram --set speculative.tokens=3
+    Silent: --model Qwen/Qwen3-30B-A3B --on h100-sxm5-80:8 --qps 1
+    """
+    if case.pairing.settled.request.speculative is None or case.data == 1:
+        return None
+    return Says(
+        because="speculative decoding over ranks of data-parallel attention is not planned",
+        facts={"data_parallel": case.data},
+        source="vllm 0.33 v1/spec_decode",
+    )
+
+
 @rule("L105", "note")
 def drafts_help(case: Shown) -> Says | None:
     """Notes how much speculative decoding gains at the planned load, and from which load on it stops.

@@ -112,12 +112,51 @@ def slices_do_not_talk(case: Placed) -> Says | None:
     Silent: --model Qwen/Qwen3-32B --inventory examples/inventories/a100s.json --qps 0.1
     """
     device = case.pairing.device
-    if device.slice is None or case.tensor * case.pipeline == 1:
+    if device.slice is None or case.tensor * case.pipeline * case.data == 1:
         return None
     return Says(
         because=f"MIG slices ({device.slice}) cannot exchange data: one slice per replica",
         facts={"profile": device.slice},
         source="NVIDIA MIG user guide",
+    )
+
+
+@rule("H310", "refuse")
+def ranks_leave_the_node(case: Placed) -> Says | None:
+    """Refuses data-parallel attention over more devices than share a fast link.
+
+    Why: in every MoE layer all devices gather the tokens of all ranks. Over a network that needs other kernels and
+    another link than the one that the estimates count; it is not planned.
+    Source: vllm 0.33 config/parallel.py: all2all_backend is allgather_reducescatter unless told otherwise.
+    Fires: --model deepseek-ai/DeepSeek-V2-Lite-Chat --on l4:8 --qps 1 --lanes bf16 --set hardware.accelerators[0].per_node=1
+    Silent: --model deepseek-ai/DeepSeek-V2-Lite-Chat --on h100-sxm5-80:8 --qps 1 --lanes bf16
+    """
+    per_node, devices = case.pairing.device.per_node, case.tensor * case.data
+    if case.data == 1 or devices <= per_node:
+        return None
+    return Says(
+        because=f"{case.data} ranks of {case.tensor} devices are more than the {per_node} devices of one node",
+        facts={"per_node": per_node, "data_parallel": case.data, "tensor_parallel": case.tensor},
+        source="vllm 0.33 config/parallel.py all2all_backend",
+    )
+
+
+@rule("H311", "refuse")
+def experts_do_not_divide(case: Placed) -> Says | None:
+    """Refuses data-parallel attention over a number of devices that does not divide the experts.
+
+    Why: vLLM then gives some devices one expert more, and every step waits for those; the estimates count equal shares.
+    Source: vllm 0.33 layers/fused_moe/expert_map_manager.py determine_expert_map.
+    Fires: --model mistralai/Mixtral-8x7B-Instruct-v0.1 --on h100-sxm5-80:16 --qps 1 --set hardware.accelerators[0].per_node=16
+    Silent: --model deepseek-ai/DeepSeek-V2-Lite-Chat --on h100-sxm5-80:8 --qps 1 --lanes bf16
+    """
+    moe, devices = case.pairing.model.moe, case.tensor * case.data
+    if case.data == 1 or moe is None or moe.experts % devices == 0:
+        return None
+    return Says(
+        because=f"{moe.experts} experts do not divide over {devices} devices ({case.data} ranks of {case.tensor})",
+        facts={"experts": moe.experts, "data_parallel": case.data, "tensor_parallel": case.tensor},
+        source="vllm 0.33 layers/fused_moe/expert_map_manager.py",
     )
 
 

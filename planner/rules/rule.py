@@ -99,6 +99,8 @@ class Placed(Struct, frozen=True, kw_only=True):
     pipeline: int
     expert: bool
     """Whole experts per device instead of slices of every expert."""
+    data: int = 1
+    """Ranks whose attention is data parallel, of `tensor` devices each, which share the experts."""
 
 
 class Cached(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from planner.fits import Fits
 from planner.plan import Candidate, Estimate, Percentiles, Simulated, Step
 from planner.rank import Row
+from planner.ranks import several
 from planner.serving import Terms
 from planner.settle import Settled
 from planner.simulation import replica
@@ -33,9 +34,9 @@ SHOWN = ("p50", "p95", "p99")
 
 def simulate(row: Row, terms: Terms[float], made: Mapping[str, Estimate]) -> Simulated | None:
     """One replica of the row at the planned load; None where the user states what a replica carries, and with drafted
-    tokens, of which the scheduler of the simulation knows nothing."""
+    tokens or several ranks, of which the scheduler of the simulation knows nothing."""
     swept, books, settled = row.swept, row.swept.rows.books, row.option.pairing.settled
-    if not math.isnan(row.own_rate) or present(terms.drafter.tokens):
+    if not math.isnan(row.own_rate) or present(terms.drafter.tokens) or several(terms.layout.data):
         return None
     limits = replica.limits(terms, row.at(swept.most), books)
     replicas, batch = int(row.at(swept.replicas)), row.at(swept.batch)

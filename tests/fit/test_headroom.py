@@ -29,6 +29,7 @@ MODELS = st.sampled_from(
 LANES = st.sampled_from(["bf16", "fp8", "awq-int4", "gguf:Q4_K_M"])
 LAW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+RANKED = "deepseek-ai/DeepSeek-V3"
 
 
 def question(model: str, *devices: dict[str, Any], **fields: Any) -> Ask:
@@ -124,13 +125,21 @@ def test_parts_add_up_to_the_claim_and_the_claim_to_the_device(model: str, lane:
 
 @pytest.mark.parametrize(
     ("model", "name", "count"),
-    [(LLAMA, "l4", 4), (LLAMA, "rtx4090", 2), ("Qwen/Qwen3-30B-A3B", "l40s", 2), ("Qwen/Qwen3-32B", "h100-sxm5-80", 4)],
+    [
+        (LLAMA, "l4", 4),
+        (LLAMA, "rtx4090", 2),
+        ("Qwen/Qwen3-30B-A3B", "l40s", 2),
+        ("Qwen/Qwen3-32B", "h100-sxm5-80", 4),
+        (RANKED, "h200-sxm5", 8),
+    ],
 )
 def test_a_plan_counts_the_same_memory(model: str, name: str, count: int) -> None:
-    """Weights, activations and cache of every candidate of a plan, to the last digit."""
-    workload = {"users": 4, "prompt_tokens": {"mean": 1000}, "context_tokens_max": 8192}
+    """Weights, activations and cache of every candidate of a plan, to the last digit; one has data-parallel ranks."""
+    load = {"qps": 20.0} if model == RANKED else {"users": 4}
+    workload = {**load, "prompt_tokens": {"mean": 1000}, "context_tokens_max": 8192}
     plan = asking.planned(asking.ask(model, device(name, count), workload=workload, quality={"max_loss_pct": 20.0}))
     assert plan.choice is not None
+    assert (plan.choice.pools[0].data_parallel > 1) is (model == RANKED)
     for candidate in (plan.choice, *plan.alternatives):
         pool = candidate.pools[0]
         picture = seen(
@@ -143,6 +152,7 @@ def test_a_plan_counts_the_same_memory(model: str, name: str, count: int) -> Non
                 batched_tokens=pool.settings.max_num_batched_tokens,
                 tensor_parallel=pool.tensor_parallel,
                 pipeline_parallel=pool.pipeline_parallel,
+                data_parallel=pool.data_parallel,
                 kv_cache=candidate.kv_cache_dtype,
             )
         )
@@ -291,6 +301,11 @@ def test_what_is_missing_stands_in_the_bar() -> None:
         ({"engine": "llama.cpp", "tensor_parallel": 2}, "$.tensor_parallel"),
         ({"tensor_parallel": 4}, "$.tensor_parallel"),
         ({"pipeline_parallel": 4}, "$.pipeline_parallel"),
+        ({"data_parallel": 0}, "$.data_parallel"),
+        ({"data_parallel": 2}, "$.data_parallel"),
+        ({"model": "Qwen/Qwen3-30B-A3B", "data_parallel": 4}, "$.data_parallel"),
+        ({"model": "Qwen/Qwen3-30B-A3B", "data_parallel": 2, "pipeline_parallel": 2}, "$.pipeline_parallel"),
+        ({"model": "Qwen/Qwen3-30B-A3B", "data_parallel": 2, "engine": "llama.cpp"}, "$.data_parallel"),
         ({"lora": {"max_rank": 0}}, "$.lora.max_rank"),
         ({"hardware": {"any": {}}}, "$.hardware.any"),
         ({"hardware": {"accelerators": [{"id": "h100", "count": 1}]}}, "$.hardware.accelerators[0].id"),

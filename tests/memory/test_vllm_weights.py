@@ -16,8 +16,8 @@ from tests.tools import vllm_configs
 from tests.tools.vllm_parser import vllm_parser
 
 pytestmark = pytest.mark.slow
-Case = tuple[str, str, str, int, int, bool]
-"""Model, lane, recipe, tensor parallel, pipeline parallel, whole experts."""
+Case = tuple[str, str, str, int, int, bool, int]
+"""Model, lane, recipe, tensor parallel, pipeline parallel, whole experts, ranks of data-parallel attention."""
 SIXTEEN: dict[str, tuple[tuple[int, int], ...]] = {
     "HuggingFaceTB/SmolLM3-3B": ((1, 1), (2, 1)),
     "Qwen/Qwen2.5-0.5B-Instruct": ((1, 1), (2, 1), (1, 2)),
@@ -49,6 +49,11 @@ WHOLE = (
     "mistralai/Mixtral-8x7B-Instruct-v0.1",
 )  # fmt: skip
 """Models whose experts stay whole on four ranks."""
+RANKS = (
+    "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-Next-80B-A3B-Instruct", "deepseek-ai/DeepSeek-V2-Lite-Chat",
+    "zai-org/GLM-4.5-Air",
+)  # fmt: skip
+"""Models that ranks of data-parallel attention share; the first two have no shared experts, and one."""
 EVERY_LANE = tuple(lane for lane in vllm_configs.QUANTIZED if lane != ("fp8", "native-block"))
 QUANTIZED: dict[str, tuple[tuple[tuple[str, str], ...], tuple[int, ...]]] = {
     "meta-llama/Llama-3.1-8B-Instruct": (EVERY_LANE, (1, 4, 16)),
@@ -65,29 +70,35 @@ QUANTIZED: dict[str, tuple[tuple[tuple[str, str], ...], tuple[int, ...]]] = {
 """Quantized models: lanes, and tensor parallel sizes."""
 NATIVE = "openai/gpt-oss-20b"
 FAR = {
-    ("Qwen/Qwen3-30B-A3B", "awq-int4", "awq", 4, 1, False): "192 values of a slice hold two groups of 128, not 1.5",
+    ("Qwen/Qwen3-30B-A3B", "awq-int4", "awq", 4, 1, False, 1): "192 values of a slice hold two groups of 128, not 1.5",
 }
 """Where we are off by more, and why."""
 
 
 def sixteen_bit() -> list[Case]:
-    plain = [(model, "bf16", "bf16", t, p, False) for model, sizes in SIXTEEN.items() for t, p in sizes]
-    return plain + [(model, "bf16", "bf16", 4, 1, True) for model in WHOLE]
+    plain = [(model, "bf16", "bf16", t, p, False, 1) for model, sizes in SIXTEEN.items() for t, p in sizes]
+    return plain + [(model, "bf16", "bf16", 4, 1, True, 1) for model in WHOLE]
+
+
+def among_ranks() -> list[Case]:
+    sizes = ((1, 2), (1, 8), (2, 2), (4, 2), (2, 4))
+    plain = [(model, "bf16", "bf16", tensor, 1, True, data) for model in RANKS for tensor, data in sizes]
+    return [*plain, ("deepseek-ai/DeepSeek-V3", "fp8", "native-block", 1, 1, True, 8)]
 
 
 def quantized() -> list[Case]:
     made = [
-        (model, lane, recipe, tensor, 1, False)
+        (model, lane, recipe, tensor, 1, False, 1)
         for model, (lanes, sizes) in QUANTIZED.items()
         for lane, recipe in lanes
         for tensor in sizes
     ]
     whole = [
-        ("Qwen/Qwen3-30B-A3B", lane, recipe, 4, 1, True)
+        ("Qwen/Qwen3-30B-A3B", lane, recipe, 4, 1, True, 1)
         for lane, recipe in (("fp8", "fp8-block"), ("fp8", "fp8-dynamic"), ("w4a16", "gptq"))
     ]
     own = [
-        (NATIVE, "mxfp4", "mxfp4", t, p, e)
+        (NATIVE, "mxfp4", "mxfp4", t, p, e, 1)
         for t, p, e in (
             (1, 1, False),
             (2, 1, False),
@@ -102,11 +113,11 @@ def quantized() -> list[Case]:
 
 
 def ours(case: Case) -> float:
-    name, lane, recipe, tensor, pipeline, expert = case
+    name, lane, recipe, tensor, pipeline, expert, data = case
     model = catalog().model(name)
     method = BY_ID[lane].method("fp8-block" if recipe == "native-block" else recipe)
     assert method is not None
-    layout = Layout(tensor=float(tensor), pipeline=float(pipeline), expert=float(expert))
+    layout = Layout(tensor=float(tensor), pipeline=float(pipeline), expert=float(expert), data=float(data))
     return device_weight_bytes(weights(model, method), shape(model), layout)
 
 
@@ -117,8 +128,9 @@ def theirs(cases: list[Case], scratch: Path) -> list[dict[str, Any]]:
             "tensor": tensor,
             "pipeline": pipeline,
             "expert": expert,
+            "data": data,
         }
-        for name, lane, recipe, tensor, pipeline, expert in cases
+        for name, lane, recipe, tensor, pipeline, expert, data in cases
     ]
     (scratch / "cases.json").write_text(json.dumps(asked))
     script = Path(vllm_configs.__file__).with_name("vllm_weights.py")
@@ -143,6 +155,12 @@ def test_sixteen_bit_weights_are_those_of_the_fullest_stage(tmp_path: Path) -> N
     assert {case: error for case, error in errors(asked, tmp_path).items() if abs(error) > 1e-3} == {}
 
 
+def test_ranks_hold_attention_each_and_share_experts(tmp_path: Path) -> None:
+    """One in a thousand: experts over all devices, attention over those of a rank, shared experts whole or split."""
+    asked = among_ranks()
+    assert {case: error for case, error in errors(asked, tmp_path).items() if abs(error) > 1e-3} == {}
+
+
 def test_quantized_weights_are_as_loaded_not_as_stored(tmp_path: Path) -> None:
     """Five in a thousand: 32-bit scales, scales that do not divide, padded experts, unpacked latent projections."""
     asked = quantized()
@@ -154,7 +172,7 @@ def test_sizes_that_do_not_divide_are_refused_by_vllm_too(tmp_path: Path) -> Non
     """H308: ten KV heads over four devices, a vocabulary over seven; over two and four they are built."""
     uneven = [("microsoft/phi-4", 4), ("Qwen/Qwen2.5-7B-Instruct", 7)]
     even = [("microsoft/phi-4", 2), ("Qwen/Qwen2.5-7B-Instruct", 4)]
-    cases: list[Case] = [(name, "bf16", "as-published", tensor, 1, False) for name, tensor in (*uneven, *even)]
+    cases: list[Case] = [(name, "bf16", "as-published", tensor, 1, False, 1) for name, tensor in (*uneven, *even)]
     refused = ["error" in answer for answer in theirs(cases, tmp_path)]
     assert refused == [True, True, False, False]
     for (name, tensor), expected in zip((*uneven, *even), refused, strict=True):

@@ -35,7 +35,9 @@ OPTIONS = [
 ]
 CHOSEN = st.integers(0, len(OPTIONS) - 1)
 """An index: an option prints as half the catalogue."""
-LAYOUTS = st.sampled_from([(1, 1), (2, 1), (4, 2), (1, 3)])
+LAYOUTS: st.SearchStrategy[rows.Place] = st.sampled_from(
+    [(1, 1), (2, 1), (4, 2), (1, 3), (1, 1, True, 8), (2, 1, True, 4)]
+)
 BATCHES = st.floats(0.05, 400.0)
 
 
@@ -60,7 +62,7 @@ def results(terms: Terms[Any], batch: Any, books: Any) -> list[Any]:
 
 @settings(max_examples=60, deadline=None)
 @given(CHOSEN, LAYOUTS, BATCHES)
-def test_floats_arrays_and_traced_numbers_agree(chosen: int, layout: tuple[int, int], batch: float) -> None:
+def test_floats_arrays_and_traced_numbers_agree(chosen: int, layout: rows.Place, batch: float) -> None:
     option = OPTIONS[chosen]
     books = rows.books_of(option.pairing)
     plain = rows.terms_of(option, layout, rows.CHUNKS[books][0], FITS)

@@ -1,7 +1,7 @@
 """Runs inside vLLM's environment: builds its own model classes without data and weighs what one rank would hold.
 
 usage: python vllm_weights.py CASES.json RESULTS.json
-CASES: [{"config": config.json as an object, "tensor": 1, "pipeline": 1, "expert": false}]
+CASES: [{"config": config.json as an object, "tensor": 1, "pipeline": 1, "expert": false, "data": 1}]
 RESULTS, in the same order: {"stages": [[[name, bytes], ...] of rank 0 of every stage]} or {"error": text}
 
 The platform says it is a Hopper GPU, so that vLLM takes the same layers and formats as there; tensors are on PyTorch's
@@ -124,6 +124,7 @@ def held(case: dict[str, Any], folder: str, stage: int) -> list[tuple[str, int]]
         skip_tokenizer_init=True,
         tensor_parallel_size=case["tensor"],
         pipeline_parallel_size=case["pipeline"],
+        data_parallel_size=case["data"],
         enable_expert_parallel=case["expert"],
         distributed_executor_backend="mp",
         enforce_eager=True,
@@ -146,7 +147,7 @@ def groups(rank: int, ranks: int, case: dict[str, Any]) -> Iterator[None]:
     from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
 
     MessageQueue.create_from_process_group = staticmethod(lambda *_, **__: None)
-    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=ranks)
+    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=ranks * case["data"])
     real = dist.new_group
     dist.new_group = lambda ranks=None, **_: real(ranks, backend="fake")
     parallel_state._node_count = lambda group: 1
