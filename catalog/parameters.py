@@ -121,6 +121,7 @@ class Resolved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     arrival_s: float
     bunching: float
     pool_share: float
+    reserve_bytes: float
     steady_share: float
     slo_share: float
     drain: float
