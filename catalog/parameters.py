@@ -102,7 +102,7 @@ class Seen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Resolved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parameters of one case. Shares and costs are counts, `_s` are seconds."""
+    """The parameters of one case. Shares and costs are counts, `_s` are seconds, `_bytes` bytes."""
 
     weight_efficiency: float
     cache_efficiency: float

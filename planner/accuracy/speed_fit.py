@@ -17,7 +17,7 @@ from catalog import load as catalogue
 from catalog.errors import BadInput
 from catalog.parameters import Basis, Excluded, Family, Interval, Parameter, Parameters, Seen, from_scale
 from planner.accuracy import truth
-from planner.accuracy.predict import Described, describe
+from planner.accuracy.predict import Described, Resolver, describe, evaluate
 from planner.accuracy.regression import NOISE, Measured, Prior, Solution, solve
 from planner.accuracy.speed_board import weighted
 from planner.trace import Array
@@ -208,7 +208,7 @@ def refit(path: Path) -> Refit:
         excluded=EXCLUDED,
         seen=tuple(Seen(family=family, architectures=architectures(table, family)) for family in PRIORS),
     )
-    return Refit(table, found, predicted(table, whole), out)
+    return Refit(table, found, shipped(table, found), out)
 
 
 def solutions(table: Table) -> dict[Family, Solution]:
@@ -217,13 +217,9 @@ def solutions(table: Table) -> dict[Family, Solution]:
     return {family: table.solve(family, everything) for family in PRIORS}
 
 
-def predicted(table: Table, solutions: dict[Family, Solution]) -> Array:
-    """Logarithms of the predictions of all rows."""
-    made = np.full(len(table.rows), np.nan)
-    for family, solution in solutions.items():
-        keep = table.of(family)
-        made[keep] = solution.predict(table.take(keep))
-    return made
+def shipped(table: Table, found: Parameters) -> Array:
+    """Logarithms of the predictions of all rows by the parameter file, whose numbers are rounded."""
+    return np.asarray(np.log(evaluate(table.rows, Resolver(found, {}).values)))
 
 
 def left_out(table: Table, whole: dict[Family, Solution], kind: str) -> Array:
