@@ -102,7 +102,7 @@ class Seen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Resolved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parameters of one case. Shares and costs are counts, `_s` are seconds."""
+    """The parameters of one case. Shares and costs are counts, `_s` are seconds, `_bytes` bytes."""
 
     weight_efficiency: float
     cache_efficiency: float
@@ -121,6 +121,7 @@ class Resolved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     arrival_s: float
     bunching: float
     pool_share: float
+    reserve_bytes: float
     steady_share: float
     slo_share: float
     drain: float

@@ -43,6 +43,10 @@ class Load:
     """1 where running sequences get a token with every prompt chunk."""
     prefill_tokens: Array
     """Prompt tokens in one pass without running sequences, whose answers all begin at its end; 0 where they mix."""
+    unreserved: Array
+    """1 where `pool_bytes` holds what the engine allocates beside weights and cache, 0 where that is taken off."""
+    static: Array
+    """1 where all users start together and none follows: what does not fit runs as the next wave."""
     replicas: Array
 
 
@@ -54,6 +58,7 @@ class Habits:
     arrival_s: Array
     bunching: Array
     pool_share: Array
+    reserve_bytes: Array
     steady_share: Array
     slo_share: Array
     drain: Array
@@ -88,7 +93,8 @@ def slots(bench: Bench) -> Array:
     work, load = bench.work, bench.load
     tokens = load.prompt + load.output * load.reserved_output
     each = work.cache_bytes_per_token * tokens + work.cache_bytes_fixed
-    return np.maximum(np.minimum(load.pool_bytes * bench.habits.pool_share / each, load.seats), 1.0)
+    pool = bench.habits.pool_share * np.maximum(load.pool_bytes - load.unreserved * bench.habits.reserve_bytes, 0.0)
+    return np.maximum(np.minimum(pool / each, load.seats), 1.0)
 
 
 def decode_rate(bench: Bench) -> Array:
@@ -116,12 +122,18 @@ class Cycle:
 def closed(bench: Bench) -> Cycle:
     """Each user sends the next request when the last is answered; what does not fit waits outside."""
     load = bench.load
-    batch = np.minimum(load.users, slots(bench))
+    batch = running(load, slots(bench))
     step = decode_step_s(bench.work, bench.rates, batch, load.prompt + load.output / 2)
     alone = prefill_s(bench.work, bench.rates, load.prompt, np.zeros(1))
     riding = load.prompt * prompt_token_s(bench.work, bench.rates, load.prompt / 2)
     prompt = np.where(load.chunked > 0, riding, alone) + bench.habits.request_s
     return Cycle(q.rate_at_batch(batch, load.output, step, prompt), step, prompt, batch)
+
+
+def running(load: Load, most: Array) -> Array:
+    """Sequences of a closed loop that run at once, `most` at most. A static batch comes in waves of one size."""
+    waves = np.ceil(load.users / np.maximum(np.floor(most), 1.0))
+    return np.where(load.static > 0, load.users / waves, np.minimum(load.users, most))
 
 
 def closed_tpot(bench: Bench, cycle: Cycle) -> Array:
@@ -132,8 +144,12 @@ def closed_tpot(bench: Bench, cycle: Cycle) -> Array:
 
 
 def together(load: Load, cycle: Cycle) -> Array:
-    """Sequences whose prompts share a pass: they wait for each other before the first token, never after it."""
-    return np.clip(load.prefill_tokens / load.prompt, 1.0, cycle.batch)
+    """Sequences whose prompts share a pass: they wait for each other before the first token, never after it.
+
+    Users whose answers differ in length ask again one by one.
+    """
+    shared = np.where(load.varied > 0, 1.0, load.prefill_tokens / load.prompt)
+    return np.clip(shared, 1.0, cycle.batch)
 
 
 def closed_ttft(bench: Bench, cycle: Cycle) -> Array:

@@ -26,12 +26,21 @@ LARGE = 70 * GIB
 CLAIMED = 0.91
 """Share of the memory that vLLM takes: its default was 0.90 and is 0.92."""
 BESIDE = {8192.0: 4.0 * GIB, 2048.0: 1.5 * GIB}
-"""Activations by token budget, bytes: about 4 and 1.5 GiB in vLLM's start-up logs; TensorRT-LLM's assumed alike."""
+"""Activations by token budget, bytes: about 4 and 1.5 GiB in vLLM's start-up logs. TensorRT-LLM's are fitted."""
 UNTUNED_BLAS = 5.1 / 36.9
 """rocBLAS without hipBLASLt on RDNA 3.5 over with it: best bf16 multiplications found by mamf-finder, TFLOP/s
 (llm-tracker.info/_TOORG/Strix-Halo)."""
 PREFILL_TOKENS = {"sglang": 16384.0}
 """Prompt tokens that an engine computes in one pass of their own (SGLang server_args.py: max_prefill_tokens)."""
+SGLANG_LIMITS = (
+    (20.0, 2048.0, 8.0, 8.0),
+    (35.0, 2048.0, 24.0, 80.0),
+    (60.0, 4096.0, 32.0, 160.0),
+    (160.0, 8192.0, 256.0, 512.0),
+    (math.inf, 16384.0, 512.0, 512.0),
+)
+"""SGLang's limits (server_args.py since 0.5.4) on devices of less than so many GiB: tokens of a prompt chunk, then
+sequences of its largest CUDA graph on fewer than four tensor-parallel devices and on more."""
 TENSOR_PARALLEL = (1, 2, 4, 8)
 """Layouts tried where the row does not say."""
 
@@ -52,6 +61,8 @@ class Use:
     mean_of_requests: float
     chunked: float
     prefill_tokens: float
+    unreserved: float
+    static: float
     replicas: float
 
 
@@ -219,7 +230,7 @@ def use(found: Described, layout: Layout[float], replicas: int, ranks: int) -> U
     row = found.row
     _, seats = limits(row, found.device)
     requests = row.number("n_requests") / replicas
-    varied = float(requests > 0 and not row.prompt.is_integer())
+    varied = not row.prompt.is_integer()
     return Use(
         prompt=row.prompt,
         output=row.output,
@@ -229,21 +240,37 @@ def use(found: Described, layout: Layout[float], replicas: int, ranks: int) -> U
         pool_bytes=max(pool_bytes(found, layout, ranks), least_pool(found.device)),
         seats=seats,
         reserved_output=1.0 if row.engine == "tensorrt-llm" else 0.5,
-        varied=varied,
-        mean_of_requests=float(varied and row.stat != "p50"),
+        varied=float(varied),
+        mean_of_requests=float(varied and requests > 0 and row.stat != "p50"),
         chunked=float(row.engine == "vllm"),
         prefill_tokens=PREFILL_TOKENS.get(row.engine, 0.0),
+        unreserved=float(row.engine == "tensorrt-llm"),
+        static=row.number("static"),
         replicas=float(replicas),
     )
 
 
 def pool_bytes(found: Described, layout: Layout[float], ranks: int) -> float:
-    """Cache memory of one device: the engine's share less weights and activations."""
+    """Cache memory of one device: the engine's share less weights and activations (`reserve_bytes` in TensorRT-LLM)."""
     memory = found.device.usable_memory or math.inf
     held = device_weight_bytes(found.weights, dealt(found, layout), among(layout, ranks))
     if found.row.engine == "tensorrt-llm":
-        return memory - held - BESIDE[2048.0]
+        return memory - held
+    if found.row.engine == "sglang":
+        return memory - held - sglang_reserve(memory, layout)
     return CLAIMED * memory - held - BESIDE[8192.0 if memory > LARGE else 2048.0]
+
+
+def sglang_reserve(memory: float, layout: Layout[float]) -> float:
+    """What SGLang leaves beside weights and cache (its `mem_fraction_static`), bytes.
+
+    MiB: 512, 1.5 per token of a chunk, 2 per sequence of its largest graph, 1024 for every eight devices; 10 GiB at
+    least on devices of more than 60.
+    """
+    _, chunk, few, many = next(row for row in SGLANG_LIMITS if memory < row[0] * GIB)
+    graph = few if layout.tensor < 4 else many
+    mib = 512 + 1.5 * chunk + 2 * graph + 1024 * layout.tensor * layout.pipeline / 8
+    return max(mib, 10240.0 if memory > 60 * GIB else 0.0) * GIB / 1024
 
 
 def dealt(found: Described, layout: Layout[float]) -> Shape[float]:

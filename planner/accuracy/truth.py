@@ -84,6 +84,7 @@ def note(text: str) -> dict[str, str]:
         | ({"chunk": batched[1]} if batched else {})
         | ({"drafted": drafted[1]} if drafted else {})
         | ({"expert_parallel": "1"} if flags and "--ep-size" in flags[1] else {})
+        | ({"static": "1"} if "one static batch" in text else {})
     )
 
 
