@@ -19,7 +19,7 @@ from planner import drafting, energy, memory, pages, speed, waiting
 from planner.fits import Fits
 from planner.pairing import Option
 from planner.plan import Finding
-from planner.rules import PLACED
+from planner.rules import PLACED, UNRANKED
 from planner.rules.rule import Pairing, Placed
 from planner.serving import Books, Demand, Terms
 from planner.trace import Array, present
@@ -372,7 +372,8 @@ class Placements:
     def _allowed(self, pairing: Pairing, place: int) -> bool:
         tensor, pipeline, expert, data = LAYOUTS[place].tolist()
         placed = Placed(pairing=pairing, tensor=tensor, pipeline=pipeline, expert=bool(expert), data=data)
-        said = next((finding for rule in PLACED if (finding := rule(placed)) is not None), None)
+        rules = UNRANKED if data == 1 else PLACED
+        said = next((finding for rule in rules if (finding := rule(placed)) is not None), None)
         if said is not None:
             self.refused.append((pairing, said))
         return said is None

@@ -98,6 +98,10 @@ PLACED: tuple[Rule[Placed], ...] = (
     drafts.drafts_do_not_cross_ranks,
 )
 """On a layout of devices."""
+RANKED = (layout.ranks_leave_the_node, layout.experts_do_not_divide, drafts.drafts_do_not_cross_ranks)
+"""Those of them that speak of data-parallel attention alone."""
+UNRANKED = tuple(each for each in PLACED if each not in RANKED)
+"""The others: all that a search need ask of a layout of one rank."""
 MEASURED: tuple[Rule[Measured], ...] = (
     hardware.cannot_start,
     hardware.longest_context_does_not_fit,
@@ -185,6 +189,7 @@ __all__ = [
     "PROBED",
     "RULES",
     "SHOWN",
+    "UNRANKED",
     "WAIVABLE",
     "Rule",
     "waived",
