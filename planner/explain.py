@@ -11,7 +11,7 @@ from msgspec import structs
 
 from catalog.artifact import Artifact
 from catalog.engine import Part
-from planner import bill, cost, drafting, energy, kernels, making, memory, owned, readiness, spread
+from planner import bill, cost, drafting, energy, kernels, making, memory, owned, readiness, simulated, spread
 from planner import pairing as pairings
 from planner.crossover import Rate, slower_from
 from planner.fits import Fits
@@ -46,7 +46,6 @@ from planner.serving import (
     room,
     rooms,
 )
-from planner.simulation import shown
 from planner.spread import between
 from planner.trace import Num, Unit, derivation
 from planner.work import Layout
@@ -90,10 +89,10 @@ def candidate(row: Row, fits: Fits) -> Candidate:
     option, paired = row.option, row.option.pairing
     own, made, by_layer = replica(row, fits), making.make(paired), kernels.by_layer(paired)
     numbers = estimates(row, own, fits)
-    simulated = shown.simulate(row, own.terms, numbers) if paired.settled.request.simulate else None
-    if simulated is not None:
-        numbers |= shown.estimates(simulated, row, fits)
-    case = structs.replace(_case(row, own, fits, numbers), make=made, simulated=simulated, kernels=by_layer)
+    lived = simulated.simulate(row, own.terms, numbers) if paired.settled.request.simulate else None
+    if lived is not None:
+        numbers |= simulated.estimates(lived, row, fits)
+    case = structs.replace(_case(row, own, fits, numbers), make=made, simulated=lived, kernels=by_layer)
     return Candidate(
         lane=paired.lane.id,
         recipe=paired.method.recipe,
@@ -110,7 +109,7 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         quality={name: _loss(loss) for name, loss in sorted(option.cached.losses.items())},
         findings=(*option.findings, *(said for rule in SHOWN if (said := rule(case)) is not None)),
         offer=_offer(row),
-        simulated=simulated,
+        simulated=lived,
     )
 
 

@@ -15,7 +15,7 @@ from catalog.errors import BadInput, Unsupported
 from catalog.inventory import Inventory
 from catalog.load import Catalog
 from catalog.model import Model
-from planner import drafting, explain, hardware, machine, pairing, refusals, rows, waysout
+from planner import drafting, explain, hardware, machine, pairing, refusals, rows, simulated, waysout
 from planner.fits import Fits, fits_of
 from planner.launch import target_of
 from planner.pairing import Option, Options
@@ -24,7 +24,6 @@ from planner.rank import Ranking, Row, name_of, tie_line
 from planner.request import SCHEMA, Request, canonical
 from planner.rules.rule import Device, Pairing
 from planner.settle import Settled, settle
-from planner.simulation import shown
 from planner.sweep import Swept, sweep
 from planner.version import VERSION
 
@@ -107,7 +106,7 @@ def answer(found: Found, catalog: Catalog) -> Plan:
         ways_out=() if choice else waysout.ways_out(found, lambda changed: search(changed, catalog)),
         findings=refusals.around(choice.option if choice else None, found.unplaced),
         assumptions=(*found.settled.assumptions, *_accepted(choice), *_left_out(found, catalog)),
-        derivation=(*explain.derive(choice, found.fits), *shown.steps(chosen)) if choice else (),
+        derivation=(*explain.derive(choice, found.fits), *simulated.steps(chosen)) if choice else (),
         sources=_sources(found, choice.option if choice else None),
         launch=_launch(choice),
         tie=tuple(tie_line(row, found.settled.objectives) for row in _distinct(found.tied)[:SHOWN_TIES]),

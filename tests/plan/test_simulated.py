@@ -13,8 +13,8 @@ from planner.rows import terms_of
 from planner.rules.rule import Shown
 from planner.rules.simulated import simulation_misses_the_objective
 from planner.service import encode
+from planner.simulated import AGREE, LATENCIES, SHOWN
 from planner.simulation import replica
-from planner.simulation.shown import AGREE, LATENCIES, SHOWN
 from tests.plan.asking import ask, catalog, device, planned
 
 EIGHT_B = "Qwen/Qwen3-8B"
