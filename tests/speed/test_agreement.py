@@ -28,7 +28,7 @@ from tests.plan.asking import catalog
 CASES, REQUESTS, SEED = 240, 8000, 5
 SAID = [(name, quantile) for name in ("ttft", "tpot") for quantile in ("p50", "p95")]
 WITHIN = {"ttft p50": 0.8, "ttft p95": 0.56, "tpot p50": 0.88, "tpot p95": 0.76}
-"""Share of cases in which formula and simulation are at most 10 % apart (measured: 0.84, 0.60, 0.91, 0.80); where they
+"""Share of cases in which formula and simulation are at most 10 % apart (measured: 0.83, 0.59, 0.91, 0.80); where they
 are not, a plan shows the simulation."""
 
 
@@ -58,7 +58,7 @@ def cases() -> Iterator[tuple[search.Found, Row, float, int]]:
     while made < CASES:
         found = asked(rng)
         for swept in found.swept if found else []:
-            feasible = np.flatnonzero(swept.feasible)
+            feasible = np.flatnonzero(swept.feasible & (swept.rows.data == 1))  # the simulation knows one engine
             plain = feasible[swept.rows.pipeline[feasible] == 1]
             for index in [*rng.sample([*plain], min(2, len(plain))), *rng.sample([*feasible], min(2, len(feasible)))]:
                 made += 1
