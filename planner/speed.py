@@ -323,7 +323,7 @@ def lengthening_s(work: Work[N], rates: Rates[N], own: Decoding[N], new: tuple[N
 
 @step
 def joining_s(work: Work[N], rates: Rates[N], tokens: N, longer_s: N, most: N | None = None) -> N:
-    """What prompts add to a step of `batch` decoding sequences: a step with them less one without.
+    """What prompts add to a step: one with them less one without.
 
     `tokens` = their new ones, `longer_s` = `lengthening_s` of them; `most` = those of the rank that has most of them.
     """

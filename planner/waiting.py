@@ -23,15 +23,20 @@ TAIL = 4 / 3
 LATE = 1 / 6
 """Of a step: what a first token waits for on average beyond the mean step, for the same reason."""
 SHORT, SHORT_START = 1.6, 0.5
-"""Of the variance of times per token of short answers: while they run, and from prompts that came with their own."""
+"""Of the variance of times per token of short answers: while they run, and from prompts that came with their own. The
+second is hardly determined: fits gave 0.2 to 0.7."""
+SOON = 20.0
+"""Expected arrivals within which the rest of a clump comes, one over that (assumed: the edge of what was searched)."""
 STAY = 0.75
-"""Of the variance of the batch: what is left of it on average over a stay of mean length (exponential decay)."""
+"""Of the variance of the batch: what is left of it on average over a stay of mean length; 2/e for exponential decay."""
+STEEPEST = 0.9
+"""Share of a step that its sequences may add before the spread of the batch loses its meaning (assumed)."""
 LEAST_FOUND = 0.5
 """Of `company`: even the most regular arrivals find that much of a hall's guests; users in a closed loop find none."""
 LEAST_IDLE = 0.02
 """Share of the time that prompts in line always leave: beyond it a mean has no meaning, and the wait is long anyway."""
-# The five shares above: least squares over 583 simulated cases (accelerators, models, lanes, loads and lengths of all
-# kinds, utilisation 0.18 to 0.88, burstiness 0.5 to 2); what they leave is in tests/speed/test_agreement.py.
+# CLUMPS to SHORT_START: least squares, rounded, over 583 simulated cases (accelerators, models, lanes, loads and
+# lengths of all kinds, utilisation 0.18 to 0.88, burstiness 0.5 to 2). What they leave: tests/speed/test_agreement.py.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +246,7 @@ def moments(traffic: Traffic[N], each: N) -> tuple[N, N]:
 def clump(gap_cv2: N, expected: N) -> N:
     """Requests that come with another beyond the `expected` of the mean rate: half of what clumping adds, soon."""
     excess = (gap_cv2 - 1) / 2
-    return excess * (1 - exponential(-20 * expected)) if worth(excess) else excess
+    return excess * (1 - exponential(-SOON * expected)) if worth(excess) else excess
 
 
 @step
@@ -324,7 +329,7 @@ def per_token(crowd: Crowd[N], pulse: Beat[N], found: N) -> Wait[N]:
     answers = smallest((1 + crowd.traffic.output_cv2) / crowd.traffic.output, 1.0)
     begun = crowd.own_s - crowd.trail_s + pulse.others_s
     started = started_s(pulse.share, begun - pulse.mean_s, pulse.behind_s)
-    crowded = found * crowd.batch / (1 - smallest(crowd.batch * crowd.slope_s / crowd.token_s, 0.9))
+    crowded = found * crowd.batch / (1 - smallest(crowd.batch * crowd.slope_s / crowd.token_s, STEEPEST))
     slow = crowd.slope_s / left
     scatter = pulse.noise_s / (left * left * left)
     return Wait(

@@ -21,7 +21,7 @@ A100 = Rates(
 share = st.floats(0.05, 0.98)
 works = st.builds(
     Work,
-    layers=st.floats(1, 120), dense_bytes=st.floats(1e8, 1e11), expert_bytes=st.sampled_from([0.0, 1e10, 1e11]),
+    layers=st.floats(1, 120), dense_bytes=st.floats(1e8, 1e11), expert_bytes=st.just(0.0) | st.floats(0, 1e11),
     expert_share=st.floats(0.01, 1), flops_per_token=st.floats(1e8, 1e12),
     expert_flops=st.floats(0, 1e8), attention_flops=st.floats(1e3, 1e7),
     cache_bytes_per_token=st.floats(1e3, 1e6), cache_bytes_fixed=st.floats(0, 1e8),
@@ -30,9 +30,10 @@ works = st.builds(
 rates = st.builds(
     Rates,
     bandwidth=st.floats(5e10, 1e13), matrix_peak=st.floats(1e12, 1e16), attention_peak=st.floats(1e12, 5e15),
-    scalar_peak=st.floats(1e11, 1e14), link_bandwidth=st.floats(1e9, 1e12), chunk=st.sampled_from([512.0, 2048.0]),
+    scalar_peak=st.floats(1e11, 1e14), link_bandwidth=st.floats(1e9, 1e12),
+    chunk=st.sampled_from([512.0, 2048.0, 8192.0]),
     weight_efficiency=share, cache_efficiency=share, matrix_efficiency=share, attention_efficiency=share,
     link_efficiency=share, step_s=st.floats(0, 1e-2), layer_s=st.floats(0, 1e-3), sequence_s=st.floats(0, 1e-4),
     exchange_s=st.floats(0, 1e-4), expert_cost=st.floats(1, 8), routing_spread=share,
-    tile_rows=st.floats(0, 64), unpack_flops=st.floats(0, 20),
+    tile_rows=st.floats(0, 128), unpack_flops=st.floats(0, 20),
 )  # fmt: skip

@@ -28,6 +28,7 @@ from planner.speed import (
     weight_s,
 )
 from planner.trace import Array, Num, derivation
+from tests.speed.deployments import rates, works
 
 BYTE, FLOP, SECOND = {"byte": 1}, {"flop": 1}, {"s": 1}
 PER_SECOND = {"byte": 1, "s": -1}, {"flop": 1, "s": -1}
@@ -38,25 +39,6 @@ UNITS = {
     "attention_peak": PER_SECOND[1], "scalar_peak": PER_SECOND[1],
     "step_s": SECOND, "layer_s": SECOND, "sequence_s": SECOND, "exchange_s": SECOND,
 }  # fmt: skip
-share = st.floats(0.05, 0.98)
-works = st.builds(
-    Work,
-    layers=st.floats(1, 120), dense_bytes=st.floats(1e8, 1e11), expert_bytes=st.floats(0, 1e11),
-    expert_share=st.floats(0.01, 1), flops_per_token=st.floats(1e8, 1e12),
-    expert_flops=st.floats(0, 1e8), attention_flops=st.floats(1e3, 1e7),
-    cache_bytes_per_token=st.floats(1e3, 1e6), cache_bytes_fixed=st.floats(0, 1e8),
-    exchange_bytes_per_token=st.floats(0, 1e7), exchanges=st.floats(0, 500), pipeline=st.sampled_from([1.0, 2.0, 4.0]),
-)  # fmt: skip
-rates = st.builds(
-    Rates,
-    bandwidth=st.floats(5e10, 1e13), matrix_peak=st.floats(1e12, 1e16), attention_peak=st.floats(1e12, 5e15),
-    scalar_peak=st.floats(1e11, 1e14), link_bandwidth=st.floats(1e9, 1e12),
-    chunk=st.sampled_from([512.0, 2048.0, 8192.0]),
-    weight_efficiency=share, cache_efficiency=share, matrix_efficiency=share, attention_efficiency=share,
-    link_efficiency=share, step_s=st.floats(0, 1e-2), layer_s=st.floats(0, 1e-3), sequence_s=st.floats(0, 1e-4),
-    exchange_s=st.floats(0, 1e-4), expert_cost=st.floats(1, 8), routing_spread=share, unpack_flops=st.floats(0, 20),
-    tile_rows=st.floats(0, 128),
-)  # fmt: skip
 batches = st.integers(1, 2000).map(float)
 tokens = st.integers(1, 200_000).map(float)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
+from statistics import NormalDist
 from typing import Any, cast
 
 import numpy as np
@@ -77,6 +79,14 @@ def test_clumps_of_arrivals_make_queues(crowd: Crowd[float]) -> None:
     assume(crowd.rate * crowd.joining_s < 0.95)
     even, clumped = (waits(with_gaps(crowd, cv2), 1.0)[0] for cv2 in (1.0, 2.0))
     assert clumped >= even
+
+
+@given(st.floats(0.05, 3.0))
+def test_who_is_still_there_follows_the_spread_of_stays(cv2: float) -> None:
+    """E[min(S, S')] / E[S] of two log-normal stays is 2 (1 - Phi(sigma / sqrt 2)): one less Gini's coefficient."""
+    exact = 2 * (1 - NormalDist().cdf(math.sqrt(math.log1p(cv2) / 2)))
+    found = waiting.company(0.5, cv2) - 1
+    assert found == pytest.approx(exact, rel=0.04)
 
 
 def test_an_empty_replica_makes_nobody_wait() -> None:
