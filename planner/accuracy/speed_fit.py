@@ -38,7 +38,7 @@ SERVING = (
     Prior(name="sequence_s", value=8e-6, sd=0.5, levels={"generation": 0.5}),
     Prior(name="exchange_s", value=8e-6, sd=0.4),
     Prior(name="expert_cost", value=1.3, sd=0.15, levels={"experts": 1.0}),
-    Prior(name="routing_spread", value=0.7, sd=0.15),
+    Prior(name="routing_spread", value=0.7),
     Prior(name="tile_rows", value=16.0, sd=0.3),
     Prior(name="unpack_flops", value=0.0),
     Prior(name="request_s", value=1e-3, sd=0.6, levels={"engine": 0.5}),
