@@ -46,6 +46,8 @@ class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where in the citation the number stands."""
     note: str = ""
     grade: Grade
+    own: bool = False
+    """Measured by the user."""
 
     @property
     def counts(self) -> bool:

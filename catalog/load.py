@@ -21,9 +21,10 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from catalog import parameters
+from catalog import parameters, quality_parameters
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
+from catalog.benchmarks import Benchmark
 from catalog.engine import Engine, release
 from catalog.errors import BadInput, UnknownModel, Unsupported
 from catalog.evidence import Evidence
@@ -31,17 +32,18 @@ from catalog.lane import Spelling, is_lane
 from catalog.model import Model
 from catalog.parameters import Parameters
 from catalog.price import Offer
+from catalog.quality_parameters import SeverityParameters
 from catalog.units import Quantity
 
 DATA = Path(__file__).parent / "data"
 PLACES = (
     "accelerators/*.toml", "models/*.toml", "engines/*.toml",
     "prices.csv", "artifacts.csv", "evidence.csv", "lane_spellings.csv",
-    "speed/*.toml",
+    "benchmarks.csv", "speed/*.toml", "quality/*.toml",
 )  # fmt: skip
 """What a catalogue folder may hold."""
 
-SPEED = "speed/parameters.toml"
+SPEED, QUALITY = "speed/parameters.toml", "quality/parameters.toml"
 
 Fact = TypeVar("Fact", bound=Struct)
 Key = TypeVar("Key", bound=Hashable)
@@ -74,6 +76,9 @@ class Catalog:
     spellings: Mapping[tuple[str, str], Spelling]
     speed: Parameters
     """Fitted speed parameters; an overlay's file replaces ours whole."""
+    severity: SeverityParameters
+    """Fitted parameters of losses; likewise."""
+    benchmarks: tuple[Benchmark, ...]
     digest: str
     """sha256 over the names and bytes of every file that was read."""
     as_of: str
@@ -153,6 +158,8 @@ def load(data: Path | None = None, overlay: Path | None = None) -> Catalog:
         evidence=tuple(evidence.values()),
         spellings=MappingProxyType(spellings),
         speed=_speed(layers),
+        severity=_severity(layers),
+        benchmarks=tuple(_merge(layers, _csv("benchmarks.csv", Benchmark), lambda row: row.match).values()),
         digest=_digest(layers),
         as_of=_newest(offers.values(), artifacts.values()),
     )
@@ -168,6 +175,14 @@ def _speed(layers: list[Layer]) -> Parameters:
     if not found:
         raise BadInput("no fitted speed parameters: `lanewise fit-speed` writes them", SPEED)
     return parameters.decode(found[-1], SPEED)
+
+
+def _severity(layers: list[Layer]) -> SeverityParameters:
+    """The parameter file of the topmost layer that has one."""
+    found = [layer[QUALITY] for layer in layers if QUALITY in layer]
+    if not found:
+        raise BadInput("no fitted parameters of losses: `lanewise fit-quality` writes them", QUALITY)
+    return quality_parameters.decode(found[-1], QUALITY)
 
 
 def lane_of(spellings: Spellings, table: str, text: str) -> Spelling:

@@ -19,7 +19,7 @@ from catalog.load import Catalog
 from catalog.model import Model
 from planner import quality
 from planner.lanes import BY_ID, SEARCHED, Lane, Method, as_published, grouped
-from planner.plan import Finding
+from planner.plan import Finding, Recipe
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
 from planner.rules import ANYWHERE, CACHED, PAIRING, PRICED, PROBED, waived
@@ -172,36 +172,41 @@ class Losses:
     """Expected losses of one model, each lane and family looked up once."""
 
     def __init__(self, catalog: Catalog, model: Model, settled: Settled) -> None:
-        self.pools, self.model, self.params = quality.pools(catalog.evidence), model, tensors.size(model)
+        self.about, self.model, self.params = quality.known(catalog), model, tensors.size(model)
+        load = settled.load
+        self.asked = quality.Asked(
+            params=self.params, model=model.id, context=load.context, typical=load.prompt.mean + load.output.mean
+        )
         self.families = quality.families(settled.load.mix, settled.load.context, settled.load.foreign)
-        self.known: dict[str, dict[str, Loss]] = {}
-        """By lane."""
-        self.cached: dict[tuple[str, str], dict[str, Loss]] = {}
-        """By lane and cache format."""
+        self.known: dict[tuple[str, str], dict[str, Loss]] = {}
+        """By lane and recipe."""
+        self.cached: dict[tuple[str, str, str], dict[str, Loss]] = {}
+        """By lane, recipe and cache format."""
 
-    def of(self, lane: Lane) -> dict[str, Loss]:
+    def of(self, lane: Lane, recipe: Recipe) -> dict[str, Loss]:
         """Per family; a lane in which the publisher ships the model is its own baseline."""
-        if lane.id not in self.known:
-            self.known[lane.id] = {name: self._one(lane, name) for name in self.families}
-        return self.known[lane.id]
+        key = lane.id, recipe.name
+        if key not in self.known:
+            self.known[key] = {name: self._one(lane, recipe, name) for name in self.families}
+        return self.known[key]
 
-    def _one(self, lane: Lane, family: str) -> Loss:
+    def _one(self, lane: Lane, recipe: Recipe, family: str) -> Loss:
         if is_original(self.model, lane):
             return quality.native(self.model.source)
-        return quality.weight_loss(self.pools, lane, self.params, family)
+        return quality.weight_loss(self.about, lane, recipe, self.asked, family)
 
     def with_cache(self, pairing: Pairing, dtype: str) -> dict[str, Loss]:
         """Weights and cache together."""
         if pairing.own is not None:
             return self._with_cache(pairing.losses, dtype)
-        key = pairing.lane.id, dtype
+        key = pairing.lane.id, pairing.method.recipe.name, dtype
         if key not in self.cached:
             self.cached[key] = self._with_cache(pairing.losses, dtype)
         return self.cached[key]
 
     def _with_cache(self, losses: dict[str, Loss], dtype: str) -> dict[str, Loss]:
         return {
-            family: quality.together(loss, quality.cache_loss(self.pools, dtype, family))
+            family: quality.together(loss, quality.cache_loss(self.about, dtype, self.asked, family))
             for family, loss in losses.items()
         }
 
@@ -254,7 +259,7 @@ def pairings(
                     engine=engine,
                     device=device,
                     kernel=kernel,
-                    losses=stated(losses.of(lane), own),
+                    losses=stated(losses.of(lane, method.recipe), own),
                     known=catalog.engines,
                     own=own,
                 )

@@ -133,10 +133,17 @@ def loses_too_much(case: Cached) -> Says | None:
     limits = case.pairing.settled.objectives
     for name, loss in sorted(case.losses.items(), key=lambda item: -item[1].value):
         allowed = limits.per_family.get(name, limits.max_loss_pct)
-        expected = loss.high if limits.strict else loss.value
-        if expected > allowed:
-            facts = {"family": name, "loss_pct": loss.value, "high_pct": loss.high, "allowed_pct": allowed}
-            because = f"{name}: {expected:.1f} % expected loss, {allowed:g} % tolerated"
+        bound = loss.bound(limits.strict)
+        if bound > allowed:
+            facts = {
+                "family": name,
+                "loss_pct": loss.value,
+                "bound_pct": bound,
+                "high_pct": loss.high,
+                "allowed_pct": allowed,
+            }
+            odds = "nine times of ten" if limits.strict else "three times of four"
+            because = f"{name}: {loss.value:.1f} % expected loss, below {bound:.1f} % {odds}; {allowed:g} % tolerated"
             return Says(because=because, facts=facts, source="; ".join(loss.citations[:2]))
     return None
 
