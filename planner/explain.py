@@ -21,11 +21,12 @@ from planner.plan import (
     Basis,
     Candidate,
     Estimate,
+    Evidenced,
     Pool,
     Settings,
     Step,
 )
-from planner.quality import Loss
+from planner.quality import MOSTLY, Loss
 from planner.rank import Row
 from planner.ranks import all_of
 from planner.rows import books_of, terms_of
@@ -107,6 +108,7 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         pools=(_pool(row),),
         estimates=numbers,
         quality={name: _loss(loss) for name, loss in sorted(option.cached.losses.items())},
+        evidence={name: _evidenced(loss) for name, loss in sorted(option.cached.losses.items())},
         findings=(*option.findings, *(said for rule in SHOWN if (said := rule(case)) is not None)),
         offer=_offer(row),
         simulated=lived,
@@ -310,8 +312,24 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
 
 
 def _loss(loss: Loss) -> Estimate:
-    basis: Basis = "overridden" if loss.own else "published" if loss.sources else "assumed"
-    return between(loss.low, loss.value, loss.high, basis, "%")
+    return between(loss.low, loss.value, loss.high, _basis_of(loss), "%")
+
+
+def _basis_of(loss: Loss) -> Basis:
+    """Measured where the user's own measurements settle most of it; fitted where somebody measured this cell."""
+    if loss.own or loss.own_share >= MOSTLY:
+        return "overridden" if loss.own else "measured"
+    return "fitted" if loss.sources else "assumed"
+
+
+def _evidenced(loss: Loss) -> Evidenced:
+    return Evidenced(
+        likely_pct=loss.likely,
+        sources=loss.sources,
+        citations=loss.citations,
+        proxy=loss.proxy,
+        own_share=loss.own_share,
+    )
 
 
 def _artifact(artifact: Artifact | None, model: str) -> ArtifactRef | None:

@@ -167,6 +167,21 @@ class Simulated(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Estimates that are the simulation's, where it and the formulas do not agree, and what the formulas say."""
 
 
+class Evidenced(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an expected loss rests on."""
+
+    likely_pct: float
+    """The loss stays below it three times of four: tolerances are judged by it, or by `high` under confidence."""
+    sources: int = 0
+    """That measured formats like this on models of this size for this family; fewer than two: verify."""
+    citations: tuple[str, ...] = ()
+    """Some of those who measured, or the word `assumed`."""
+    proxy: str | None = None
+    """The family whose measurements stand in."""
+    own_share: float = 0.0
+    """Of what was unknown, how much the user's own measurements settle."""
+
+
 class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One way to serve the request."""
 
@@ -186,6 +201,8 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimates: dict[str, Estimate]
     quality: dict[str, Estimate] = {}
     """Expected loss in percent per task family of the mix."""
+    evidence: dict[str, Evidenced] = {}
+    """What those losses rest on."""
     findings: tuple[Finding, ...] = ()
     offer: dict[str, Any] | UnsetType = UNSET
     simulated: Simulated | None = None

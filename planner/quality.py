@@ -1,7 +1,7 @@
 """What a lane loses on the user's kinds of task: the fitted law, who measured it, and what the user measured.
 
-The median and its interval come from the law (`planner/severity.py`); the evidence beside it says how many sources speak
-of exactly this, and which; the user's own measurements move the estimate towards what they found.
+The median and its interval come from the law (`planner/severity.py`); the evidence beside it says how many sources
+speak of exactly this, and which; the user's own measurements move the estimate towards what they found.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ PROXIES = {
     "rag": "knowledge", "classification": "knowledge", "summarization": "chat", "tool_use": "instruction",
 }  # fmt: skip
 """Families without rows of their own, and whose rows stand in for them."""
+FINE_CACHE = 8.0
+"""Bits of a cached value from which formats are pooled: none lost more than 0.7 % within 16k tokens."""
+MOSTLY = 0.5
+"""Share of the unknown from which own measurements stand for a source (assumed)."""
 FOREIGN = 0.05
 """Share of other languages from which a plan is judged on them too (assumed)."""
 CACHES = {"fp8": ("fp8", "uncalibrated"), "q8_0": ("q8_0", ""), "q4_0": ("q4_0", "rotation")}
@@ -62,8 +66,8 @@ class Loss(Struct, frozen=True, kw_only=True):
 
     @property
     def unverified(self) -> bool:
-        """Fewer than two sources: verify before shipping."""
-        return self.sources < 2
+        """Fewer than two sources, and nothing of the user's own: verify before shipping."""
+        return self.sources < 2 and self.own_share < MOSTLY
 
     def bound(self, strict: bool) -> float:
         """What a tolerance is compared with: the interval's bad end where the user asks for confidence."""
@@ -79,7 +83,7 @@ class Known:
 
     fitted: SeverityParameters
     speak: Mapping[tuple[str, ...], tuple[str, ...]]
-    """Sources by kind; kind and family; kind, size and family."""
+    """Sources by kind; kind and family; kind, size and family (`_keys`). One's own come first."""
     own: tuple[Own, ...]
 
 
@@ -103,20 +107,24 @@ def known(catalog: Catalog) -> Known:
         each = described(row, catalog.benchmarks)
         if each.where.family == "ppl" and each.what.kind != "gguf":
             continue
-        size = str(severity.bucket(each.where.params))
-        for key in _keys(each.what.kind, size, each.where.family):
+        for key in _keys(each.what, each.where):
             speak[key].add(row.citation)
     own = [(described(row, catalog.benchmarks), row) for row in rows if row.own]
+    mine = {row.citation for _, row in own}
     return Known(
         fitted=catalog.severity,
-        speak={key: tuple(sorted(names)) for key, names in speak.items()},
+        speak={key: tuple(sorted(names, key=lambda name: (name not in mine, name))) for key, names in speak.items()},
         own=tuple(_own(each, row, catalog.severity) for each, row in own),
     )
 
 
-def _keys(kind: str, size: str, family: str) -> tuple[tuple[str, ...], ...]:
-    """From the narrowest to the widest."""
-    return (kind, size, family), (kind, family), (kind,)
+def _keys(what: Treatment, where: Setting) -> tuple[tuple[str, ...], ...]:
+    """From the narrowest to the widest. A cache loses by its bits and by what is attended to, whatever the task."""
+    if what.kind == "kv":
+        fine, far = str(what.cache_bits >= FINE_CACHE), str(where.context > LONG_CONTEXT)
+        return (what.kind, fine, far), (what.kind, fine), (what.kind,)
+    size = str(severity.bucket(where.params))
+    return (what.kind, size, where.family), (what.kind, where.family), (what.kind,)
 
 
 def _own(each: Described, row: Evidence, fitted: SeverityParameters) -> Own:
@@ -154,7 +162,7 @@ def loss(about: Known, what: Treatment, asked: Asked, family: str) -> Loss:
     where = setting(about.fitted, asked, proxy or family)
     found = severity.severity(about.fitted, what, where)
     middle, spread, settled = moved(about.own, what, where, found)
-    keys = _keys(what.kind, str(severity.bucket(where.params)), where.family)
+    keys = _keys(what, where)
     exact, cited = about.speak.get(keys[0], ()), next((about.speak[key] for key in keys if key in about.speak), ())
     return Loss(
         value=_percent(middle),

@@ -36,6 +36,7 @@ def show(plan: Plan, *, explain: bool = False, written: Iterable[Path] = ()) -> 
     _ways_out(out, plan.ways_out)
     _assumptions(out, plan, every=explain)
     if explain:
+        _quality(out, plan)
         _derivation(out, plan)
     _written(out, plan, list(written))
 
@@ -59,6 +60,22 @@ def _headline(out: Console, plan: Plan) -> None:
         if name in plan.choice.estimates:
             rows.append((f"  {label}", _interval(plan.choice.estimates[name], scale, unit)))
     out.print(_lines([*rows, *_simulated(plan.choice), *_why(plan)]))
+
+
+def _quality(out: Console, plan: Plan) -> None:
+    """Expected losses by family, and who measured them."""
+    if plan.choice is None or not plan.choice.evidence:
+        return
+    lines = Table(box=None, padding=(0, 2, 0, 0), title="Quality", title_justify="left")
+    for head in ("family", "loss %", "80 % interval", "3 in 4 below", "sources", "who measured"):
+        lines.add_column(head, justify="right" if head in ("loss %", "3 in 4 below", "sources") else "left")
+    for family, loss in plan.choice.quality.items():
+        rests = plan.choice.evidence[family]
+        stands = f"{family} (as {rests.proxy})" if rests.proxy else family
+        between = f"{short(loss.low)} to {short(loss.high)}"
+        who = "; ".join(rests.citations[:2]) or "assumed"
+        lines.add_row(stands, short(loss.value), between, short(rests.likely_pct), str(rests.sources), escape(who))
+    out.print(lines)
 
 
 def _weights(choice: Candidate, model: str) -> str:
