@@ -105,7 +105,7 @@ def known(catalog: Catalog) -> Known:
     speak: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for row in rows:
         each = described(row, catalog.benchmarks)
-        if each.where.family == "ppl" and each.what.kind != "gguf":
+        if each.where.family == "ppl" and each.what.kind not in ("gguf", "kv"):
             continue
         for key in _keys(each.what, each.where):
             speak[key].add(row.citation)

@@ -20,8 +20,8 @@ def own(loss_pct: float, **fields: object) -> Evidence:
     row = {
         "id": f"own-{loss_pct:g}", "citation": "own measurement", "url": "", "model": LLAMA, "params": 8.0e9,
         "method": "GPTQ_INT4", "lane": "gptq-int4", "recipe": "gptq", "task": "our questions",
-        "task_family": "knowledge", "baseline": 80.0, "quantized": 80.0 * (1 - loss_pct / 100), "higher_is_better": True,
-        "recovery": 100 - loss_pct, "grade": "A", "own": True,
+        "task_family": "knowledge", "baseline": 80.0, "quantized": 80.0 * (1 - loss_pct / 100),
+        "higher_is_better": True, "recovery": 100 - loss_pct, "grade": "A", "own": True,
     }  # fmt: skip
     return Evidence(**{**row, **fields})  # type: ignore[arg-type]
 
