@@ -146,8 +146,7 @@ def weight_loss(about: Known, lane: Lane, recipe: Recipe, asked: Asked, family: 
     """The expected loss of this lane, made by this recipe, for one task family."""
     if lane.family == "16-bit":
         return NOTHING
-    training = "ptq" if recipe.training == "native" else recipe.training
-    return loss(about, severity.of_lane(lane, recipe.name, training), asked, family)
+    return loss(about, severity.of_lane(lane, recipe), asked, family)
 
 
 def cache_loss(about: Known, kv_dtype: str, asked: Asked, family: str) -> Loss:
