@@ -21,12 +21,13 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from catalog import parameters
+from catalog import gates, parameters
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
 from catalog.engine import Engine, release
 from catalog.errors import BadInput, UnknownModel, Unsupported
 from catalog.evidence import Evidence
+from catalog.gates import Gates
 from catalog.lane import Spelling, is_lane
 from catalog.model import Model
 from catalog.parameters import Parameters
@@ -37,11 +38,13 @@ DATA = Path(__file__).parent / "data"
 PLACES = (
     "accelerators/*.toml", "models/*.toml", "engines/*.toml",
     "prices.csv", "artifacts.csv", "evidence.csv", "lane_spellings.csv",
-    "speed/*.toml",
+    "speed/*.toml", "gates.toml",
 )  # fmt: skip
 """What a catalogue folder may hold."""
 
 SPEED = "speed/parameters.toml"
+REFIT, COPY = "fitted speed parameters: `lanewise fit-speed` writes them", "limits of quality: copy the shipped file"
+"""What is missing, and where it comes from."""
 
 Fact = TypeVar("Fact", bound=Struct)
 Key = TypeVar("Key", bound=Hashable)
@@ -74,6 +77,8 @@ class Catalog:
     spellings: Mapping[tuple[str, str], Spelling]
     speed: Parameters
     """Fitted speed parameters; an overlay's file replaces ours whole."""
+    gates: Gates
+    """What settles quality; an overlay's file replaces ours whole."""
     digest: str
     """sha256 over the names and bytes of every file that was read."""
     as_of: str
@@ -152,7 +157,10 @@ def load(data: Path | None = None, overlay: Path | None = None) -> Catalog:
         engines=tuple(sorted(engines.values(), key=lambda engine: (engine.id, release(engine.version)))),
         evidence=tuple(evidence.values()),
         spellings=MappingProxyType(spellings),
-        speed=_speed(layers),
+        speed=parameters.decode(
+            _topmost(layers, SPEED, "no fitted speed parameters: `lanewise fit-speed` writes them"), SPEED
+        ),
+        gates=gates.decode(_topmost(layers, gates.FILE, "no limits of quality: copy the shipped file"), gates.FILE),
         digest=_digest(layers),
         as_of=_newest(offers.values(), artifacts.values()),
     )
@@ -162,12 +170,12 @@ def _newest(offers: Iterable[Offer], artifacts: Iterable[Artifact]) -> str:
     return max([*(offer.as_of for offer in offers), *(artifact.checked or "" for artifact in artifacts)], default="")
 
 
-def _speed(layers: list[Layer]) -> Parameters:
-    """The parameter file of the topmost layer that has one."""
-    found = [layer[SPEED] for layer in layers if SPEED in layer]
+def _topmost(layers: list[Layer], name: str, missing: str) -> bytes:
+    """The file of the topmost layer that has it. Raises BadInput with `missing` where none does."""
+    found = [layer[name] for layer in layers if name in layer]
     if not found:
-        raise BadInput("no fitted speed parameters: `lanewise fit-speed` writes them", SPEED)
-    return parameters.decode(found[-1], SPEED)
+        raise BadInput(f"no {missing}", name)
+    return found[-1]
 
 
 def lane_of(spellings: Spellings, table: str, text: str) -> Spelling:

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from catalog.artifact import Artifact
 from catalog.engine import Part
+from catalog.gates import Gates
 from planner import bill, cost, drafting, energy, kernels, making, memory, owned, readiness, simulated, spread
 from planner import pairing as pairings
 from planner.crossover import Rate, slower_from
@@ -25,6 +26,7 @@ from planner.plan import (
     Settings,
     Step,
 )
+from planner.proof import proof_of
 from planner.quality import Loss
 from planner.rank import Row
 from planner.ranks import all_of
@@ -84,15 +86,18 @@ def replica(row: Row, fits: Fits) -> Replica:
     return Replica(terms=terms, held=at(row.at(swept.most)), running_bytes=running, at=pace(terms, batch, books))
 
 
-def candidate(row: Row, fits: Fits) -> Candidate:
-    """Everything the plan says of one row."""
+def candidate(row: Row, fits: Fits, gates: Gates | None = None) -> Candidate:
+    """Everything the plan says of one row; with `gates` also what would prove its quality."""
     option, paired = row.option, row.option.pairing
     own, made, by_layer = replica(row, fits), making.make(paired), kernels.by_layer(paired)
     numbers = estimates(row, own, fits)
     lived = simulated.simulate(row, own.terms, numbers) if paired.settled.request.simulate else None
     if lived is not None:
         numbers |= simulated.estimates(lived, row, fits)
-    case = structs.replace(_case(row, own, fits, numbers), make=made, simulated=lived, kernels=by_layer)
+    plain = _plain_terms(row, fits)
+    proved = None if gates is None else proof_of(row, (own.terms, plain or own.terms), (fits, gates), made)
+    case = _case(row, own, plain, numbers)
+    case = structs.replace(case, make=made, simulated=lived, kernels=by_layer, verification=proved)
     return Candidate(
         lane=paired.lane.id,
         recipe=paired.method.recipe,
@@ -110,6 +115,7 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         findings=(*option.findings, *(said for rule in SHOWN if (said := rule(case)) is not None)),
         offer=_offer(row),
         simulated=lived,
+        verification=proved,
     )
 
 
@@ -119,11 +125,13 @@ def _image(pairing: Pairing) -> str:
     return build.image if build else ""
 
 
-def _case(row: Row, own: Replica, fits: Fits, numbers: Mapping[str, Estimate]) -> Shown:
-    """The candidate at its planned load, as rules see it; `make`, `simulated` and `kernels` are left out."""
+def _case(row: Row, own: Replica, plain: Terms[float] | None, numbers: Mapping[str, Estimate]) -> Shown:
+    """The candidate at its planned load, as rules see it; `plain` = it with 16-bit weights. `make`, `simulated`,
+    `kernels` and `verification` are left out."""
     swept, index, books = row.swept, row.index, row.swept.rows.books
     batch = row.at(swept.batch)
-    ours, plain, undrafted = _rate_of(own.terms, books), _plain(row, fits), _undrafted(own.terms, books)
+    ours, undrafted = _rate_of(own.terms, books), _undrafted(own.terms, books)
+    unquantized = None if plain is None else _rate_of(plain, books)
     return Shown(
         pairing=row.option.pairing,
         cache=row.option.cached.dtype,
@@ -132,8 +140,8 @@ def _case(row: Row, own: Replica, fits: Fits, numbers: Mapping[str, Estimate]) -
         batch=batch,
         rate=own.at.rate,
         replicas=int(swept.replicas[index]),
-        plain_rate=None if plain is None else plain(batch),
-        plain_slower_from=None if plain is None else slower_from(ours, plain),
+        plain_rate=None if unquantized is None else unquantized(batch),
+        plain_slower_from=None if unquantized is None else slower_from(ours, unquantized),
         undrafted_rate=None if undrafted is None else undrafted(batch),
         undrafted_slower_from=None if undrafted is None else slower_from(ours, undrafted),
         cache_bytes=own.held.cache_bytes,
@@ -149,12 +157,10 @@ def _rate_of(terms: Terms[float], books: Books) -> Rate:
     return lambda batch: at(batch).rate
 
 
-def _plain(row: Row, fits: Fits) -> Rate | None:
+def _plain_terms(row: Row, fits: Fits) -> Terms[float] | None:
     """The same with 16-bit weights on the same layout; None where the lane is 16-bit or the engine has none."""
     plain = pairings.unquantized(row.option)
-    if plain is None:
-        return None
-    return _rate_of(terms_of(plain, _layout(row), _chunk(row), fits), row.swept.rows.books)
+    return None if plain is None else terms_of(plain, _layout(row), _chunk(row), fits)
 
 
 def _undrafted(terms: Terms[float], books: Books) -> Rate | None:

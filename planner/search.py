@@ -94,14 +94,16 @@ def plan(request: Request, catalog: Catalog) -> Plan:
 def answer(found: Found, catalog: Catalog) -> Plan:
     """What was found, as people and tools read it."""
     request, choice, versions = found.request, found.choice, _versions(found, catalog)
-    chosen = explain.candidate(choice, found.fits) if choice else None
+    chosen = explain.candidate(choice, found.fits, catalog.gates) if choice else None
     return Plan(
         schema=SCHEMA,
         id=identity(request, catalog, versions),
         request=canonical(request),
         feasible=choice is not None,
         choice=chosen,
-        alternatives=tuple(explain.candidate(row, found.fits) for row in found.ranking.alternatives(choice)),
+        alternatives=tuple(
+            explain.candidate(row, found.fits, catalog.gates) for row in found.ranking.alternatives(choice)
+        ),
         refused=refusals.refused(found.options, found.unplaced, found.swept, found.settled),
         ways_out=() if choice else waysout.ways_out(found, lambda changed: search(changed, catalog)),
         findings=refusals.around(choice.option if choice else None, found.unplaced),

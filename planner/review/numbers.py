@@ -8,7 +8,7 @@ from planner.plan import Candidate, Estimate
 from planner.review.blocks import Block, Figure, Section, say, table, warn
 from planner.review.content import Family, Review
 from planner.review.settled import TIMES, label, limits_s, unprinted
-from planner.wording import amount, interval, percent, short
+from planner.wording import GATE_COLUMNS, against, amount, gate_line, interval, percent, short
 
 NOTHING = "Nothing fits, so there is nothing to show."
 UNKNOWN = (
@@ -190,7 +190,20 @@ def quality(review: Review) -> Section:
     head = "task family | share of the mix | expected loss | 80 % interval | tolerated | basis | sources"
     rows = [_family(family) for family in review.families]
     said = "Loss is in percent of the unquantized model's score; the interval says what one more source might find."
-    return Section(title="Quality", blocks=(Figure(chart="quality"), table(head, rows, (1, 2, 3, 4)), say(said)))
+    shown = (Figure(chart="quality"), table(head, rows, (1, 2, 3, 4)), say(said))
+    return Section(title="Quality", blocks=(*shown, *_proof(review)))
+
+
+def _proof(review: Review) -> Iterator[Block]:
+    """What would prove it; nothing where nothing is lost."""
+    proof = review.plan.choice.verification if review.plan.choice is not None else None
+    if proof is None:
+        return
+    yield say(f"What would prove it, {against(proof)}:")
+    yield table(" | ".join(GATE_COLUMNS), [gate_line(gate) for gate in proof.gates], (5, 6))
+    yield say(
+        f"A gate passes where {proof.verdicts['pass']}; it is inconclusive where {proof.verdicts['inconclusive']}."
+    )
 
 
 def _family(family: Family) -> tuple[str, ...]:
