@@ -98,16 +98,19 @@ def verification(case: Case) -> Verification:
 
 def proof_of(row: Row, sides: Sides, given: tuple[Fits, Gates], made: Make | None) -> Verification | None:
     """The gates of a row; `sides` = its terms, and those with 16-bit weights on the same layout."""
-    option, (fits, gates) = row.option, given
-    if not loses(option):
+    fits, gates = given
+    if not loses(row.option):
         return None
-    slots, books = row.at(row.swept.most), row.swept.rows.books
-    low, high = fits.band(option.pairing, "tpot")
-    seen = row.swept.rows.data[row.index] == 1
+    return verification(Case(row.option, gates, clock_of(row, sides, fits), made))
+
+
+def clock_of(row: Row, sides: Sides, fits: Fits) -> Clock:
+    """How fast both sides are on one replica with every slot taken."""
+    pairing, slots, books = row.option.pairing, row.at(row.swept.most), row.swept.rows.books
     candidate, baseline = (Runner.of(terms, slots, books) for terms in sides)
-    basis = fits.of(option.pairing).basis if seen else "assumed"
-    clock = Clock(candidate, baseline, low, high, basis)
-    return verification(Case(option, gates, clock, made))
+    low, high = fits.band(pairing, "tpot")
+    seen = row.swept.rows.data[row.index] == 1
+    return Clock(candidate, baseline, low, high, fits.of(pairing).basis if seen else "assumed")
 
 
 def loses(option: Option) -> bool:
