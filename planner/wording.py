@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from catalog.units import GIB
-from planner.plan import Candidate, Estimate, Gate, Tie, Verification
+from planner.plan import Candidate, Estimate, Gate, Threshold, Tie, Verification
 
 
 def short(value: float) -> str:
@@ -83,15 +83,21 @@ GATE_COLUMNS = ("gate", "on", "must hold at 95 %", "samples", "time", "so far")
 
 def gate_line(gate: Gate) -> tuple[str, ...]:
     """One gate as a row: its id, on what, the thresholds, samples per side, its time and the time so far."""
-    held = (f"{each.bound} {each.relation} {each.value:g} {each.unit}" for each in gate.thresholds)
     return (
         gate.id,
         _ground(gate),
-        "; ".join(each.removesuffix(" 1") for each in held),
+        "; ".join(map(_held, gate.thresholds)),
         _samples(gate),
         "–" if gate.shares else duration(gate.expected_s.value),
         duration(gate.total_s),
     )
+
+
+def _held(each: Threshold) -> str:
+    """A threshold beside the bound that keeps it; what is counted has no bounds."""
+    if each.bound == "value":
+        return f"{each.statistic} {each.relation} {each.value:g}"
+    return f"{each.bound} {each.relation} {each.value:.4g} {each.unit}".removesuffix(" 1")
 
 
 def _ground(gate: Gate) -> str:

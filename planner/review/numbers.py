@@ -200,10 +200,10 @@ def _proof(review: Review) -> Iterator[Block]:
     if proof is None:
         return
     yield say(f"What would prove it, {against(proof)}:")
-    yield table(" | ".join(GATE_COLUMNS), [gate_line(gate) for gate in proof.gates], (5, 6))
-    yield say(
-        f"A gate passes where {proof.verdicts['pass']}; it is inconclusive where {proof.verdicts['inconclusive']}."
-    )
+    yield table(" | ".join(GATE_COLUMNS), [gate_line(gate) for gate in proof.gates], (3, 4, 5))
+    said = proof.verdicts
+    yield say(f"Pass: {said['pass']}. Fail: {said['fail']}. Inconclusive: {said['inconclusive']}.")
+    yield say(f"Screens: {said['screens']}.")
 
 
 def _family(family: Family) -> tuple[str, ...]:

@@ -219,9 +219,8 @@ def test_a_tolerance_of_a_family_is_that_familys() -> None:
     work = {"qps": 1.0, "mix": {"math": 0.5, "chat": 0.5}}
     own = [{"lane": "fp8", "loss_pct": {"math": 0.1, "chat": 0.1}}]
     quality = {"max_loss_pct": 3.0, "per_family": {"math": 0.5}}
-    asked = ask(
-        MODEL, device("h100-sxm5-80"), workload=work, lanes=["fp8"], quality=quality, X
-    )
+    more: dict[str, Any] = {"workload": work, "quality": quality, "overrides": {"estimates": own}}
+    asked = ask(MODEL, device("h100-sxm5-80"), lanes=["fp8"], **more)
     gates = {gate.id: gate for gate in gates_of(planned(asked))}
     assert gates["task:math"].tolerance_pct == 0.5
     assert gates["task:chat"].tolerance_pct == 3.0
