@@ -31,7 +31,7 @@ class Runner:
         total = prompts * tokens
         new = min(rates.chunk, total)
         busy = max(new * pass_token_s(work, rates, new, tokens / 2), weight_s(work, rates, new))
-        each = busy + (host_s(work, rates, 1.0) + work.exchanges * rates.exchange_s) / work.pipeline
+        each = busy + (host_s(work, rates, 0.0) + work.exchanges * rates.exchange_s) / work.pipeline
         return total / new * each / self.terms.layout.data
 
     def answers_s(self, answers: int, tokens: float) -> float:

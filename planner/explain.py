@@ -86,8 +86,8 @@ def replica(row: Row, fits: Fits) -> Replica:
     return Replica(terms=terms, held=at(row.at(swept.most)), running_bytes=running, at=pace(terms, batch, books))
 
 
-def candidate(row: Row, fits: Fits, gates: Gates | None = None) -> Candidate:
-    """Everything the plan says of one row; with `gates` also what would prove its quality."""
+def candidate(row: Row, fits: Fits, gates: Gates) -> Candidate:
+    """Everything the plan says of one row; `gates` = what settles quality."""
     option, paired = row.option, row.option.pairing
     own, made, by_layer = replica(row, fits), making.make(paired), kernels.by_layer(paired)
     numbers = estimates(row, own, fits)
@@ -95,7 +95,7 @@ def candidate(row: Row, fits: Fits, gates: Gates | None = None) -> Candidate:
     if lived is not None:
         numbers |= simulated.estimates(lived, row, fits)
     plain = _plain_terms(row, fits)
-    proved = None if gates is None else proof_of(row, (own.terms, plain or own.terms), (fits, gates), made)
+    proved = proof_of(row, (own.terms, plain or own.terms), (fits, gates), made)
     case = _case(row, own, plain, numbers)
     case = structs.replace(case, make=made, simulated=lived, kernels=by_layer, verification=proved)
     return Candidate(

@@ -190,20 +190,25 @@ def quality(review: Review) -> Section:
     head = "task family | share of the mix | expected loss | 80 % interval | tolerated | basis | sources"
     rows = [_family(family) for family in review.families]
     said = "Loss is in percent of the unquantized model's score; the interval says what one more source might find."
-    shown = (Figure(chart="quality"), table(head, rows, (1, 2, 3, 4)), say(said))
-    return Section(title="Quality", blocks=(*shown, *_proof(review)))
+    return Section(title="Quality", blocks=(Figure(chart="quality"), table(head, rows, (1, 2, 3, 4)), say(said)))
 
 
-def _proof(review: Review) -> Iterator[Block]:
-    """What would prove it; nothing where nothing is lost."""
-    proof = review.plan.choice.verification if review.plan.choice is not None else None
-    if proof is None:
-        return
-    yield say(f"What would prove it, {against(proof)}:")
-    yield table(" | ".join(GATE_COLUMNS), [gate_line(gate) for gate in proof.gates], (3, 4, 5))
-    said = proof.verdicts
-    yield say(f"Pass: {said['pass']}. Fail: {said['fail']}. Inconclusive: {said['inconclusive']}.")
-    yield say(f"Screens: {said['screens']}.")
+def proof(review: Review) -> Section:
+    """The gates that would settle whether the quality holds, in their order."""
+    title, choice = "What would prove it", review.plan.choice
+    if choice is None:
+        return Section(title=title, blocks=(say(NOTHING),))
+    if choice.verification is None:
+        return Section(title=title, blocks=(say("Nothing is lost against the original: there is nothing to prove."),))
+    made, said = choice.verification, choice.verification.verdicts
+    rows = [gate_line(gate) for gate in made.gates]
+    blocks = (
+        say(f"The candidate {against(made)}."),
+        table(" | ".join(GATE_COLUMNS), rows, (3, 4, 5)),
+        say(f"Pass: {said['pass']}. Fail: {said['fail']}. Inconclusive: {said['inconclusive']}."),
+        say(f"Gates on text screen: {said['screens']}."),
+    )
+    return Section(title=title, blocks=blocks)
 
 
 def _family(family: Family) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.gates import Gates
-from planner import explain, power, proof, search
+from planner import explain, power, proof, search, serving, speed
 from planner.effort import Clock
 from planner.plan import Gate, Plan, Threshold, Verification
 from planner.proof_tasks import Wanted, task_gate
@@ -357,6 +357,19 @@ def test_a_slower_device_takes_longer_for_the_same_gates() -> None:
         for each in (quick, slow)
     ]
     assert same[0] == same[1]
+
+
+def test_times_are_those_of_the_plans_own_formulas() -> None:
+    """One prompt of a full pass takes as long as the formula of a prompt alone; answers fill every slot."""
+    runner = clock().candidate
+    work, chunk = runner.work, runner.terms.rates.chunk
+    alone = speed.prefill_s(work, runner.terms.rates, chunk, 0.0)
+    assert runner.reads_s(1, chunk) == pytest.approx(alone, rel=1e-9)
+    assert runner.reads_s(6, chunk) == pytest.approx(6 * alone, rel=1e-9)
+    assert runner.reads_s(16, chunk / 16) < alone, "short windows look back less"
+    step = serving.pace(runner.terms, runner.slots, "vllm").step_s
+    assert runner.answers_s(int(8 * runner.slots), 100.0) == pytest.approx(800 * step)
+    assert runner.answers_s(1, 100.0) == pytest.approx(100 * step)
 
 
 def test_the_note_points_at_the_gates() -> None:
