@@ -16,14 +16,14 @@ class Runner:
 
     terms: Terms[float]
     work: Work[float]
-    slots: float
+    slots: int
     step_s: float
     """Between two tokens with every slot taken, at the planned lengths."""
 
     @classmethod
-    def of(cls, terms: Terms[float], slots: float, books: Books) -> Runner:
+    def of(cls, terms: Terms[float], slots: int, books: Books) -> Runner:
         """`slots` = sequences that run at most."""
-        return cls(terms, each_rank(device_work(terms, books)), slots, pace(terms, slots, books).step_s)
+        return cls(terms, each_rank(device_work(terms, books)), slots, pace(terms, float(slots), books).step_s)
 
     def reads_s(self, prompts: int, tokens: float) -> float:
         """Prompts of so many tokens each, packed into full passes."""

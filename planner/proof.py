@@ -106,7 +106,8 @@ def proof_of(row: Row, sides: Sides, given: tuple[Fits, Gates], made: Make | Non
 
 def clock_of(row: Row, sides: Sides, fits: Fits) -> Clock:
     """How fast both sides are on one replica with every slot taken."""
-    pairing, slots, books = row.option.pairing, row.at(row.swept.most), row.swept.rows.books
+    pairing, books = row.option.pairing, row.swept.rows.books
+    slots = max(1, math.floor(row.at(row.swept.most)))
     candidate, baseline = (Runner.of(terms, slots, books) for terms in sides)
     low, high = fits.band(pairing, "tpot")
     seen = row.swept.rows.data[row.index] == 1
@@ -126,9 +127,10 @@ def _weights_lose(option: Option) -> bool:
 def original_of(option: Option) -> str:
     """What the candidate is held against: its own model before anything was quantized."""
     model = option.pairing.model
-    if BY_ID[model.native].family == "16-bit":
+    native = BY_ID.get(model.native)
+    if native is not None and native.family == "16-bit":
         return f"{model.id} in {model.native}"
-    if is_original(model, BY_ID[model.native]):
+    if native is not None and is_original(model, native):
         return f"{model.id} as published, in {model.native}"
     return f"the 16-bit model that {model.id} was quantized from"
 

@@ -274,6 +274,15 @@ def test_what_loses_nothing_has_nothing_to_prove() -> None:
     assert "Q105" not in {finding.rule for finding in shipped.choice.findings}
 
 
+def test_the_baseline_is_the_models_own_original() -> None:
+    plain = proved(ask(MODEL, device("h100-sxm5-80"), lanes=["fp8"]))["fp8", "auto"]
+    shipped = proved(ask("openai/gpt-oss-20b", device("h100-sxm5-80"), lanes=["mxfp4"]))["mxfp4", "fp8"]
+    assert plain is not None
+    assert shipped is not None
+    assert plain.baseline == f"{MODEL} in bf16"
+    assert shipped.baseline == "openai/gpt-oss-20b as published, in mxfp4"
+
+
 def test_a_quantized_cache_adds_a_gate_at_the_served_length() -> None:
     made = proved(ask(MODEL, device("h100-sxm5-80"), lanes=["bf16", "fp8"]))
     plain, cached, cache_alone = made["fp8", "auto"], made["fp8", "fp8"], made["bf16", "fp8"]
@@ -367,8 +376,8 @@ def test_times_are_those_of_the_plans_own_formulas() -> None:
     assert runner.reads_s(1, chunk) == pytest.approx(alone, rel=1e-9)
     assert runner.reads_s(6, chunk) == pytest.approx(6 * alone, rel=1e-9)
     assert runner.reads_s(16, chunk / 16) < alone, "short windows look back less"
-    step = serving.pace(runner.terms, runner.slots, "vllm").step_s
-    assert runner.answers_s(int(8 * runner.slots), 100.0) == pytest.approx(800 * step)
+    step = serving.pace(runner.terms, float(runner.slots), "vllm").step_s
+    assert runner.answers_s(8 * runner.slots, 100.0) == pytest.approx(800 * step)
     assert runner.answers_s(1, 100.0) == pytest.approx(100 * step)
 
 

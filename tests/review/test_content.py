@@ -23,8 +23,8 @@ from tests.plan.asking import catalog, cost
 from tests.review.reviewed import ASKED, FEASIBLE, NAMES, plan, request, reviewed
 
 TITLES = (
-    "Decision", "Tie", "Cost", "Memory per device", "Speed", "Quality", "What would prove it", "Alternatives", "Refusals",
-    "Growth", "One replica more (N+1)", "Sensitivity", "Assumptions and sources", "Sign-off",
+    "Decision", "Tie", "Cost", "Memory per device", "Speed", "Quality", "What would prove it", "Alternatives",
+    "Refusals", "Growth", "One replica more (N+1)", "Sensitivity", "Assumptions and sources", "Sign-off",
 )  # fmt: skip
 
 
