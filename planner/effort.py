@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.plan import Basis, Estimate
-from planner.serving import Books, Terms, device_work, pace
-from planner.speed import Work, each_rank, host_s, pass_token_s, weight_s
+from planner.serving import Books, Terms, device_work, token_times
+from planner.speed import Work, decoding, each_rank, host_s, pass_token_s, weight_s
 from planner.spread import between
 
 
@@ -23,7 +23,9 @@ class Runner:
     @classmethod
     def of(cls, terms: Terms[float], slots: int, books: Books) -> Runner:
         """`slots` = sequences that run at most."""
-        return cls(terms, each_rank(device_work(terms, books)), slots, pace(terms, float(slots), books).step_s)
+        done, full = device_work(terms, books), float(slots)
+        step = token_times(terms, done)(full, decoding(done, terms.rates, full))
+        return cls(terms, each_rank(done), slots, step)
 
     def reads_s(self, prompts: int, tokens: float) -> float:
         """Prompts of so many tokens each, packed into full passes."""

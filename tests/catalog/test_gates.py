@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -12,6 +14,7 @@ from catalog.errors import BadInput
 from catalog.gates import Benchmark, Limit
 from catalog.load import DATA, load
 from planner.request import FAMILIES
+from tests.plan.asking import ask, device, planned
 
 CATALOG = load()
 GATES = CATALOG.gates
@@ -85,3 +88,24 @@ def test_a_spoilt_file_is_refused_by_name(ours: str, theirs: str, said: str) -> 
     with pytest.raises(BadInput, match=said) as caught:
         gates.decode(spoilt.encode(), "mine/gates.toml")
     assert "mine/gates.toml" in str(caught.value)
+
+
+def test_a_users_file_replaces_ours_whole_and_moves_the_threshold(tmp_path: Path) -> None:
+    own = TEXT.decode().replace("normal = 0.035", "normal = 0.02", 1)
+    (tmp_path / gates.FILE).write_text(own, encoding="utf-8")
+    mine = load(overlay=tmp_path)
+    assert mine.gates.of("kld_mean")[0].normal == 0.02
+    assert mine.digest != CATALOG.digest
+    asked = ask("meta-llama/Llama-3.1-8B-Instruct", device("h100-sxm5-80"), lanes=["fp8"])
+    choice = planned(asked, mine).choice
+    assert choice is not None
+    assert choice.verification is not None
+    held = {gate.id: gate.thresholds[0].value for gate in choice.verification.gates}
+    assert held["kld_mean"] == 0.02
+
+
+def test_a_catalogue_without_limits_says_so(tmp_path: Path) -> None:
+    data = Path(shutil.copytree(DATA, tmp_path / "data", ignore=shutil.ignore_patterns("truth")))
+    (data / gates.FILE).unlink()
+    with pytest.raises(BadInput, match="no limits of quality"):
+        load(data)

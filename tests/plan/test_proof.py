@@ -376,7 +376,8 @@ def test_times_are_those_of_the_plans_own_formulas() -> None:
     assert runner.reads_s(1, chunk) == pytest.approx(alone, rel=1e-9)
     assert runner.reads_s(6, chunk) == pytest.approx(6 * alone, rel=1e-9)
     assert runner.reads_s(16, chunk / 16) < alone, "short windows look back less"
-    step = serving.pace(runner.terms, float(runner.slots), "vllm").step_s
+    held = serving.held_tokens(runner.terms.demand)
+    step = speed.decode_step_s(work, runner.terms.rates, float(runner.slots), held)
     assert runner.answers_s(8 * runner.slots, 100.0) == pytest.approx(800 * step)
     assert runner.answers_s(1, 100.0) == pytest.approx(100 * step)
 
