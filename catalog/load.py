@@ -21,13 +21,14 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from catalog import parameters, quality_parameters
+from catalog import gates, parameters, quality_parameters
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
 from catalog.benchmarks import Benchmark
 from catalog.engine import Engine, release
 from catalog.errors import BadInput, UnknownModel, Unsupported
 from catalog.evidence import Evidence
+from catalog.gates import Gates
 from catalog.lane import Spelling, is_lane
 from catalog.model import Model
 from catalog.parameters import Parameters
@@ -39,7 +40,7 @@ DATA = Path(__file__).parent / "data"
 PLACES = (
     "accelerators/*.toml", "models/*.toml", "engines/*.toml",
     "prices.csv", "artifacts.csv", "evidence.csv", "lane_spellings.csv",
-    "benchmarks.csv", "speed/*.toml", "quality/*.toml",
+    "benchmarks.csv", "speed/*.toml", "quality/*.toml", "gates.toml",
 )  # fmt: skip
 """What a catalogue folder may hold."""
 
@@ -79,6 +80,8 @@ class Catalog:
     severity: SeverityParameters
     """Fitted parameters of losses; likewise."""
     benchmarks: tuple[Benchmark, ...]
+    gates: Gates
+    """What settles quality; an overlay's file replaces ours whole."""
     digest: str
     """sha256 over the names and bytes of every file that was read."""
     as_of: str
@@ -157,9 +160,14 @@ def load(data: Path | None = None, overlay: Path | None = None) -> Catalog:
         engines=tuple(sorted(engines.values(), key=lambda engine: (engine.id, release(engine.version)))),
         evidence=tuple(evidence.values()),
         spellings=MappingProxyType(spellings),
-        speed=_speed(layers),
-        severity=_severity(layers),
+        speed=parameters.decode(
+            _topmost(layers, SPEED, "fitted speed parameters: `lanewise fit-speed` writes them"), SPEED
+        ),
+        severity=quality_parameters.decode(
+            _topmost(layers, QUALITY, "fitted law of losses: `lanewise fit-quality` writes it"), QUALITY
+        ),
         benchmarks=tuple(_merge(layers, _csv("benchmarks.csv", Benchmark), lambda row: row.match).values()),
+        gates=gates.decode(_topmost(layers, gates.FILE, "limits of quality: copy the shipped file"), gates.FILE),
         digest=_digest(layers),
         as_of=_newest(offers.values(), artifacts.values()),
     )
@@ -169,20 +177,12 @@ def _newest(offers: Iterable[Offer], artifacts: Iterable[Artifact]) -> str:
     return max([*(offer.as_of for offer in offers), *(artifact.checked or "" for artifact in artifacts)], default="")
 
 
-def _speed(layers: list[Layer]) -> Parameters:
-    """The parameter file of the topmost layer that has one."""
-    found = [layer[SPEED] for layer in layers if SPEED in layer]
+def _topmost(layers: list[Layer], name: str, missing: str) -> bytes:
+    """The file of the topmost layer that has it. Raises BadInput with `missing` where none does."""
+    found = [layer[name] for layer in layers if name in layer]
     if not found:
-        raise BadInput("no fitted speed parameters: `lanewise fit-speed` writes them", SPEED)
-    return parameters.decode(found[-1], SPEED)
-
-
-def _severity(layers: list[Layer]) -> SeverityParameters:
-    """The parameter file of the topmost layer that has one."""
-    found = [layer[QUALITY] for layer in layers if QUALITY in layer]
-    if not found:
-        raise BadInput("no fitted parameters of losses: `lanewise fit-quality` writes them", QUALITY)
-    return quality_parameters.decode(found[-1], QUALITY)
+        raise BadInput(f"no {missing}", name)
+    return found[-1]
 
 
 def lane_of(spellings: Spellings, table: str, text: str) -> Spelling:

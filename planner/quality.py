@@ -20,9 +20,10 @@ from planner import severity
 from planner.lanes import Lane
 from planner.measured import Described, described, usable
 from planner.ownlosses import Own, moved
-from planner.plan import Recipe
+from planner.plan import Basis, Estimate, Evidenced, Recipe
 from planner.remembered import remembered
 from planner.severity import Setting, Treatment
+from planner.spread import between
 
 T80 = 1.5332062737
 """Quantile of Student's t with four degrees of freedom at the ends of an 80 % interval."""
@@ -239,3 +240,26 @@ def _likeness(one: Described, what: Treatment, where: Setting) -> float:
     other = 0.5 * (one.what.way != what.way) + 1.0 * (one.where.family != where.family)
     model = 0.3 * (severity.name_of(one.where.model) != severity.name_of(where.model))
     return round(math.exp(-(far + long + other + model)), 3)
+
+
+def expected(loss: Loss) -> Estimate:
+    """A loss as plans state it."""
+    return between(loss.low, loss.value, loss.high, _basis(loss), "%")
+
+
+def _basis(loss: Loss) -> Basis:
+    """Measured where the user's own measurements settle most of it; fitted where somebody measured this cell."""
+    if loss.own or loss.own_share >= MOSTLY:
+        return "overridden" if loss.own else "measured"
+    return "fitted" if loss.sources else "assumed"
+
+
+def evidenced(loss: Loss) -> Evidenced:
+    """What a loss rests on, as plans state it."""
+    return Evidenced(
+        likely_pct=loss.likely,
+        sources=loss.sources,
+        citations=loss.citations,
+        proxy=loss.proxy,
+        own_share=loss.own_share,
+    )

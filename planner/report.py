@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from planner.plan import Candidate, Estimate, Finding, Percentiles, Plan, Refused, WayOut
-from planner.wording import short, tie_breaker
+from planner.wording import GATE_COLUMNS, against, gate_line, short, tie_breaker
 
 WIDTH = 110
 """Columns when the output is not a terminal, so that what is kept in files does not depend on a window."""
@@ -37,6 +37,7 @@ def show(plan: Plan, *, explain: bool = False, written: Iterable[Path] = ()) -> 
     _assumptions(out, plan, every=explain)
     if explain:
         _quality(out, plan)
+        _proof(out, plan.choice)
         _derivation(out, plan)
     _written(out, plan, list(written))
 
@@ -263,6 +264,21 @@ def _assumptions(out: Console, plan: Plan, *, every: bool) -> None:
     out.print("\n[bold]Assumed[/]")
     for assumption in plan.assumptions:
         out.print(f"  {assumption.path} = {escape(str(assumption.value))}: {escape(assumption.because)}")
+
+
+def _proof(out: Console, choice: Candidate | None) -> None:
+    """The gates in their order, with what each adds to the time."""
+    proof = choice.verification if choice is not None else None
+    if proof is None:
+        return
+    out.print("\n[bold]What would prove it[/]")
+    out.print(f"  {escape(against(proof))}")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in GATE_COLUMNS:
+        table.add_column(name, justify="right" if name in GATE_COLUMNS[3:] else "left", no_wrap=name != "on")
+    for gate in proof.gates:
+        table.add_row(*map(escape, gate_line(gate)))
+    out.print(table)
 
 
 def _derivation(out: Console, plan: Plan) -> None:
