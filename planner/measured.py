@@ -23,7 +23,7 @@ PERPLEXITY_NOISE = 0.3
 """Percent: spread of perplexity between runs on the same text (assumed)."""
 SEEN = attrgetter(
     "id", "citation", "model", "params", "lane", "method", "recipe", "training", "weight_bits", "kv_bits",
-    "activation_bits", "task", "task_family", "context_tokens", "baseline", "recovery",
+    "activation_bits", "group_size", "task", "task_family", "context_tokens", "baseline", "recovery",
 )  # fmt: skip
 """What of a row a fit sees."""
 
