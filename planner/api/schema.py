@@ -200,6 +200,17 @@ class KeptMeasurementsOperation(Operation):
 
 
 @dataclass
+class ForgottenOperation(Operation):
+    """DELETE /measurements/{id}: nothing out."""
+
+    def __post_init__(self) -> None:
+        self.responses = {
+            "204": OpenAPIResponse(description="It is forgotten"),
+            "404": OpenAPIResponse(description="No such measurement", content=_json("Fault")),
+        }
+
+
+@dataclass
 class StoredInventoryOperation(Operation):
     """GET /inventories/{id}: an Inventory out."""
 
