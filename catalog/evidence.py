@@ -62,13 +62,13 @@ class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.grade != "C"
 
 
-def recovery(family: str, baseline: float, quantized: float, *, higher_is_better: bool) -> float | None:
+def recovery(baseline: float, quantized: float, *, higher_is_better: bool) -> float | None:
     """Percent of the baseline that is left, to two digits as in the shipped table; None where there is no ratio."""
     over, under = (quantized, baseline) if higher_is_better else (baseline, quantized)
-    return round(100 * over / under, 2) if family != "kld" and under > 0 else None
+    return round(100 * over / under, 2) if baseline > 0 and under > 0 else None
 
 
 def owned(row: Evidence) -> Evidence:
     """The row as its user's own, its recovery computed from the two values whatever it said."""
-    left = recovery(row.task_family, row.baseline, row.quantized, higher_is_better=row.higher_is_better)
+    left = recovery(row.baseline, row.quantized, higher_is_better=row.higher_is_better)
     return replace(row, own=True, recovery=left)

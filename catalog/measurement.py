@@ -220,8 +220,8 @@ def _expectations(stated: Measurement) -> Iterator[tuple[str, bool, str]]:
     yield "task_family", stated.task_family in families, f"one of {', '.join(families)}"
     yield "baseline", stated.baseline > 0 or stated.task_family == "kld", "a score above 0"
     yield "quantized", stated.quantized > 0 or _higher(stated) or stated.task_family == "kld", "a number above 0"
-    metric = stated.task_family in METRICS
-    yield "higher_is_better", not (metric and stated.higher_is_better), f"0, as lower {stated.task_family} is better"
+    rising = stated.task_family == "ppl" and bool(stated.higher_is_better)
+    yield "higher_is_better", not rising, "0, as a lower perplexity is better"
 
 
 def _higher(stated: Measurement) -> bool:
