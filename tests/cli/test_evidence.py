@@ -13,7 +13,8 @@ from planner import cli
 HEADER = "model,lane,task,task_family,baseline,quantized"
 GOOD = "meta-llama/Llama-3.1-8B-Instruct,fp8,our tests,chat,80,40"
 OTHER = "Qwen/Qwen3-8B,kv:fp8,our tests,chat,80,79.5"
-PLAN = ["plan", "--model", "meta-llama/Llama-3.1-8B-Instruct", "--qps", "1", "--on", "h100-sxm5-80", "--json"]
+MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+PLAN = ["plan", "--model", MODEL, "--qps", "1", "--on", "h100-sxm5-80", "--lanes", "fp8", "--max-loss", "90", "--json"]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,8 @@ def test_measurements_change_plans_until_they_are_removed(
     assert not data.exists()
     added = document(capsys, "evidence", "--add", file(tmp_path, GOOD, OTHER), "--json")["added"]
     mine = document(capsys, *PLAN)
-    assert (mine["id"] != before["id"], mine["choice"] != before["choice"]) == (True, True)
+    assert mine["id"] != before["id"]
+    assert mine["choice"]["quality"]["chat"]["value"] > before["choice"]["quality"]["chat"]["value"] + 1
     assert document(capsys, *PLAN, "--no-measurements") == before
     assert [row["id"] for row in document(capsys, "evidence", "--own", "--json")["rows"]] == sorted(added)
     assert document(capsys, "evidence", "--own", "--no-measurements", "--json")["rows"] == []
@@ -110,7 +112,9 @@ def test_what_cannot_be_done_is_one_line(
 def test_a_review_leaves_measurements_out_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     request = tmp_path / "request.json"
     request.write_text(
-        json.dumps({"model": "Qwen/Qwen3-8B", "workload": {"qps": 1}, "hardware": {"accelerators": [{"id": "l4"}]}})
+        json.dumps(
+            {"model": "Qwen/Qwen3-8B", "workload": {"qps": 1}, "hardware": {"accelerators": [{"id": "l4", "count": 2}]}}
+        )
     )
     assert cli.main(["review", str(request), "--out", str(tmp_path / "before.md")]) == 0
     document(capsys, "evidence", "--add", file(tmp_path, OTHER), "--json")
