@@ -263,15 +263,18 @@ def _shares(found: tuple[str, Loss]) -> dict[str, float]:
 
 
 def _expected(family: str, loss: Loss) -> Expected:
-    basis: Basis = "published" if loss.sources else "assumed"
     return Expected(
-        loss_pct=Estimate(value=loss.value, low=loss.low, high=loss.high, basis=basis, unit="%"),
+        loss_pct=Estimate(value=loss.value, low=loss.low, high=loss.high, basis=_basis(loss), unit="%"),
         family=family,
         proxy=loss.proxy,
         sources=loss.sources,
         unverified=loss.unverified,
         citations=loss.citations,
     )
+
+
+def _basis(loss: Loss) -> Basis:
+    return "published" if loss.sources else "assumed"
 
 
 def _passes(asked: Question, row: Evidence) -> bool:
