@@ -29,7 +29,7 @@ KIN = (("awq-int4", "gptq-int4", "w4a16"), ("kv:fp8", "kv:int8", "kv:q8_0"))
 """Lanes that speak for each other: their measured losses differ less than recipes do."""
 SHORT = 2048
 """Tokens of a row that states none (assumed: the usual harness setting)."""
-A_DOUBLED_CONTEXT, ANOTHER_TASK, ANOTHER_LANE, OWN = 0.5, 2.0, 0.5, 4.0
+A_DOUBLED_CONTEXT, A_STAND_IN, ANOTHER_TASK, ANOTHER_LANE, OWN = 0.5, 1.0, 2.0, 0.5, 4.0
 """What puts a row as far off as so many doublings of the size, or, measured by the user, nearer (assumed: an order)."""
 ROWS = 12
 """Rows that are shown unasked."""
@@ -330,7 +330,8 @@ def _apart(asked: float | None, found: float | None) -> float:
 def _distance(asked: Question, row: Evidence) -> float:
     """How far a row is from the question, in doublings of the size; own rows are nearer than they are."""
     far = A_DOUBLED_CONTEXT * _apart(asked.context, row.context_tokens or SHORT)
-    other = ANOTHER_TASK * (row.task_family not in asked.families) + ANOTHER_LANE * (row.lane != asked.lane)
+    stand_in = A_STAND_IN if row.task_family in asked.families else ANOTHER_TASK
+    other = (row.task_family != asked.task) * stand_in + (row.lane != asked.lane) * ANOTHER_LANE
     return _apart(asked.size, row.params) + far + other - OWN * row.own
 
 
