@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+import msgspec
 
 from catalog import measurement, overlay
 from catalog.errors import BadInput, LanewiseError, NotFound
@@ -19,15 +22,32 @@ from planner.settings import Settings
 if TYPE_CHECKING:
     from planner.store import Store
 
-SQLITE = ("sqlite:///", "sqlite+pysqlite:///")
+SQLITE = re.compile(r"sqlite(?:\+pysqlite)?://(?:/(?P<file>[^?]*).*)?")
 
 
 def of_store(url: str) -> tuple[Evidence, ...]:
-    """The measurements in a database. One that is not there yet is not made, and an empty one costs no libraries."""
-    if _certainly_none(url):
-        return ()
-    with _opened(url) as store:
-        return store.measurements()
+    """The measurements in a database, by their ids. One that is not there yet is not made. Raises LanewiseError.
+
+    An SQLite file is read as it stands: a command is not kept waiting by SQLAlchemy, migrations and locks.
+    """
+    place = SQLITE.fullmatch(url)
+    if place is None:
+        with _opened(url) as store:
+            return store.measurements()
+    path = Path(place["file"] or ":memory:")
+    return _of_file(path) if path.is_file() else ()
+
+
+def _of_file(path: Path) -> tuple[Evidence, ...]:
+    """Nothing in a file from before measurements."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT document FROM measurements ORDER BY id").fetchall()
+    except sqlite3.Error as fault:
+        if "no such table" in str(fault):
+            return ()
+        raise _unreadable(fault) from None
+    return tuple(msgspec.json.decode(document, type=Evidence) for (document,) in found)
 
 
 def add(file: Path, catalog: Catalog, settings: Settings) -> Added:
@@ -53,6 +73,7 @@ def remove(key: str, settings: Settings) -> str:
 
 @contextmanager
 def _opened(url: str) -> Iterator[Store]:
+    from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
     from planner.store import Store
@@ -63,25 +84,10 @@ def _opened(url: str) -> Iterator[Store]:
             yield store
         finally:
             store.close()
-    except SQLAlchemyError as fault:
-        reason = str(fault).splitlines()[0]
-        raise LanewiseError(
-            f"own measurements cannot be read ({reason}); --no-measurements does without them"
-        ) from None
+    except (SQLAlchemyError, CommandError, ImportError) as fault:
+        raise _unreadable(fault) from None
 
 
-def _certainly_none(url: str) -> bool:
-    """Whether an SQLite file is missing, from before measurements, or without one; looked up without SQLAlchemy."""
-    prefix = next((each for each in SQLITE if url.startswith(each)), None)
-    if prefix is None:
-        return url in ("sqlite://", "sqlite:///:memory:")
-    path = Path(url.removeprefix(prefix).partition("?")[0])
-    if not path.is_file():
-        return True
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
-            return connection.execute("SELECT 1 FROM measurements LIMIT 1").fetchone() is None
-    except sqlite3.OperationalError as fault:
-        return "no such table" in str(fault)
-    except sqlite3.DatabaseError:
-        return False
+def _unreadable(fault: Exception) -> LanewiseError:
+    reason = str(fault).splitlines()[0]
+    return LanewiseError(f"own measurements cannot be read ({reason}); --no-measurements does without them")

@@ -18,7 +18,7 @@ from litestar.testing import TestClient
 from sqlalchemy import create_engine, inspect, text
 
 from catalog import measurement
-from catalog.errors import BadInput, NotFound
+from catalog.errors import BadInput, LanewiseError, NotFound
 from catalog.evidence import Evidence
 from catalog.load import load
 from planner import measurements, resources, service
@@ -138,6 +138,20 @@ def test_a_database_that_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> N
     assert len(ended.stderr.splitlines()) == 1
     without = subprocess.run([*words, "--no-measurements"], cwd=root, env=environment, capture_output=True, check=False)
     assert without.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://127.0.0.1:1/none", "postgresql+nosuch://h/x", "mysql://h/x", "no url"]
+)
+def test_a_database_that_does_not_answer_is_an_error_of_ours(url: str) -> None:
+    pytest.importorskip("psycopg", reason="no psycopg here: PostgreSQL is not tried")
+    with pytest.raises(LanewiseError, match="--no-measurements"):
+        measurements.of_store(url)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite+pysqlite:////no/such/file?timeout=3"])
+def test_a_database_that_is_nowhere_holds_nothing(url: str) -> None:
+    assert measurements.of_store(url) == ()
 
 
 def test_a_measurement_posted_to_one_server_is_in_the_next_plan_of_another(url: str, tmp_path: Path) -> None:
