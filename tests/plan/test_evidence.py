@@ -123,7 +123,13 @@ def test_the_estimate_is_the_one_that_plans_are_made_with(lane: str, task: str) 
     model = "meta-llama/Llama-3.1-8B-Instruct"
     document = {
         "model": model,
-        "workload": {"qps": 0.1, "context_tokens_max": 4096, "mix": {task: 1.0}},
+        "workload": {
+            "qps": 0.1,
+            "prompt_tokens": {"mean": 3000, "p95": 3000},
+            "output_tokens": {"mean": 1096, "p95": 1096},
+            "context_tokens_max": 4096,
+            "mix": {task: 1.0},
+        },
         "hardware": {"accelerators": [{"id": "a100-sxm4-80", "count": 2}]},
         "lanes": [lane],
         "engines": ["vllm"],
@@ -132,7 +138,8 @@ def test_the_estimate_is_the_one_that_plans_are_made_with(lane: str, task: str) 
     plan = search.plan(msgspec.convert(document, Request), CATALOG)
     assert plan.choice is not None
     assert plan.choice.kv_cache_dtype == "auto"
-    found = ask(lane=lane, task=task, size=str(CATALOG.model(model).total_params), context="4096").estimate
+    size, recipe = str(CATALOG.model(model).total_params), plan.choice.recipe.name
+    found = ask(lane=lane, task=task, size=size, context="4096", model=model, recipe=recipe).estimate
     assert found is not None
     assert found.loss_pct == plan.choice.quality[task]
 
