@@ -341,13 +341,14 @@ def _known(row: Evidence, shares: dict[str, float]) -> Known:
 
 
 def _sources(rows: Iterable[Evidence], shares: dict[str, float]) -> tuple[Source, ...]:
-    """By source, those with the most rows first; rows that do not count or have no recovery are left out."""
+    """By source, those that carry most of the estimate first, then those with the most rows; rows that do not count or
+    have no recovery are left out."""
     groups: dict[str, list[Evidence]] = {}
     for row in rows:
         if row.counts and row.recovery is not None:
             groups.setdefault(row.citation, []).append(row)
-    ordered = sorted(groups.values(), key=lambda group: (-len(group), group[0].citation))
-    return tuple(_source(group, shares) for group in ordered)
+    found = [_source(group, shares) for group in groups.values()]
+    return tuple(sorted(found, key=lambda each: (-(each.share or 0.0), -each.rows, each.citation)))
 
 
 def _source(rows: list[Evidence], shares: dict[str, float]) -> Source:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from catalog import measurement
+from catalog.load import load
 from planner import cli
+from planner.api.schema import MEASUREMENT
+from planner.store import Store
 
+ROOT = Path(__file__).parents[2]
 HEADER = "model,lane,task,task_family,baseline,quantized"
 GOOD = "meta-llama/Llama-3.1-8B-Instruct,fp8,our tests,chat,80,40"
 OTHER = "Qwen/Qwen3-8B,kv:fp8,our tests,chat,80,79.5"
@@ -122,3 +129,17 @@ def test_a_review_leaves_measurements_out_when_asked(tmp_path: Path, capsys: pyt
     assert cli.main(["review", str(request), "--no-measurements", "--out", str(tmp_path / "without.md")]) == 0
     before, mine, without = ((tmp_path / f"{name}.md").read_bytes() for name in ("before", "mine", "without"))
     assert before == without != mine
+
+
+def test_measurements_of_a_store_are_read_without_its_libraries(data: Path) -> None:
+    store = Store(f"sqlite:///{data / 'lanewise.sqlite3'}")
+    store.save_measurements(measurement.read_json(json.dumps(MEASUREMENT).encode(), load()))
+    store.close()
+    code = (
+        "import sys; from planner.cli import main; main(sys.argv[1:]);"
+        "print([name for name in ('sqlalchemy', 'alembic') if name in sys.modules], file=sys.stderr)"
+    )
+    words = ["evidence", "--own", "--json"]
+    ended = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, check=True)
+    assert ended.stderr.decode().strip() == "[]"
+    assert json.loads(ended.stdout)["total"] == 1

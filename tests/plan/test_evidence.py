@@ -20,7 +20,7 @@ from catalog.load import Catalog, load
 from planner import evidence, evidence_report, search
 from planner.evidence import Answer
 from planner.lanes import BY_ID
-from planner.quality import PROXIES
+from planner.quality import PROXIES, Loss
 from planner.request import Request
 
 CATALOG = load()
@@ -205,6 +205,37 @@ def test_what_is_unknown_is_refused_by_what_is_known(question: dict[str, Any], f
 def test_names_may_be_spelled_as_people_do() -> None:
     assert ask(lane="AWQ-INT4", task="Code", size="8b", context="32K") == ask(**FULL, context="32768")
     assert ids(model="Meta-Llama-3.1-8B") == ids(model="meta-llama/Llama-3.1-8B") != []
+
+
+class Near(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that a model of losses names as part of its estimate."""
+
+    id: str
+    citation: str
+    share: float
+
+
+class Told(Loss, frozen=True, kw_only=True):
+    """A loss that says which rows it rests on."""
+
+    nearest: tuple[Near, ...] = ()
+
+
+def test_rows_that_carry_the_estimate_come_first_with_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = evidence.question(CATALOG, **FULL, limit=EVERY)
+    (bare,) = evidence.expected_loss(asked, CATALOG).values()
+    named = [row for row in CATALOG.evidence if row.lane == "awq-int4" and row.task_family == "math" and row.counts][:3]
+    near = tuple(Near(id=row.id, citation=row.citation, share=0.1 * n) for n, row in enumerate(named, start=1))
+    told = Told(**msgspec.structs.asdict(bare), nearest=near)
+    monkeypatch.setattr(evidence, "expected_loss", lambda _asked, _catalog: {"code": told})
+    found = evidence.answer(asked, CATALOG)
+    assert [row.id for row in found.rows[:3]] == [row.id for row in reversed(named)]
+    assert {row.share for row in found.rows[3:]} == {0.0}
+    assert sum(source.share or 0 for source in found.sources) == pytest.approx(0.6)
+    assert [source.share for source in found.sources] == sorted(
+        (source.share or 0 for source in found.sources), reverse=True
+    )
+    assert "30 %" in "".join(printed(found, 110))
 
 
 def printed(found: Answer, width: int) -> list[str]:
