@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -221,25 +221,6 @@ def stated(loss_pct: float) -> Loss:
 def worst(losses: Iterable[Loss]) -> Loss:
     """The family that loses most decides."""
     return max(losses, key=lambda each: each.value)
-
-
-def nearest(
-    rows: Sequence[Evidence], each: Sequence[Described], what: Treatment, where: Setting
-) -> list[tuple[Evidence, float]]:
-    """Rows by how like the question they are, the likest first: 1 is the same recipe, family, size and length."""
-    likeness = [(row, _likeness(one, what, where)) for row, one in zip(rows, each, strict=True)]
-    return sorted((pair for pair in likeness if pair[1] > 0), key=lambda pair: (-pair[1], pair[0].id))
-
-
-def _likeness(one: Described, what: Treatment, where: Setting) -> float:
-    """Assumed weights: only the order matters."""
-    if one.what.kind != what.kind:
-        return 0.0
-    far = abs(math.log(one.where.params / where.params)) / 2
-    long = abs(math.log(max(one.where.context, severity.SHORT) / max(where.context, severity.SHORT))) / 2
-    other = 0.5 * (one.what.way != what.way) + 1.0 * (one.where.family != where.family)
-    model = 0.3 * (severity.name_of(one.where.model) != severity.name_of(where.model))
-    return round(math.exp(-(far + long + other + model)), 3)
 
 
 def expected(loss: Loss) -> Estimate:
