@@ -129,6 +129,9 @@ class Answer(Struct, frozen=True, kw_only=True):
     schema: int
     question: Question
     estimate: Expected | None
+    """Of the family that loses most: it decides."""
+    beside: tuple[Expected, ...]
+    """Of the other families that a plan would judge."""
     assumed: tuple[str, ...]
     selection: str
     rows: tuple[Known, ...]
@@ -205,7 +208,8 @@ def answer(asked: Question, catalog: Catalog) -> Answer:
     return Answer(
         schema=SCHEMA,
         question=asked,
-        estimate=_expected(*found) if found else None,
+        estimate=next(iter(found), None),
+        beside=found[1:],
         assumed=assumed,
         selection=words,
         rows=tuple(map(_known, rows[: asked.limit])),
@@ -235,17 +239,16 @@ def _recipe(lane: Lane, name: str | None) -> Recipe:
     return next((way for way in ways if name and name.lower() in f"{way.name} {way.training}"), ways[0])
 
 
-def _estimate(asked: Question, catalog: Catalog) -> tuple[tuple[str, Loss] | None, tuple[str, ...]]:
-    """The family that loses most with its loss, and what is assumed; None with the reason why there is none."""
+def _estimate(asked: Question, catalog: Catalog) -> tuple[tuple[Expected, ...], tuple[str, ...]]:
+    """The judged families, the one that loses most first, and what is assumed; none with the reason why."""
     if not asked.full or asked.lane is None:
-        return None, _stand_in(asked)
+        return (), _stand_in(asked)
     if asked.task in METRICS:
-        return None, (f"no estimate: {asked.task} says how far the model moved, not how many answers it loses",)
+        return (), (f"no estimate: {asked.task} says how far the model moved, not how many answers it loses",)
     if asked.lane not in BY_ID and asked.lane not in CACHES:
-        return None, (f"no estimate: {asked.lane} is measured, but no planned engine offers it",)
-    losses = expected_loss(asked, catalog)
-    family = max(losses, key=lambda name: losses[name].value)
-    return (family, losses[family]), (*_stand_in(asked), *_assumed(asked, losses[family]))
+        return (), (f"no estimate: {asked.lane} is measured, but no planned engine offers it",)
+    losses = sorted(expected_loss(asked, catalog).items(), key=lambda each: -each[1].value)
+    return tuple(_expected(*each) for each in losses), (*_stand_in(asked), *_assumed(asked, losses[0][1]))
 
 
 def _stand_in(asked: Question) -> tuple[str, ...]:

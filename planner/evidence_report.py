@@ -42,7 +42,11 @@ def show(found: Answer, out: Console | None = None) -> None:
 def _headline(out: Console, found: Answer) -> None:
     out.print(f"[bold]{escape(_asked(found.question))}[/]")
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for label, text in [*_estimate(found.estimate), *(("assumed", each) for each in found.assumed)]:
+    for label, text in [
+        *_estimate(found.estimate),
+        *map(_beside, found.beside),
+        *(("assumed", each) for each in found.assumed),
+    ]:
         grid.add_row(f"  {label}", escape(text))
     if grid.row_count:
         out.print(grid)
@@ -70,6 +74,12 @@ def _estimate(expected: Expected | None) -> Iterator[tuple[str, str]]:
     yield "sources", f"{expected.sources} of this lane, size and family{thin}"
     judged = expected.family + (f", by its proxy {expected.proxy}" if expected.proxy else "")
     yield "judged on", judged
+
+
+def _beside(expected: Expected) -> tuple[str, str]:
+    loss = expected.loss_pct
+    between = f"{short(loss.low)} to {short(loss.high)}, 3 in 4 below {short(expected.likely_pct)}"
+    return "beside", f"{expected.family} {short(loss.value)} % ({between} %)"
 
 
 def _numbers(found: Answer) -> dict[tuple[str, str], int]:

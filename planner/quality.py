@@ -18,7 +18,7 @@ from catalog.load import Catalog
 from catalog.quality_parameters import SeverityParameters
 from planner import severity
 from planner.lanes import Lane
-from planner.measured import Described, described, usable
+from planner.measured import Described, described, stale, usable
 from planner.ownlosses import Own, moved
 from planner.plan import Basis, Estimate, Evidenced, Recipe
 from planner.remembered import remembered
@@ -43,6 +43,7 @@ FOREIGN = 0.05
 """Share of other languages from which a plan is judged on them too (assumed)."""
 CACHES = {"fp8": ("fp8", "uncalibrated"), "q8_0": ("q8_0", ""), "q4_0": ("q4_0", "rotation")}
 """Cache formats of engines as the evidence names them: vLLM's scales are 1.0 unless a checkpoint brings its own."""
+OUTDATED = "assumed: evidence has changed since the law was fitted to it (lanewise fit-quality)"
 CITED = 5
 """Sources that an estimate names."""
 
@@ -86,6 +87,8 @@ class Known:
     speak: Mapping[tuple[str, ...], tuple[str, ...]]
     """Sources by kind; kind and family; kind, size and family (`_keys`). One's own come first."""
     own: tuple[Own, ...]
+    stale: bool
+    """The law was fitted to other rows than the catalogue's."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -116,6 +119,7 @@ def known(catalog: Catalog) -> Known:
         fitted=catalog.severity,
         speak={key: tuple(sorted(names, key=lambda name: (name not in mine, name))) for key, names in speak.items()},
         own=tuple(_own(each, row, catalog.severity) for each, row in own),
+        stale=stale(catalog),
     )
 
 
@@ -170,7 +174,8 @@ def loss(about: Known, what: Treatment, asked: Asked, family: str) -> Loss:
         high=_percent(middle + T80 * spread),
         likely=_percent(middle + T75 * spread),
         sources=len(exact) if proxy is None else 0,
-        citations=cited[:CITED] or (f"assumed: no measured row of {what.kind}; the law of losses by its bits",),
+        citations=(*(OUTDATED for _ in range(about.stale)), *cited[:CITED])
+        or (f"assumed: no measured row of {what.kind}; the law of losses by its bits",),
         proxy=proxy,
         own_share=round(settled, 3),
     )
