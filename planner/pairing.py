@@ -198,7 +198,10 @@ class Losses:
         return fine or "Q101" in waived(self.settled.request)
 
     def remade(self, lane: Lane) -> dict[str, Loss]:
-        """The loss of the family that loses most, by the algorithm that one could make this lane with."""
+        """The loss of the family that loses most, by the algorithm that one could make this lane with; none without an
+        original to make it from."""
+        if BY_ID[self.model.native].family != "16-bit":
+            return {}
         found = {recipe.algorithm: self.of(lane, recipe) for recipe in remakes(lane)}
         return {algorithm: quality.worst(losses.values()) for algorithm, losses in found.items() if losses}
 

@@ -13,10 +13,16 @@ STATIC = ("fp8-static", "nvfp4")
 """Recipes that fix the range of activations beforehand."""
 NOTICEABLE = 0.1
 """Points of loss below which another recipe is not worth a word."""
-TAKES = {"AWQ": "10 minutes for 8B", "GPTQ": "23-30 minutes for 8B", "AutoRound": "200 iterations a layer", "QAT": "a training run"}
-"""What a recipe costs beside the samples (derekl35 for AWQ and GPTQ; llm-compressor 0.14's default for AutoRound)."""
 SAMPLES, LENGTH = 512, 2048
 """Sequences and tokens each (llm-compressor 0.14 oneshot: num_calibration_samples=512; 2048 in its examples)."""
+TEXT = f"{SAMPLES} samples of {LENGTH:,} tokens"
+TAKES = {
+    "AWQ": f"{TEXT}, 10 minutes for 8B",
+    "GPTQ": f"{TEXT}, 23-30 minutes for 8B",
+    "AutoRound": f"{TEXT}, 200 steps a layer",
+    "QAT": "a training run",
+}
+"""What a recipe costs (derekl35 for AWQ and GPTQ; llm-compressor 0.14's default steps for AutoRound)."""
 FOREIGN = 0.2
 """Share of other languages at which foreign calibration is worth a warning (assumed)."""
 PROOF = {
@@ -73,8 +79,9 @@ def _gains(better: dict[str, float], now: float) -> str:
     """What quantizing anew would buy, and what it takes."""
     if not better:
         return f"no recipe of ours is expected to lose {NOTICEABLE:g} points less"
-    gains = (f"{name} would win back {now - loss:.1f} points ({TAKES.get(name, 'time unknown')})" for name, loss in better.items())
-    return f"{'; '.join(gains)}; from {SAMPLES} samples of {LENGTH:,} tokens"
+    return "; ".join(
+        f"{name} would win back {now - loss:.1f} points ({TAKES.get(name, TEXT)})" for name, loss in better.items()
+    )
 
 
 @rule("Q106", "note")
@@ -92,10 +99,10 @@ def published_checkpoint_loses_too_much(case: Shown) -> Says | None:
         return None
     repo, made = pairing.passed_over.repo, pairing.method.recipe.algorithm
     loss = worst(pairing.losses.values()).value if pairing.losses else 0.0
-    how = "while it loads" if pairing.method.recipe.online else f"from {SAMPLES} samples of {LENGTH:,} tokens"
-    instead = f"{made} is expected to lose {loss:.1f} % ({how})" if case.make else f"{pairing.artifact.repo} does not" if pairing.artifact else made
+    how = "while it loads" if pairing.method.recipe.online else TAKES.get(made, TEXT)
+    instead = f"{made} loses {loss:.1f} % ({how})" if pairing.artifact is None else f"{pairing.artifact.repo} loses {loss:.1f} %"
     return Says(
-        because=f"{repo} is expected to lose more than is tolerated: {instead}",
+        because=f"{repo} is expected to lose more than is tolerated; {instead}",
         facts={"repo": repo, "recipe": pairing.method.recipe.name, "loss_pct": loss},
         source=pairing.passed_over.source,
     )
