@@ -89,6 +89,10 @@ class Pairing(Struct, frozen=True, kw_only=True):
     """Every engine version with facts."""
     own: OwnEstimate | None = None
     """What the user knows better about it."""
+    passed_over: Artifact | None = None
+    """The published checkpoint that is not taken because it loses more than is tolerated."""
+    remade: dict[str, Loss] = {}
+    """The loss of the family that loses most, by the algorithm with which this lane could be made anew."""
 
 
 class Placed(Struct, frozen=True, kw_only=True):
