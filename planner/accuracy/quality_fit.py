@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from msgspec import Struct
@@ -116,6 +117,7 @@ class Design:
         )
 
 
+@lru_cache(maxsize=4096)
 def _entries(row: Described) -> dict[str, float]:
     classes = dict.fromkeys((*severity.classes(row.what, row.where), f"source={row.source}"), 1.0)
     return {"base": 1.0, **severity.terms(row.what, row.where), **classes}
@@ -141,8 +143,8 @@ class Fitted:
         return np.log([self.noise, self.floor, self.share])
 
 
-def fit(rows: Sequence[Described], losses: Sequence[float]) -> Fitted:
-    """The mode of the posterior; deterministic.
+def fit(rows: Sequence[Described], losses: Sequence[float], near: Fitted | None = None) -> Fitted:
+    """The mode of the posterior; deterministic. The search begins at the priors, or at a fit to most of the same rows.
 
     Unknowns are counted in widths of their priors from the priors' middles. A row has a dozen of some four hundred
     columns, so products go through a sparse matrix: plain loops on one core, which neither wait for threads nor round
@@ -154,6 +156,7 @@ def fit(rows: Sequence[Described], losses: Sequence[float]) -> Fitted:
 
     design = Design.of(rows, losses)
     matrix, base = csr_array(design.matrix * design.sd), design.matrix @ design.prior
+    turned = csr_array(matrix.T)
     count, start = len(design.names), np.log(np.array(list(SHARES.values())))
 
     def parts(away: Array) -> tuple[Array, Array]:
@@ -164,16 +167,22 @@ def fit(rows: Sequence[Described], losses: Sequence[float]) -> Fitted:
 
     def gradient(away: Array) -> Array:
         by_eta, by_shares = _slopes(*parts(away), design)
-        by_theta, weighted = matrix.T @ (design.weight * by_eta), np.sum(by_shares * design.weight, axis=1)
+        by_theta, weighted = turned @ (design.weight * by_eta), np.sum(by_shares * design.weight, axis=1)
         return np.asarray(away + np.append(by_theta, SHARES_SD * weighted))
 
     def bend(away: Array, along: Array) -> Array:
         step = STEP / math.sqrt(np.sum(along**2))
         return (gradient(away + step * along) - gradient(away - step * along)) / (2 * step)
 
-    found = minimize(cost, np.zeros(count + len(start)), jac=gradient, hessp=bend, method="trust-ncg", tol=FLAT)
+    begin = np.zeros(count + len(start)) if near is None else np.append(_begin(near, design), (near.shares - start) / SHARES_SD)
+    found = minimize(cost, begin, jac=gradient, hessp=bend, method="trust-ncg", tol=FLAT)
     noise, floor, share = (float(value) for value in np.exp(parts(found.x)[1]))
     return Fitted(design, design.prior + design.sd * found.x[:count], noise, floor, share)
+
+
+def _begin(near: Fitted, design: Design) -> Array:
+    known = dict(zip(near.design.names, near.theta, strict=True))
+    return np.array([known.get(name, 0.0) for name in design.names]) / design.sd - design.prior / design.sd
 
 
 def _cost(eta: Array, shares: Array, design: Design) -> Array:
