@@ -1,7 +1,7 @@
 """Predictions for rows of measured quality: `lanewise predict quality`.
 
-The law with the parameters as they are, for every row alike: a row whose source they were fitted to is no exception. What
-the row's table measured, noted and printed as error is never read.
+The law with the parameters as they are, for every row alike: a row whose source they were fitted to is no exception.
+What the row's table measured, noted and printed as error is never read.
 """
 
 from __future__ import annotations

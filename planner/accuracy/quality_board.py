@@ -1,7 +1,7 @@
 """How far predicted recoveries are from measured ones: the scorer behind `lanewise accuracy quality`.
 
 Sources are weighted, not rows: an error is the mean over sources of the mean within each. A cell is the median of a
-source's rows in one family of lanes: what a planner has to get right, with the noise of single benchmarks averaged away.
+source's rows in one family of lanes: what a planner has to get right, the noise of single benchmarks averaged away.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ SIZES = ("up to 1B", "1-4.5B", "4.5-15B", "15-50B", "50-120B", "above 120B")
 """Names of the buckets of `severity.bucket`."""
 CONTEXTS = ((8192, "up to 8K"), (32768, "to 32K"), (65536, "to 64K"), (131072, "to 128K"), (2**62, "above 128K"))
 """Tokens, and the name of the contexts up to there."""
+UNSTATED = "not stated"
+"""Where the source says "short" or nothing."""
 
 
 class Score(Struct, frozen=True, kw_only=True):
@@ -140,7 +142,7 @@ def cells(scores: Iterable[Score], by: Key = lane) -> list[Cell]:
 
 def _cell(key: tuple[str, str], rows: Sequence[Score]) -> Cell:
     def middle(name: str) -> float:
-        return median(getattr(one, name) for one in rows)
+        return float(median(getattr(one, name) for one in rows))
 
     return Cell(
         source=key[0], lane=key[1], rows=len(rows), measured=middle("measured"), predicted=middle("predicted"),
@@ -175,12 +177,13 @@ class Residual(Struct, frozen=True, kw_only=True):
     """Share of rows in the 80 % interval, mean over sources."""
 
 
-def residuals(scores: Sequence[Score], by: Key) -> list[Residual]:
-    """One line per class, in the order of their names."""
+def residuals(scores: Sequence[Score], by: Key, order: Sequence[str] = ()) -> list[Residual]:
+    """One line per class, in this order, others by their names."""
     classes: dict[str, list[Score]] = defaultdict(list)
     for one in scores:
         classes[by(one)].append(one)
-    return [_residual(name, classes[name]) for name in sorted(classes)]
+    names = [*(name for name in order if name in classes), *sorted(classes.keys() - set(order))]
+    return [_residual(name, classes[name]) for name in names]
 
 
 def _residual(name: str, scores: Sequence[Score]) -> Residual:
@@ -195,5 +198,5 @@ def _residual(name: str, scores: Sequence[Score]) -> Residual:
 
 
 def context_of(tokens: float) -> str:
-    """The bucket of a context; `not stated` where the row says "short" or nothing."""
-    return next(name for bound, name in CONTEXTS if tokens <= bound) if tokens else "not stated"
+    """The bucket of a context; 0 is none stated."""
+    return next(name for bound, name in CONTEXTS if tokens <= bound) if tokens else UNSTATED

@@ -174,7 +174,11 @@ def fit(rows: Sequence[Described], losses: Sequence[float], near: Fitted | None 
         step = STEP / math.sqrt(np.sum(along**2))
         return (gradient(away + step * along) - gradient(away - step * along)) / (2 * step)
 
-    begin = np.zeros(count + len(start)) if near is None else np.append(_begin(near, design), (near.shares - start) / SHARES_SD)
+    begin = (
+        np.zeros(count + len(start))
+        if near is None
+        else np.append(_begin(near, design), (near.shares - start) / SHARES_SD)
+    )
     found = minimize(cost, begin, jac=gradient, hessp=bend, method="trust-ncg", tol=FLAT)
     noise, floor, share = (float(value) for value in np.exp(parts(found.x)[1]))
     return Fitted(design, design.prior + design.sd * found.x[:count], noise, floor, share)

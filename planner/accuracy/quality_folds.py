@@ -42,7 +42,7 @@ class Scored(Struct, frozen=True, kw_only=True):
 
 
 def published(catalog: Catalog) -> list[Measured]:
-    """The catalogue's rows that count and are no distances; those of models of unknown size are scored, not fitted to."""
+    """The catalogue's rows that count and are no distances; models of unknown size are scored, not fitted to."""
     rows = [row for row in catalog.evidence if row.counts and not row.own and row.task_family != "kld"]
     return [
         Measured(
@@ -95,7 +95,9 @@ def of_table(path: Path, catalog: Catalog) -> Scored:
 def _without(rows: Sequence[Measured], known: Sequence[Measured]) -> list[Score]:
     """Each row with the law fitted to what is `known` from other sources."""
     whole = _fit(known, None)
-    laws = {name: _law([one for one in known if one.row.source != name], whole) for name in {r.row.source for r in rows}}
+    laws = {
+        name: _law([one for one in known if one.row.source != name], whole) for name in {r.row.source for r in rows}
+    }
     return [_score(one, laws[one.row.source]) for one in rows]
 
 
@@ -119,7 +121,6 @@ def _score(one: Measured, fitted: SeverityParameters | None = None) -> Score:
 
 
 def _with_estimate(score: Score, loss: float, spread: float) -> Score:
-
 
     middle = 100 - loss
     return replace(

@@ -1,4 +1,4 @@
-"""What the board compares with: medians and quantiles of lanes, and the constants of articles and of a planner in the field."""
+"""What the board compares with: quantiles of lanes, and the constants of articles and of a planner in the field."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Table = dict[str, float]
 
 
 def lane_quantiles(scores: Sequence[Score], known: Sequence[Score], by: Key) -> list[Score]:
-    """Each row estimated by the quantiles of its lane in the other sources of `known`; of all rows where none has it."""
+    """Each row by the quantiles of its lane in the other sources of `known`; of all their rows where none has it."""
     tables = {name: _tables([one for one in known if one.source != name], by) for name in {s.source for s in scores}}
     return [_estimated(one, tables[one.source][by(one)]) for one in scores]
 
@@ -79,4 +79,4 @@ def _integers(one: Score) -> tuple[str, ...]:
     lowered = one.method.lower()
     if one.kind == "int4":
         return tuple(word for word in ("awq", "gptq") if lowered.startswith(word)) or ("w4a16",)
-    return ("int2",) if "int2" in lowered or one.kind == "gguf" and "q2" in lowered else ()
+    return ("int2",) if "int2" in lowered or (one.kind == "gguf" and "q2" in lowered) else ()

@@ -1,7 +1,7 @@
-"""Rows of published quality as `predict` may read them: the describing columns alone, as rows of evidence without a score.
+"""Rows of published quality as `predict` may read them: the describing columns alone, as evidence without a score.
 
-Both spellings of the table are read: the catalogue's evidence.csv, and the form it was made from, where the method stands
-in `method(lane)`, parameters in billions and the context in words.
+Both spellings of the table are read: the catalogue's evidence.csv, and the form it was made from, where the method
+stands in `method(lane)`, parameters in billions and the context in words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from planner.accuracy.spellings import Words
 
 NEEDED = ("id", "model", "task", "task_family")
 GRANULARITY = {"channel": "fp8-dynamic", "row": "fp8-dynamic", "tensor": "fp8-static", "128x128": "fp8-block"}
-"""What the group size of FP8 weights says of the recipe: scales of activations are fixed with those of whole tensors."""
+"""What the group size of FP8 weights says of the recipe: with scales of whole tensors they are fixed."""
 UNKNOWN = math.nan
 """Where a score stands in other tables: nothing may read it."""
 HALF = 50.0

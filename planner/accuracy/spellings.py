@@ -1,4 +1,4 @@
-"""What a quantization method means that lane_spellings.csv does not list: by its words, its bits and its family of lanes."""
+"""What a method means that lane_spellings.csv does not list: by its words, its bits and its family of lanes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def group_of(method: str) -> str:
 
 
 def meant(said: Words, spellings: Mapping[tuple[str, str], Spelling]) -> Spelling:
-    """The lane, recipe and training of a method: as the table says, else as its words do; lane `-` where they say nothing."""
+    """Lane, recipe and training of a method: as the table says, else as its words do; lane `-` where those are mute."""
     exact = spellings.get(("evidence", said.method))
     if exact is not None:
         return exact
