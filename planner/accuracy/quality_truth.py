@@ -23,6 +23,8 @@ from planner.accuracy.spellings import Words
 NEEDED = ("id", "model", "task", "task_family")
 GRANULARITY = {"channel": "fp8-dynamic", "row": "fp8-dynamic", "tensor": "fp8-static", "128x128": "fp8-block"}
 """What the group size of FP8 weights says of the recipe: with scales of whole tensors they are fixed."""
+NAMED_SIZE = r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)\s?([bm])(?![a-z])"
+"""Billions or millions in a model's name, experts multiplied out."""
 UNKNOWN = math.nan
 """Where a score stands in other tables: nothing may read it."""
 HALF = 50.0
@@ -47,7 +49,7 @@ Line = dict[str, str]
 def read(path: Path) -> list[Line]:
     """The lines of the table. Raises BadInput naming the file where it cannot be read or lacks columns."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restkey="", restval="")
             lines = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -155,15 +157,15 @@ def _row(cells: _Cells, catalog: Catalog, recipes: Recipes) -> Row:
 
 
 def _params(cells: _Cells) -> float | None:
-    """Parameters: as stated, else as the model's name says (`Qwen3-30B-A3B`, `SmolLM2-135M`)."""
+    """Parameters: as stated, else as the model's name says (`Qwen3-30B-A3B`, `SmolLM2-135M`, `Mixtral-8x7B`)."""
     billions = cells.positive("params_b")
     if billions is not None:
         return float(round(billions * 1e9))
     stated = cells.positive("params")
     if stated is not None:
         return stated
-    named = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)\s?([bm])(?![a-z])", cells.text("model"), re.IGNORECASE)
-    return float(named[1]) * (1e9 if named[2] in "bB" else 1e6) or None if named else None
+    named = re.search(NAMED_SIZE, cells.text("model"), re.IGNORECASE)
+    return float(named[1] or 1) * float(named[2]) * (1e9 if named[3] in "bB" else 1e6) or None if named else None
 
 
 def _context(cells: _Cells) -> int | None:

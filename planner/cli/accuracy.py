@@ -136,12 +136,12 @@ def run_fit_quality(arguments: argparse.Namespace) -> int:
     """Write the parameter file, and the accuracy page where asked for."""
     _needs_scipy("fit-quality")
     from catalog import quality_parameters
-    from planner.accuracy import quality_fit, quality_page
+    from planner.accuracy import quality_fit, quality_folds, quality_page
 
     catalog = _catalog()
     fitted = quality_fit.refit(catalog)
     if arguments.page is not None:
-        arguments.page.write_text(quality_page.page(fitted, catalog), encoding="utf-8")
+        arguments.page.write_text(quality_page.page(fitted, quality_folds.left_out(catalog)), encoding="utf-8")
     if arguments.out is None:
         write_document(quality_parameters.text(fitted).encode())
     else:
