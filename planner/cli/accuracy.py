@@ -139,14 +139,15 @@ def run_fit_quality(arguments: argparse.Namespace) -> int:
     from planner.accuracy import quality_fit, quality_folds, quality_page
 
     catalog = _catalog()
-    fitted = quality_fit.refit(catalog)
+    written = quality_parameters.text(quality_fit.refit(catalog)).encode()
     if arguments.page is not None:
+        fitted = quality_parameters.decode(written, "parameters.toml")
         arguments.page.write_text(quality_page.page(fitted, quality_folds.left_out(catalog)), encoding="utf-8")
     if arguments.out is None:
-        write_document(quality_parameters.text(fitted).encode())
+        write_document(written)
     else:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(quality_parameters.text(fitted), encoding="utf-8")
+        arguments.out.write_bytes(written)
     return 0
 
 
