@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from catalog.errors import BadInput
 from catalog.load import Catalog
 from catalog.quality_parameters import Effect, Hardness, Level, SeverityParameters, Slope
 from planner import measured, severity
@@ -71,7 +72,9 @@ SHARES_SD = 0.5
 STEP = 1e-4
 """Of the second differences, in widths of the priors."""
 FLAT = 1e-6
-"""Length of the gradient at which the search ends; the last step leaves a thousandth of it."""
+"""Length of the gradient at which the search ends: where differences of the cost drown in rounding."""
+SETTLED = 1e-5
+"""Length of the gradient above which there is no mode: the unknowns are then more than a millionth off."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ class Fitted:
 
 def fit(rows: Sequence[Described], losses: Sequence[float], near: Fitted | None = None) -> Fitted:
     """The mode of the posterior; deterministic. The search begins at the priors, or at a fit to most of the same rows.
+    Raises BadInput where it finds none.
 
     Unknowns are counted in widths of their priors from the priors' middles. A row has a dozen of some four hundred
     columns, so products go through a sparse matrix: plain loops on one core, which neither wait for threads nor round
@@ -180,6 +184,8 @@ def fit(rows: Sequence[Described], losses: Sequence[float], near: Fitted | None 
         else np.append(_begin(near, design), (near.shares - start) / SHARES_SD)
     )
     found = minimize(cost, begin, jac=gradient, hessp=bend, method="trust-ncg", tol=FLAT)
+    if not math.sqrt(np.sum(found.jac**2)) < SETTLED:
+        raise BadInput(f"the fit of losses does not settle on these rows: {found.message}", "evidence.csv")
     noise, floor, share = (float(value) for value in np.exp(parts(found.x)[1]))
     return Fitted(design, design.prior + design.sd * found.x[:count], noise, floor, share)
 

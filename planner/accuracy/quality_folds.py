@@ -50,7 +50,7 @@ def published(catalog: Catalog) -> list[Measured]:
             recovery=row.recovery, sized=row.params is not None,
         )
         for row in rows
-        if row.recovery is not None
+        if row.recovery is not None and (row.params is None or measured.usable(row))
     ]  # fmt: skip
 
 

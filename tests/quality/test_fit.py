@@ -89,6 +89,15 @@ def test_grade_c_and_own_measurements_change_nothing() -> None:
     assert quality_fit.refit(changed) == quality_fit.refit(catalog())
 
 
+@pytest.mark.parametrize(
+    "cells", [{"recovery": math.nan}, {"params": 0.0}, {"params": -8e9}, {"params": None}], ids=str
+)
+def test_rows_that_have_no_ratio_or_no_size_are_not_fitted(cells: dict[str, float]) -> None:
+    (row,) = (row for row in catalog().evidence if row.id == "Q0003")
+    changed = of([*catalog().evidence, msgspec.structs.replace(row, id="broken", **cells)])
+    assert measured.digest(changed) == measured.digest(catalog())
+
+
 def test_a_source_weighs_as_twice_the_root_of_its_rows() -> None:
     rows, losses = measured.of_catalog(catalog())
     design, counts = Design.of(rows, losses), Counter(row.source for row in rows)
