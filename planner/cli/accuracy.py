@@ -22,8 +22,8 @@ def add_to(commands: Commands) -> None:
     predict = commands.add_parser(
         "predict",
         help="predict the rows of a measurement file without looking at the measured values",
-        description="Read IN.csv, write id,predicted,p10,p90,refused to OUT.csv in the same order. Quality: recovery in "
-        "percent by the law of losses, with the parameters of LANEWISE_CATALOG_DIR where it has some.",
+        description="Read IN.csv, write id,predicted,p10,p90,refused to OUT.csv in the same order. Quality: recovery "
+        "in percent by the law of losses, with the parameters of LANEWISE_CATALOG_DIR where it has some.",
     )
     predict.add_argument("kind", choices=KINDS, help="what was measured")
     predict.add_argument("--truth", type=Path, required=True, metavar="IN.csv", help="rows to predict")
