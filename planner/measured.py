@@ -5,6 +5,7 @@ or the note.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from operator import attrgetter
 
@@ -117,4 +118,5 @@ def stale(catalog: Catalog) -> bool:
 
 def usable(row: Evidence) -> bool:
     """Whether the row is a ratio of two scores: distances between distributions and differences are none."""
-    return row.recovery is not None and row.task_family != "kld" and row.params is not None
+    known = row.recovery is not None and math.isfinite(row.recovery) and row.params is not None and row.params > 0
+    return known and row.task_family != "kld"

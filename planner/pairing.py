@@ -23,8 +23,8 @@ from planner.plan import Finding, Recipe
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
 from planner.rules import ANYWHERE, CACHED, PAIRING, PRICED, PROBED, waived
-from planner.rules.rule import Cached, Device, Pairing, Rule, ask
 from planner.rules.quality import tolerance
+from planner.rules.rule import Cached, Device, Pairing, Rule, ask
 from planner.settle import Settled
 from planner.ways import Way, adaptable, artifacts, best, remakes, ways
 

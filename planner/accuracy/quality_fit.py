@@ -10,11 +10,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from catalog.errors import BadInput
 from catalog.load import Catalog
 from catalog.quality_parameters import Effect, Hardness, Level, SeverityParameters, Slope
 from planner import measured, severity
@@ -75,7 +77,9 @@ SHARES_SD = 0.5
 STEP = 1e-4
 """Of the second differences, in widths of the priors."""
 FLAT = 1e-6
-"""Length of the gradient at which the search ends; the last step leaves a thousandth of it."""
+"""Length of the gradient at which the search ends: where differences of the cost drown in rounding."""
+SETTLED = 1e-5
+"""Length of the gradient above which there is no mode: the unknowns are then more than a millionth off."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class Design:
         )
 
 
+@lru_cache(maxsize=4096)
 def _entries(row: Described) -> dict[str, float]:
     classes = dict.fromkeys((*severity.classes(row.what, row.where), f"source={row.source}"), 1.0)
     return {"base": 1.0, **severity.terms(row.what, row.where), **classes}
@@ -147,7 +152,7 @@ class Fitted:
 
 
 def fit(rows: Sequence[Described], losses: Sequence[float]) -> Fitted:
-    """The mode of the posterior; deterministic.
+    """The mode of the posterior; deterministic. Raises BadInput where there is none.
 
     Unknowns are counted in widths of their priors from the priors' middles. A row has a dozen of some four hundred
     columns, so products go through a sparse matrix: plain loops on one core, which neither wait for threads nor round
@@ -159,6 +164,7 @@ def fit(rows: Sequence[Described], losses: Sequence[float]) -> Fitted:
 
     design = Design.of(rows, losses)
     matrix, base = csr_array(design.matrix * design.sd), design.matrix @ design.prior
+    turned = csr_array(matrix.T)
     count, start = len(design.names), np.log(np.array(list(SHARES.values())))
 
     def parts(away: Array) -> tuple[Array, Array]:
@@ -169,7 +175,7 @@ def fit(rows: Sequence[Described], losses: Sequence[float]) -> Fitted:
 
     def gradient(away: Array, freedom: float) -> Array:
         by_eta, by_shares = _slopes(*parts(away), design, freedom)
-        by_theta, weighted = matrix.T @ (design.weight * by_eta), np.sum(by_shares * design.weight, axis=1)
+        by_theta, weighted = turned @ (design.weight * by_eta), np.sum(by_shares * design.weight, axis=1)
         return np.asarray(away + np.append(by_theta, SHARES_SD * weighted))
 
     def bend(away: Array, along: Array, freedom: float) -> Array:
@@ -179,7 +185,10 @@ def fit(rows: Sequence[Described], losses: Sequence[float]) -> Fitted:
 
     away = np.zeros(count + len(start))
     for freedom in (BELIEVING, FREEDOM):
-        away = minimize(cost, away, (freedom,), jac=gradient, hessp=bend, method="trust-ncg", tol=FLAT).x
+        found = minimize(cost, away, (freedom,), jac=gradient, hessp=bend, method="trust-ncg", tol=FLAT)
+        away = found.x
+    if not math.sqrt(np.sum(found.jac**2)) < SETTLED:
+        raise BadInput(f"the fit of losses does not settle on these rows: {found.message}", "evidence.csv")
     noise, floor, share = (float(value) for value in np.exp(parts(away)[1]))
     return Fitted(design, design.prior + design.sd * away[:count], noise, floor, share)
 

@@ -157,7 +157,9 @@ def fp4_needs_a_large_model(case: Pairing) -> Says | None:
     made_after = case.method.recipe.training in ("ptq", "native") and not own_format(case)
     if case.lane.family != "4-bit float" or not made_after or case.params >= LARGE:
         return None
-    return needs_proof(unproven(case, case.losses, case.losses), f"FP4 after training of a {case.params / 1e9:.0f}B model")
+    return needs_proof(
+        unproven(case, case.losses, case.losses), f"FP4 after training of a {case.params / 1e9:.0f}B model"
+    )
 
 
 @rule("Q301", "refuse")

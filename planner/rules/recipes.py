@@ -86,7 +86,11 @@ def published_checkpoint_loses_too_much(case: Shown) -> Says | None:
     repo, made = pairing.passed_over.repo, pairing.method.recipe.algorithm
     loss = worst(pairing.losses.values()).value if pairing.losses else 0.0
     how = "while it loads" if pairing.method.recipe.online else TAKES.get(made, TEXT)
-    instead = f"{made} loses {loss:.1f} % ({how})" if pairing.artifact is None else f"{pairing.artifact.repo} loses {loss:.1f} %"
+    instead = (
+        f"{made} loses {loss:.1f} % ({how})"
+        if pairing.artifact is None
+        else f"{pairing.artifact.repo} loses {loss:.1f} %"
+    )
     return Says(
         because=f"{repo} is expected to lose more than is tolerated; {instead}",
         facts={"repo": repo, "recipe": pairing.method.recipe.name, "loss_pct": loss},
