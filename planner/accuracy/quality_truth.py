@@ -149,6 +149,7 @@ def _row(cells: _Cells, catalog: Catalog, recipes: Recipes) -> Row:
         id=cells.text("id"), citation=citation, url=cells.text("url"), model=cells.text("model"), params=params,
         method=method, lane=meant.lane, recipe=recipe, training=cells.text("training") or meant.training,
         weight_bits=said.weight_bits, kv_bits=said.kv_bits, activation_bits=said.activation_bits,
+        group_size=cells.text("group_size"),
         task=cells.text("task"), task_family=cells.text("task_family"), context_tokens=_context(cells),
         baseline=HALF if baseline is None else baseline, quantized=UNKNOWN, higher_is_better=cells.higher,
         grade="C" if cells.text("grade") == "C" else "A",

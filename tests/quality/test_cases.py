@@ -24,7 +24,7 @@ DEVICES = 8
 
 
 def verdict(case: dict[str, Any], facts: Catalog) -> str:
-    """"ships", or the rule of quality that refuses the first format of the cache, or the one asked for."""
+    """ "ships", or the rule of quality that refuses the first format of the cache, or the one asked for."""
     workload = {"qps": 0.05, "mix": case["mix"], "context_tokens_max": case["context"]}
     request = ask(
         case["model"],
@@ -73,7 +73,18 @@ def test_editing_the_named_rows_turns_the_verdict(name: str, tmp_path: Path) -> 
 def test_there_are_enough_cases_of_every_kind() -> None:
     lanes = {case["lane"] for case in CASES.values()} | {case.get("cache", "") for case in CASES.values()}
     assert len(CASES) >= 30
-    assert {"fp8", "int8-w8a8", "awq-int4", "gptq-int4", "w4a16", "nvfp4", "mxfp4", "gguf:Q4_K_M", "q8_0", "q4_0"} <= lanes
+    assert {
+        "fp8",
+        "int8-w8a8",
+        "awq-int4",
+        "gptq-int4",
+        "w4a16",
+        "nvfp4",
+        "mxfp4",
+        "gguf:Q4_K_M",
+        "q8_0",
+        "q4_0",
+    } <= lanes
     assert {family for case in CASES.values() for family in case["mix"]} >= {
         "chat", "code", "math", "reasoning", "knowledge", "instruction", "multilingual", "long_context",
     }  # fmt: skip
