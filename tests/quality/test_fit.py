@@ -25,6 +25,7 @@ from tests.plan.asking import ask, catalog, device, planned
 
 pytest.importorskip("scipy")
 FAMILIES = ("knowledge", "reasoning", "math", "code", "instruction", "chat", "multilingual", "long_context")
+LANES = ("fp8", "int8-w8a8", "awq-int4", "gptq-int4", "w4a16", "nvfp4", "gguf:Q4_K_M", "gguf:Q8_0")
 FOUR_BIT = ("awq-int4", "gptq-int4", "w4a16", "nvfp4", "mxfp4", "nf4", "gguf:Q4_K_M", "gguf:IQ4_XS")
 BIGGEST = "Mekala et al. 2025"
 
@@ -114,7 +115,7 @@ def test_a_source_that_repeats_its_rows_fivefold_moves_little() -> None:
     ]
     before, after = catalog().severity, quality_fit.refit(of(again))
     assert after.rows > before.rows + 1000
-    for name in RECIPES:
+    for name in LANES:
         for family in FAMILIES:
             where = Setting(params=8e9, family=family, context=32768.0, hard=before.hard(family))
             old, new = (severity.severity(fitted, lane(name), where) for fitted in (before, after))
@@ -146,7 +147,7 @@ def test_a_coarser_gguf_type_never_loses_less() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_larger_models_never_lose_more_within_a_size_bucket(family: str) -> None:
-    for name in RECIPES:
+    for name in LANES:
         for sizes in ((0.3, 0.6, 1), (1.1, 3, 4.5), (4.6, 8, 15), (16, 30, 50), (51, 70, 120), (121, 405, 1000)):
             losses = [loss(catalog().severity, lane(name), size * 1e9, family) for size in sizes]
             assert losses == sorted(losses, reverse=True), (name, sizes)
@@ -156,7 +157,7 @@ def test_larger_models_never_lose_more_within_a_size_bucket(family: str) -> None
 def test_buckets_of_sizes_step_up_by_less_than_they_fall_over_two(family: str) -> None:
     """Buckets deviate from the slope as their sources measured: at 15B up to 1.7 times, but not over two buckets."""
     middles = (0.6, 3.0, 8.0, 30.0, 70.0, 400.0)
-    for name in RECIPES:
+    for name in LANES:
         losses = [loss(catalog().severity, lane(name), size * 1e9, family) for size in middles]
         assert all(later < earlier for earlier, later in zip(losses, losses[2:], strict=False)), (name, losses)
         for bound in severity.SIZES:
