@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE   := planner catalog probes tests benchmarks docs alembic
 
-.PHONY: help plan test test-slow lint bench docs golden constraints clean
+.PHONY: help plan test test-slow lint bench docs golden quality constraints clean
 
 help:
 	@echo "make plan       plan examples/support-chat.toml and write its launch files to out/support-chat"
@@ -15,6 +15,7 @@ help:
 	@echo "make docs       write again what is generated: README output, reference pages"
 	@echo "make lint       ruff, mypy --strict, import contracts"
 	@echo "make golden     write the golden files again; read the diff before you commit it"
+	@echo "make quality    fit the law of losses to the evidence again; its parameters and its accuracy page"
 	@echo "make constraints  the versions of this environment into constraints.txt"
 	@echo "make clean      remove what was made here"
 
@@ -41,6 +42,9 @@ docs: $(VENV)/.core
 
 golden: $(VENV)/.dev
 	LANEWISE_GOLDEN=write $(BIN)/python -m pytest -m "not slow" -k golden
+
+quality: $(VENV)/.dev
+	LANEWISE_CATALOG_DIR=none $(BIN)/lanewise fit-quality --out catalog/data/quality/parameters.toml --page docs/accuracy/quality.md
 
 constraints: $(VENV)/.dev
 	@echo "# The versions that the suite ran with: \`pip install -c constraints.txt\`. Written by \`make constraints\`." > constraints.txt

@@ -4,8 +4,12 @@ or the note.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
+from operator import attrgetter
 
+import msgspec
 from msgspec import Struct
 
 from catalog.benchmarks import Benchmark, named, relative_error
@@ -13,10 +17,16 @@ from catalog.evidence import Evidence
 from catalog.load import Catalog
 from planner import severity
 from planner.lanes import BY_ID
+from planner.remembered import remembered
 from planner.severity import Setting, Treatment
 
 PERPLEXITY_NOISE = 0.3
 """Percent: spread of perplexity between runs on the same text (assumed)."""
+SEEN = attrgetter(
+    "id", "citation", "model", "params", "lane", "method", "recipe", "training", "weight_bits", "kv_bits",
+    "activation_bits", "group_size", "task", "task_family", "context_tokens", "baseline", "recovery",
+)  # fmt: skip
+"""What of a row a fit sees."""
 
 
 class Described(Struct, frozen=True, kw_only=True):
@@ -52,10 +62,11 @@ def treated(row: Evidence) -> Treatment:
     if row.lane.startswith("kv:") or row.method.startswith("KV_"):
         return _cache(row)
     lane = row.lane if row.lane != "-" else row.method
-    bits = severity.of_lane(BY_ID[lane], "").weight_bits if lane in BY_ID else row.weight_bits or _spelled_bits(lane)
+    bits = severity.bits_of(BY_ID[lane]) if lane in BY_ID else row.weight_bits or _spelled_bits(lane)
     recipe = row.recipe or _spelled_recipe(row.method)
     training = "qat" if row.lane == "-" and row.method.startswith("QAT") else row.training
-    return severity.treatment(lane, recipe, training, bits, _number(row.activation_bits))
+    group = severity.WHOLE_ROW if row.group_size == "channel" else _number(row.group_size) or severity.USUAL_GROUP
+    return severity.treatment(lane, recipe, training, bits, _number(row.activation_bits), group)
 
 
 def _cache(row: Evidence) -> Treatment:
@@ -83,11 +94,29 @@ def _spelled_recipe(method: str) -> str:
 
 
 def of_catalog(catalog: Catalog) -> tuple[list[Described], list[float]]:
-    """The rows that count and have a recovery, and the loss of each in percent. Distances have none."""
-    rows = [row for row in catalog.evidence if row.counts and not row.own and usable(row)]
+    """The rows that the law is fitted to, and the loss of each in percent."""
+    rows = published(catalog)
     return [described(row, catalog.benchmarks) for row in rows], [100 - (row.recovery or 0.0) for row in rows]
+
+
+def published(catalog: Catalog) -> list[Evidence]:
+    """What others measured, counts and has a recovery. Distances have none."""
+    return [row for row in catalog.evidence if row.counts and not row.own and usable(row)]
+
+
+def digest(catalog: Catalog) -> str:
+    """sha256 of everything that a fit to this catalogue's evidence sees."""
+    seen = msgspec.json.encode([*map(SEEN, published(catalog)), catalog.benchmarks], order="deterministic")
+    return hashlib.sha256(seen).hexdigest()
+
+
+@remembered(4)
+def stale(catalog: Catalog) -> bool:
+    """Whether the parameters of losses were fitted to other rows than this catalogue holds."""
+    return catalog.severity.evidence != digest(catalog)
 
 
 def usable(row: Evidence) -> bool:
     """Whether the row is a ratio of two scores: distances between distributions and differences are none."""
-    return row.recovery is not None and row.task_family != "kld" and row.params is not None
+    known = row.recovery is not None and math.isfinite(row.recovery) and row.params is not None and row.params > 0
+    return known and row.task_family != "kld"

@@ -1,4 +1,4 @@
-"""Predictions for published measurements: `lanewise predict speed|memory --truth IN.csv --out OUT.csv`.
+"""Predictions for published measurements: `lanewise predict speed|memory|quality --truth IN.csv --out OUT.csv`.
 
 The answer depends on the describing columns alone; a `value` column is never read.
 """
@@ -26,7 +26,7 @@ from planner.speed import SHARED_FIELDS, Rates, Work
 from planner.trace import Array
 
 Kind = Literal["speed", "memory"]
-DIGITS = {"speed": 6, "memory": 12}
+DIGITS = {"speed": 6, "memory": 12, "quality": 6}
 """Significant digits that are written: file sizes are exact to the byte."""
 COLUMNS = ("id", "predicted", "p10", "p90", "refused")
 
@@ -42,7 +42,11 @@ class Described:
 
 def run(kind: Kind, truth: Path, out: Path) -> None:
     """Read `truth`, write one prediction per row to `out`, in the same order."""
-    made = predictions(kind, truth)
+    write(predictions(kind, truth), kind, out)
+
+
+def write(made: Sequence[Prediction], kind: str, out: Path) -> None:
+    """One line per prediction, in the order of the rows."""
     with out.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

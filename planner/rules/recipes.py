@@ -6,6 +6,7 @@ from planner.quality import worst
 from planner.rules.proof import tolerates
 from planner.rules.quality import four_bit
 from planner.rules.rule import Pairing, Says, Shown, rule
+from planner.wording import duration
 
 CALIBRATED = ("awq", "gptq", "autoround", "smoothquant", "fp8-static", "nvfp4")
 """Recipes whose result depends on the text they were calibrated on."""
@@ -25,21 +26,6 @@ TAKES = {
 """What a recipe costs (derekl35 for AWQ and GPTQ; llm-compressor 0.14's default steps for AutoRound)."""
 FOREIGN = 0.2
 """Share of other languages at which foreign calibration is worth a warning (assumed)."""
-PROOF = {
-    "chat": "paired answers to your own prompts",
-    "code": "LiveCodeBench or HumanEval+",
-    "math": "MATH-500 or AIME with repeats, not GSM8K",
-    "reasoning": "GPQA-Diamond or MMLU-Pro",
-    "knowledge": "MMLU-Pro",
-    "long_context": "RULER at the served length",
-    "instruction": "IFEval",
-    "multilingual": "your own prompts in each language",
-    "rag": "your own documents and questions",
-    "classification": "your own labels",
-    "summarization": "your own documents",
-    "tool_use": "your own tool calls",
-}
-"""What settles a family: tests that still move where short multiple choice does not (quality evidence, §3 and §6)."""
 
 
 @rule("Q104", "note")
@@ -114,7 +100,7 @@ def published_checkpoint_loses_too_much(case: Shown) -> Says | None:
 
 @rule("Q105", "note")
 def what_would_prove_it(case: Shown) -> Says | None:
-    """Notes which tests settle whether the quality holds for this mix.
+    """Notes how many gates would settle whether the quality holds for this mix, in what time, and on which tests.
 
     Why: perplexity and MMLU hide what long generation loses, GSM8K no longer moves above 3B, and a benchmark of a few
     hundred questions cannot resolve two points: compare paired answers, 1,240 or more for two points at 80 % power.
@@ -124,14 +110,18 @@ def what_would_prove_it(case: Shown) -> Says | None:
     source.
     Source: quality evidence §3 (noise) and §6 (gates).
     Fires: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes fp8 --mix math=0.5,chat=0.5
-    Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes bf16 --mix math=0.5,chat=0.5
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on t4:2 --qps 0.1 --lanes fp16 --mix math=0.5,chat=0.5
     """
-    pairing = case.pairing
-    if pairing.lane.family == "16-bit" or pairing.lane.id == pairing.model.native:
+    proof = case.verification
+    if proof is None:
         return None
-    tests = {family: PROOF[family] for family in sorted(pairing.losses) if family in PROOF}
-    named = "; ".join(f"{family}: {test}" for family, test in tests.items())
-    return Says(because=f"what would prove it, paired with the original: {named}", facts={"tests": tests})
+    tasks = {gate.id: gate.benchmarks[0].name for gate in proof.gates if gate.benchmarks}
+    named = "; ".join(f"{name.removeprefix('task:')}: {test}" for name, test in tasks.items())
+    return Says(
+        because=f"what would prove it, paired with the original: {len(proof.gates)} gates, about {duration(proof.expected_s.value)} on one replica; {named}",
+        facts={"gates": [gate.id for gate in proof.gates], "tests": tasks, "expected_s": proof.expected_s.value},
+        source="the candidate's verification; catalog/data/gates.toml",
+    )
 
 
 @rule("Q110", "note")
