@@ -20,6 +20,9 @@ LOOSE = 5.0
 FINE_FOR_HARD = 6.5
 """Bits of a GGUF type that passes the strict gate for code and maths: Q6_K has perplexity +0.35 % and KLD 0.0055, Q5_K_M
 +0.9 % and 0.011 (llama.cpp perplexity README)."""
+FOUR = 4.0
+"""Bits of a GGUF type below which nobody measured generation, and perplexity falls apart: Q3_K_M +8 to +10 %, KLD 0.08 to
+0.1 at 8B (Q0310), against +2.4 % and 0.03 of Q4_K_M."""
 SMALL, TINY, LARGE = 4.5e9, 1.0e9, 27e9
 """Parameters: bounds of rule R3."""
 LEAST_BITS = 3.0
@@ -102,7 +105,7 @@ def hard_generation_needs_proof(case: Pairing) -> Says | None:
     Why: short multiple choice hides what long generation shows: at 8B W4A16 keeps 97.4 % of HumanEval+ (Q1189) and
     94.3 % of MATH level 5 (Q1184), at 355B 93.1 % of AIME25 (Q1536). The law of losses counts such tasks at their own
     price; where fewer than two sources measured them, its bad end has to hold. No GGUF type has a measured score in
-    code or maths.
+    code or maths: types below four bits, whose perplexity rises by a tenth (Q0310), need a tolerance of 5 % besides.
     Articles: A3: code and maths need FP8 at least ("any" share, rule 1), and AWQ with constrained decoding rather than
     GPTQ for code. Not at every size: W4A16 keeps 98.0 and 98.5 % of code at 405B (Q1276, Q1277), 98.7-102.1 % at 24B
     (Q1508-Q1512); 8B MATH level 5 94.3, 1.5B AIME24 82.0 %. GPTQ holds code; no AWQ pair exists. A3's "98.9 % of
@@ -115,6 +118,12 @@ def hard_generation_needs_proof(case: Pairing) -> Says | None:
     share = sum(case.settled.load.mix.get(name, 0.0) for name in HARD)
     if not (coarse or four_bit(case)) or share <= HARD_SHARE:
         return None
+    if coarse and case.lane.bits < FOUR and not tolerates(case):
+        return Says(
+            because=f"{share:.0%} of the work is code, maths or reasoning: nobody measured that below four bits, where perplexity rises by a tenth",
+            facts={"hard_share": round(share, 4), "bits": case.lane.bits},
+            source="llama.cpp perplexity README",
+        )
     return needs_proof(unproven(case, case.losses, HARD), f"{share:.0%} of the work is code, maths or reasoning")
 
 
