@@ -26,4 +26,6 @@ class Artifact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checked: str | None = None
     """ISO date on which the repository was seen to exist; None: never verified."""
     weight_bytes: float | None = None
+    group_size: int | None = None
+    """Weights that share a scale, where the source states it."""
     notes: str = ""

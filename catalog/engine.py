@@ -98,6 +98,8 @@ class CacheFormat(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bits per cached value, block scales included."""
     on: Match = Match()
     refuse: str | None = None
+    refuse_above: int = 0
+    """Tokens of context from which `refuse` holds; 0 for all."""
     note: str | None = None
     source: str
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+TASK_FAMILIES = (
+    "chat", "code", "math", "reasoning", "knowledge", "long_context", "rag", "classification", "summarization",
+    "multilingual", "instruction", "tool_use",
+)  # fmt: skip
+METRICS = ("ppl", "kld")
+"""Families of rows that score the model's distribution instead of a task; lower is better."""
 Grade = Literal["A", "B", "C"]
 """A: seen in the measurer's own artefact. B: a third party's measurement, or seen in part. C: does not count."""
 
@@ -47,9 +54,25 @@ class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     note: str = ""
     grade: Grade
     own: bool = False
-    """Measured by the user."""
+    """Measured by the user: set by whoever reads the user's folder or store, never by the row itself."""
 
     @property
     def counts(self) -> bool:
         """Grade C (a secondary quote, or a baseline known to be bad) is kept to be seen and never counted."""
         return self.grade != "C"
+
+
+def recovery(baseline: float, quantized: float, *, higher_is_better: bool) -> float | None:
+    """Percent of the baseline that is left, to two digits as in the shipped table; None where there is no ratio."""
+    over, under = (quantized, baseline) if higher_is_better else (baseline, quantized)
+    return round(100 * over / under, 2) if baseline > 0 and under > 0 else None
+
+
+def owned(row: Evidence) -> Evidence:
+    """The row as its user's own."""
+    return replace(rescored(row), own=True)
+
+
+def rescored(row: Evidence) -> Evidence:
+    """The row with its recovery computed from the two values, whatever it said."""
+    return replace(row, recovery=recovery(row.baseline, row.quantized, higher_is_better=row.higher_is_better))

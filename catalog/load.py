@@ -1,7 +1,8 @@
 """Read the data files into one `Catalog`: strictly, entry by entry, so that an error names file, entry and field.
 
 Every file dropped into the folder is loaded: a new GPU is one file in `accelerators/`, a new model one in `models/`.
-An overlay folder has the same layout; an entry of the same id replaces ours. Both are part of the digest.
+An overlay folder has the same layout; an entry of the same id replaces ours. Both are part of the digest. The rows of
+an overlay's evidence.csv are the user's own measurements: their content counts, not how the file spells it.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from catalog import parameters, quality_parameters
+from catalog import gates, parameters, quality_parameters
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
 from catalog.benchmarks import Benchmark
 from catalog.engine import Engine, release
 from catalog.errors import BadInput, UnknownModel, Unsupported
-from catalog.evidence import Evidence
+from catalog.evidence import Evidence, owned, rescored
+from catalog.gates import Gates
 from catalog.lane import Spelling, is_lane
 from catalog.model import Model
 from catalog.parameters import Parameters
@@ -39,11 +41,12 @@ DATA = Path(__file__).parent / "data"
 PLACES = (
     "accelerators/*.toml", "models/*.toml", "engines/*.toml",
     "prices.csv", "artifacts.csv", "evidence.csv", "lane_spellings.csv",
-    "benchmarks.csv", "speed/*.toml", "quality/*.toml",
+    "benchmarks.csv", "speed/*.toml", "quality/*.toml", "gates.toml",
 )  # fmt: skip
 """What a catalogue folder may hold."""
 
 SPEED, QUALITY = "speed/parameters.toml", "quality/parameters.toml"
+EVIDENCE = "evidence.csv"
 
 Fact = TypeVar("Fact", bound=Struct)
 Key = TypeVar("Key", bound=Hashable)
@@ -73,14 +76,21 @@ class Catalog:
     offers: tuple[Offer, ...]
     engines: tuple[Engine, ...]
     evidence: tuple[Evidence, ...]
+    """Published rows, and own measurements in the place of those with the same id."""
+    published: tuple[Evidence, ...]
+    """The evidence without own measurements."""
     spellings: Mapping[tuple[str, str], Spelling]
     speed: Parameters
     """Fitted speed parameters; an overlay's file replaces ours whole."""
     severity: SeverityParameters
     """Fitted parameters of losses; likewise."""
     benchmarks: tuple[Benchmark, ...]
+    gates: Gates
+    """What settles quality; an overlay's file replaces ours whole."""
     digest: str
-    """sha256 over the names and bytes of every file that was read."""
+    """sha256 over the names and bytes of every file that was read, and over own measurements where there are any."""
+    facts: str
+    """The digest without own measurements."""
     as_of: str
     """Newest date in the data, ISO: the only "now" there is. "" when nothing is dated."""
 
@@ -108,8 +118,26 @@ class Catalog:
     def with_model(self, model: Model) -> Catalog:
         """The same facts and one more model, read from elsewhere; it takes part in the digest."""
         encoded = msgspec.json.encode(model, enc_hook=float, order="deterministic")
-        digest = hashlib.sha256(self.digest.encode() + encoded).hexdigest()
-        return replace(self, models=MappingProxyType({**self.models, model.id: model}), digest=digest)
+        facts = hashlib.sha256(self.facts.encode() + encoded).hexdigest()
+        models = MappingProxyType({**self.models, model.id: model})
+        return replace(self, models=models, facts=facts, digest=_measured(facts, self.measurements))
+
+    @cached_property
+    def measurements(self) -> tuple[Evidence, ...]:
+        """Own measurements, by their ids."""
+        return tuple(sorted((row for row in self.evidence if row.own), key=lambda row: row.id))
+
+    def with_measurements(self, rows: Iterable[Evidence]) -> Catalog:
+        """The same facts and more own measurements; where they were kept makes no difference to the digest."""
+        own = {row.id: row for row in (*self.measurements, *map(owned, rows))}
+        together = {row.id: row for row in self.published} | {key: own[key] for key in sorted(own)}
+        digest = _measured(self.facts, tuple(own[key] for key in sorted(own)))
+        return replace(self, evidence=tuple(together.values()), digest=digest)
+
+    @cached_property
+    def unmeasured(self) -> Catalog:
+        """The same facts without own measurements."""
+        return replace(self, evidence=self.published, digest=self.facts) if self.measurements else self
 
     @cached_property
     def artifacts_by_base(self) -> Mapping[str, tuple[Artifact, ...]]:
@@ -138,61 +166,72 @@ class Catalog:
 def load(data: Path | None = None, overlay: Path | None = None) -> Catalog:
     """The packaged catalogue (or the one in `data`), under the user's `overlay`.
 
-    An overlay folder that does not exist yet is empty. Raises BadInput for anything that is not strictly a fact:
+    An overlay folder that does not exist yet is empty. Its rows of evidence are the user's own measurements; one with
+    the id of a published row corrects that row instead. Raises BadInput for anything that is not strictly a fact:
     unknown fields and files, wrong units, duplicate ids.
     """
     layers = [_read(DATA if data is None else data)]
     layers += [_read(overlay)] if overlay is not None and overlay.is_dir() else []
     spellings = _merge(layers, _csv("lane_spellings.csv", Spelling), lambda row: (row.table, row.spelling))
-    formats, methods = _spelled("artifacts", "format", spellings), _spelled("evidence", "method", spellings)
-    artifacts = _merge(layers, _csv("artifacts.csv", Artifact, formats), lambda row: row.repo)
-    evidence = _merge(layers, _csv("evidence.csv", Evidence, methods), lambda row: row.id)
+    artifacts = _merge(
+        layers, _csv("artifacts.csv", Artifact, _spelled("artifacts", "format", spellings)), lambda row: row.repo
+    )
+    rows = _csv(EVIDENCE, Evidence, _unclaimed(_spelled("evidence", "method", spellings)))
+    shipped, over = (_merge(part, rows, lambda row: row.id) for part in (layers[:1], layers[1:]))
+    corrected = {key: rescored(row) for key, row in over.items() if key in shipped}
+    own = [row for key, row in over.items() if key not in shipped]
     offers = _merge(layers, _csv("prices.csv", Offer), lambda offer: offer.name)
     engines = _merge(layers, _versions("engines", Engine), lambda engine: (engine.id, engine.version))
-    return Catalog(
+    published, facts = tuple((shipped | corrected).values()), _digest(layers, corrected)
+    catalog = Catalog(
         accelerators=MappingProxyType(_merge(layers, _listed("accelerator", Accelerator), lambda entry: entry.id)),
         models=MappingProxyType(_merge(layers, _listed("model", Model), lambda entry: entry.id)),
         artifacts=tuple(artifacts.values()),
         offers=tuple(offers.values()),
         engines=tuple(sorted(engines.values(), key=lambda engine: (engine.id, release(engine.version)))),
-        evidence=tuple(evidence.values()),
+        evidence=published,
+        published=published,
         spellings=MappingProxyType(spellings),
-        speed=_speed(layers),
-        severity=_severity(layers),
+        speed=parameters.decode(
+            _topmost(layers, SPEED, "fitted speed parameters: `lanewise fit-speed` writes them"), SPEED
+        ),
+        severity=quality_parameters.decode(
+            _topmost(layers, QUALITY, "fitted law of losses: `lanewise fit-quality` writes it"), QUALITY
+        ),
         benchmarks=tuple(_merge(layers, _csv("benchmarks.csv", Benchmark), lambda row: row.match).values()),
-        digest=_digest(layers),
+        gates=gates.decode(_topmost(layers, gates.FILE, "limits of quality: copy the shipped file"), gates.FILE),
+        digest=facts,
+        facts=facts,
         as_of=_newest(offers.values(), artifacts.values()),
     )
+    return catalog.with_measurements(own) if own else catalog
 
 
 def _newest(offers: Iterable[Offer], artifacts: Iterable[Artifact]) -> str:
     return max([*(offer.as_of for offer in offers), *(artifact.checked or "" for artifact in artifacts)], default="")
 
 
-def _speed(layers: list[Layer]) -> Parameters:
-    """The parameter file of the topmost layer that has one."""
-    found = [layer[SPEED] for layer in layers if SPEED in layer]
+def _topmost(layers: list[Layer], name: str, missing: str) -> bytes:
+    """The file of the topmost layer that has it. Raises BadInput with `missing` where none does."""
+    found = [layer[name] for layer in layers if name in layer]
     if not found:
-        raise BadInput("no fitted speed parameters: `lanewise fit-speed` writes them", SPEED)
-    return parameters.decode(found[-1], SPEED)
-
-
-def _severity(layers: list[Layer]) -> SeverityParameters:
-    """The parameter file of the topmost layer that has one."""
-    found = [layer[QUALITY] for layer in layers if QUALITY in layer]
-    if not found:
-        raise BadInput("no fitted parameters of losses: `lanewise fit-quality` writes them", QUALITY)
-    return quality_parameters.decode(found[-1], QUALITY)
+        raise BadInput(f"no {missing}", name)
+    return found[-1]
 
 
 def lane_of(spellings: Spellings, table: str, text: str) -> Spelling:
-    """What `table` means by `text`. A lane id means itself; any other unlisted spelling raises BadInput."""
+    """What `table` means by `text`. A lane id or cache format means itself; other unlisted spellings raise BadInput."""
     found = spellings.get((table, text))
-    if found is None and is_lane(text):
+    if found is None and (is_lane(text) or text in cache_lanes(spellings)):
         return Spelling(table=table, spelling=text, lane=text)
     if found is None:
         raise BadInput(f"{text!r} is no known spelling of a lane in {table}: add it to lane_spellings.csv")
     return found
+
+
+def cache_lanes(spellings: Spellings) -> tuple[str, ...]:
+    """The ids of cache formats that were measured somewhere."""
+    return tuple(sorted({row.lane for row in spellings.values() if row.lane.startswith("kv:")}))
 
 
 Reader = Callable[[Layer], Iterator[tuple[str, Fact]]]
@@ -211,12 +250,24 @@ def _read(root: Path) -> Layer:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(found)}
 
 
-def _digest(layers: list[Layer]) -> str:
+def _digest(layers: list[Layer], corrected: Mapping[str, Evidence]) -> str:
+    """Over everything but the user's own measurements."""
     total = hashlib.sha256()
     for number, layer in enumerate(layers):
         for name, content in layer.items():
+            if number and name == EVIDENCE:
+                continue
             total.update(f"{number}/{name}:{len(content)}\n".encode() + content)
+    if corrected:
+        total.update(msgspec.json.encode(corrected, order="deterministic"))
     return total.hexdigest()
+
+
+def _measured(facts: str, own: tuple[Evidence, ...]) -> str:
+    """The digest of the facts together with own measurements, in one form and order wherever they were kept."""
+    if not own:
+        return facts
+    return hashlib.sha256(facts.encode() + msgspec.json.encode(own, order="deterministic")).hexdigest()
 
 
 def _merge(layers: list[Layer], read: Reader[Fact], key: Callable[[Fact], Key]) -> dict[Key, Fact]:
@@ -308,6 +359,17 @@ def _spelled(table: str, column: str, spellings: Spellings) -> Callable[[Row], R
         return {"lane": found.lane, "recipe": found.recipe, "training": found.training} | row
 
     return complete
+
+
+def _unclaimed(complete: Callable[[Row], Row]) -> Callable[[Row], Row]:
+    """Refuses a row that says itself whose it is: where it stands decides."""
+
+    def checked(row: Row) -> Row:
+        if "own" in row:
+            raise BadInput("no column `own`: the rows of your own folder are yours, those of the catalogue are not")
+        return complete(row)
+
+    return checked
 
 
 def _convert(row: Row, kind: type[Fact], place: str, strict: bool = True) -> Fact:

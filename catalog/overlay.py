@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,7 +20,8 @@ from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
 from catalog.errors import BadInput
 from catalog.evidence import Evidence
-from catalog.load import load
+from catalog.load import EVIDENCE, load
+from catalog.measurement import Added, sorted_out
 from catalog.model import Model
 from catalog.price import Offer
 from catalog.units import Quantity
@@ -29,7 +31,7 @@ LISTS: tuple[tuple[type[Struct], str], ...] = ((Accelerator, "accelerator"), (Mo
 TABLES: tuple[tuple[type[Struct], str, tuple[str, ...]], ...] = (
     (Offer, "prices.csv", ("provider", "instance", "region", "market")),
     (Artifact, "artifacts.csv", ("repo",)),
-    (Evidence, "evidence.csv", ("id",)),
+    (Evidence, EVIDENCE, ("id",)),
 )
 """Type, file, and the columns that make a row one."""
 
@@ -41,17 +43,50 @@ def add(folder: Path, entry: Entry) -> Path:
     """
     path, content = _rendered(folder, entry)
     before = path.read_bytes() if path.exists() else None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    _replace(path, content)
     try:
         load(overlay=folder)
     except BadInput:
-        if before is None:
-            path.unlink()
-        else:
-            path.write_bytes(before)
+        _replace(path, before)
         raise
     return path
+
+
+def add_measurements(folder: Path, rows: Iterable[Evidence]) -> Added:
+    """Keep own measurements, all or none; those that are kept already stay one. Raises BadInput."""
+    kept = load(overlay=folder).measurements
+    new, added = sorted_out(rows, kept)
+    if new:
+        _replace(folder / EVIDENCE, _table(Evidence, [*kept, *new]))
+    return added
+
+
+def remove_measurement(folder: Path, key: str) -> bool:
+    """Whether an own measurement of that id stood in the folder; it is gone now, and with the last one their file."""
+    kept = load(overlay=folder).measurements
+    left = [row for row in kept if row.id != key]
+    if len(left) < len(kept):
+        _replace(folder / EVIDENCE, _table(Evidence, left) if left else None)
+    return len(left) < len(kept)
+
+
+def _table(kind: type[Struct], rows: Iterable[Struct]) -> bytes:
+    columns = _columns(kind)
+    return _written(columns, ({name: _cell(getattr(row, name)) for name in columns} for row in rows)).encode()
+
+
+def _replace(path: Path, content: bytes | None) -> None:
+    """The file with this content, or none: at once, so that nobody ever reads half of it."""
+    if content is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _rendered(folder: Path, entry: Entry) -> tuple[Path, bytes]:
@@ -102,16 +137,25 @@ def _spelled(quantity: Quantity) -> str:
 
 def _with_row(path: Path, entry: Struct, key: tuple[str, ...]) -> str:
     """The table with this entry in the place of the row of the same key, or at its end."""
-    columns = [field.name for field in msgspec.structs.fields(entry)]
+    columns = _columns(type(entry))
     old = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
     if unknown := {str(name) for row in old for name in row} - set(columns):
         raise BadInput(f"unknown columns {', '.join(sorted(unknown))}", str(path))
     new = {name: _cell(getattr(entry, name)) for name in columns}
     rows = {tuple(row.get(name, "") for name in key): row for row in [*old, new]}
+    return _written(columns, rows.values())
+
+
+def _columns(kind: type[Struct]) -> list[str]:
+    """Fields that stand in a file: whose a row is follows from where it stands."""
+    return [field.name for field in msgspec.structs.fields(kind) if field.name != "own"]
+
+
+def _written(columns: list[str], rows: Iterable[dict[str, str]]) -> str:
     table = io.StringIO()
     writer = csv.DictWriter(table, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows.values())
+    writer.writerows(rows)
     return table.getvalue()
 
 

@@ -56,3 +56,27 @@ class Hertz(Quantity):
 
 class Watts(Quantity):
     units = {"W": 1, "kW": 1e3}
+
+
+SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+SMALLEST, LARGEST = 1e6, 1e14
+"""Parameters of what may be called a language model."""
+MOST_TOKENS = 1 << 30
+
+
+def parameters(text: object) -> float:
+    """A number of parameters: 8B, 0.5b, 70e9. Raises ValueError."""
+    found = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d{1,2})?)\s*([kmbt]?)\s*", str(text).lower())
+    value = float(found[1]) * SCALES[found[2]] if found else 0.0
+    if not SMALLEST <= value <= LARGEST:
+        raise ValueError(f"expected a number of parameters like 8B, 0.5b or 70e9, got {text!r}")
+    return value
+
+
+def tokens(text: object) -> int:
+    """A number of tokens: 32k (of 1024), 32768. Raises ValueError."""
+    found = re.fullmatch(r"\s*(\d{1,10})(\.0)?\s*(k?)\s*", str(text).lower())
+    value = int(found[1]) * (1024 if found[3] else 1) if found else 0
+    if not 1 <= value <= MOST_TOKENS:
+        raise ValueError(f"expected a number of tokens like 32k or 32768, got {text!r}")
+    return value

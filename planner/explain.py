@@ -11,6 +11,7 @@ from msgspec import structs
 
 from catalog.artifact import Artifact
 from catalog.engine import Part
+from catalog.gates import Gates
 from planner import bill, cost, drafting, energy, kernels, making, memory, owned, readiness, simulated, spread
 from planner import pairing as pairings
 from planner.crossover import Rate, slower_from
@@ -25,7 +26,8 @@ from planner.plan import (
     Settings,
     Step,
 )
-from planner.quality import Loss
+from planner.proof import proof_of
+from planner.quality import evidenced, expected
 from planner.rank import Row
 from planner.ranks import all_of
 from planner.rows import books_of, terms_of
@@ -84,15 +86,18 @@ def replica(row: Row, fits: Fits) -> Replica:
     return Replica(terms=terms, held=at(row.at(swept.most)), running_bytes=running, at=pace(terms, batch, books))
 
 
-def candidate(row: Row, fits: Fits) -> Candidate:
-    """Everything the plan says of one row."""
+def candidate(row: Row, fits: Fits, gates: Gates) -> Candidate:
+    """Everything the plan says of one row; `gates` = what settles quality."""
     option, paired = row.option, row.option.pairing
     own, made, by_layer = replica(row, fits), making.make(paired), kernels.by_layer(paired)
     numbers = estimates(row, own, fits)
     lived = simulated.simulate(row, own.terms, numbers) if paired.settled.request.simulate else None
     if lived is not None:
         numbers |= simulated.estimates(lived, row, fits)
-    case = structs.replace(_case(row, own, fits, numbers), make=made, simulated=lived, kernels=by_layer)
+    plain = _plain_terms(row, fits)
+    proved = proof_of(row, (own.terms, plain or own.terms), (fits, gates), made)
+    case = _case(row, own, plain, numbers)
+    case = structs.replace(case, make=made, simulated=lived, kernels=by_layer, verification=proved)
     return Candidate(
         lane=paired.lane.id,
         recipe=paired.method.recipe,
@@ -106,10 +111,12 @@ def candidate(row: Row, fits: Fits) -> Candidate:
         kv_cache_dtype=option.cached.dtype,
         pools=(_pool(row),),
         estimates=numbers,
-        quality={name: _loss(loss) for name, loss in sorted(option.cached.losses.items())},
+        quality={name: expected(loss) for name, loss in sorted(option.cached.losses.items())},
+        evidence={name: evidenced(loss) for name, loss in sorted(option.cached.losses.items())},
         findings=(*option.findings, *(said for rule in SHOWN if (said := rule(case)) is not None)),
         offer=_offer(row),
         simulated=lived,
+        verification=proved,
     )
 
 
@@ -119,11 +126,13 @@ def _image(pairing: Pairing) -> str:
     return build.image if build else ""
 
 
-def _case(row: Row, own: Replica, fits: Fits, numbers: Mapping[str, Estimate]) -> Shown:
-    """The candidate at its planned load, as rules see it; `make`, `simulated` and `kernels` are left out."""
+def _case(row: Row, own: Replica, plain: Terms[float] | None, numbers: Mapping[str, Estimate]) -> Shown:
+    """The candidate at its planned load, as rules see it; `plain` = it with 16-bit weights. `make`, `simulated`,
+    `kernels` and `verification` are left out."""
     swept, index, books = row.swept, row.index, row.swept.rows.books
     batch = row.at(swept.batch)
-    ours, plain, undrafted = _rate_of(own.terms, books), _plain(row, fits), _undrafted(own.terms, books)
+    ours, undrafted = _rate_of(own.terms, books), _undrafted(own.terms, books)
+    unquantized = None if plain is None else _rate_of(plain, books)
     return Shown(
         pairing=row.option.pairing,
         cache=row.option.cached.dtype,
@@ -132,8 +141,8 @@ def _case(row: Row, own: Replica, fits: Fits, numbers: Mapping[str, Estimate]) -
         batch=batch,
         rate=own.at.rate,
         replicas=int(swept.replicas[index]),
-        plain_rate=None if plain is None else plain(batch),
-        plain_slower_from=None if plain is None else slower_from(ours, plain),
+        plain_rate=None if unquantized is None else unquantized(batch),
+        plain_slower_from=None if unquantized is None else slower_from(ours, unquantized),
         undrafted_rate=None if undrafted is None else undrafted(batch),
         undrafted_slower_from=None if undrafted is None else slower_from(ours, undrafted),
         cache_bytes=own.held.cache_bytes,
@@ -149,12 +158,10 @@ def _rate_of(terms: Terms[float], books: Books) -> Rate:
     return lambda batch: at(batch).rate
 
 
-def _plain(row: Row, fits: Fits) -> Rate | None:
+def _plain_terms(row: Row, fits: Fits) -> Terms[float] | None:
     """The same with 16-bit weights on the same layout; None where the lane is 16-bit or the engine has none."""
     plain = pairings.unquantized(row.option)
-    if plain is None:
-        return None
-    return _rate_of(terms_of(plain, _layout(row), _chunk(row), fits), row.swept.rows.books)
+    return None if plain is None else terms_of(plain, _layout(row), _chunk(row), fits)
 
 
 def _undrafted(terms: Terms[float], books: Books) -> Rate | None:
@@ -213,7 +220,7 @@ def estimates(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     made |= _latencies(row, [latency(each, running, at, books) for each, at in ((own.terms, own.at), *ends)], fits)
     made |= _rates(row, own.at, fits)
     made |= drafting.estimates(pairing, own.terms.drafter)
-    made["loss_pct"] = _loss(row.option.loss)
+    made["loss_pct"] = expected(row.option.loss)
     made |= readiness.estimates(pairing, own.terms, own.held.slots)
     return made | bill.estimates(row, own.at, own.terms, fits)
 
@@ -307,11 +314,6 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
             "1",
         ),
     }
-
-
-def _loss(loss: Loss) -> Estimate:
-    basis: Basis = "overridden" if loss.own else "published" if loss.sources else "assumed"
-    return between(loss.low, loss.value, loss.high, basis, "%")
 
 
 def _artifact(artifact: Artifact | None, model: str) -> ArtifactRef | None:

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from catalog.model import Model
 from planner import lanes
 from planner.plan import Calibration, Make
+from planner.rules.recipes import LENGTH, SAMPLES
 from planner.rules.rule import Pairing
 from planner.settle import Load
 
-SAMPLES, LENGTH = 512, 2048
-"""Sequences and tokens each (llm-compressor 0.14 oneshot: num_calibration_samples=512; 2048 in its examples)."""
 CHUNKS = 128
 """Of 512 tokens for an importance matrix (assumed: llama.cpp's examples use 100 and more)."""
 DATA_FREE = ("FP8_DYNAMIC", "FP8_BLOCK", "W8A16", "NVFP4A16", "MXFP4A16", "MXFP8")
@@ -60,6 +59,8 @@ def _because(pairing: Pairing) -> str:
         return "the adapter is merged into the 16-bit weights first: no published checkpoint contains it"
     if pairing.method.recipe.online:
         return "quantized by the engine while it loads"
+    if pairing.passed_over is not None:
+        return f"{pairing.passed_over.repo} is expected to lose more than is tolerated, {pairing.method.recipe.algorithm} less"
     return "no trusted checkpoint is published"
 
 

@@ -24,7 +24,7 @@ PERPLEXITY_NOISE = 0.3
 """Percent: spread of perplexity between runs on the same text (assumed)."""
 SEEN = attrgetter(
     "id", "citation", "model", "params", "lane", "method", "recipe", "training", "weight_bits", "kv_bits",
-    "activation_bits", "task", "task_family", "context_tokens", "baseline", "recovery",
+    "activation_bits", "group_size", "task", "task_family", "context_tokens", "baseline", "recovery",
 )  # fmt: skip
 """What of a row a fit sees."""
 
@@ -62,10 +62,11 @@ def treated(row: Evidence) -> Treatment:
     if row.lane.startswith("kv:") or row.method.startswith("KV_"):
         return _cache(row)
     lane = row.lane if row.lane != "-" else row.method
-    bits = severity.of_lane(BY_ID[lane], "").weight_bits if lane in BY_ID else row.weight_bits or _spelled_bits(lane)
+    bits = severity.bits_of(BY_ID[lane]) if lane in BY_ID else row.weight_bits or _spelled_bits(lane)
     recipe = row.recipe or _spelled_recipe(row.method)
     training = "qat" if row.lane == "-" and row.method.startswith("QAT") else row.training
-    return severity.treatment(lane, recipe, training, bits, _number(row.activation_bits))
+    group = severity.WHOLE_ROW if row.group_size == "channel" else _number(row.group_size) or severity.USUAL_GROUP
+    return severity.treatment(lane, recipe, training, bits, _number(row.activation_bits), group)
 
 
 def _cache(row: Evidence) -> Treatment:

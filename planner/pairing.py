@@ -18,24 +18,22 @@ from catalog.errors import Unsupported
 from catalog.load import Catalog
 from catalog.model import Model
 from planner import quality
-from planner.lanes import BY_ID, SEARCHED, Lane, Method, as_published, grouped
+from planner.lanes import BY_ID, SEARCHED, Lane
 from planner.plan import Finding, Recipe
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
 from planner.rules import ANYWHERE, CACHED, PAIRING, PRICED, PROBED, waived
-from planner.rules.checkpoints import TRUSTED
-from planner.rules.recipes import STATIC
 from planner.rules.rule import Cached, Device, Pairing, Rule, ask
+from planner.rules.quality import tolerance
 from planner.settle import Settled
+from planner.ways import Way, adaptable, artifacts, best, remakes, ways
 
-CACHES = {"vllm": ("auto", "fp8"), "llama.cpp": ("f16", "q8_0")}
+CACHES = {"vllm": ("auto", "fp8"), "llama.cpp": ("f16", "q8_0", "q4_0")}
 """Cache formats that a search tries, the unquantized one first; other engines keep theirs."""
 Verdict = tuple[list[Finding], Finding | None]
 """What the rules said, and the refusal."""
 Judged = tuple[Cached, list[Finding], Finding | None]
 """A cache format and its verdict."""
-Way = tuple[Method, Artifact | None]
-"""How to get a lane: a method, and the checkpoint that was made so; None where it has to be made."""
 REFUSED_ENGINES = {
     "tgi": "Text Generation Inference is in maintenance mode; vLLM or llama.cpp serve the same lanes",
     "ollama": "Ollama runs llama.cpp: plan with llama.cpp",
@@ -119,7 +117,9 @@ class Judge:
 
     def paired(self, pairing: Pairing) -> Verdict:
         """Rules that see nothing of the device and are silent on one are silent on all; so are those about probed
-        machines where none was."""
+        machines where none was. Losses that the user measured may be this pairing's alone."""
+        if pairing.own is not None:
+            return ask(PAIRING, pairing, self.over)
         probed = pairing.device.machine is not None or bool(pairing.device.gpus)
         key = *_made(pairing), probed
         if key not in self._paired:
@@ -173,22 +173,37 @@ class Losses:
 
     def __init__(self, catalog: Catalog, model: Model, settled: Settled) -> None:
         self.about, self.model, self.params = quality.known(catalog), model, tensors.size(model)
-        load = settled.load
+        self.settled, load = settled, settled.load
         self.asked = quality.Asked(
             params=self.params, model=model.id, context=load.context, typical=load.prompt.mean + load.output.mean
         )
         self.families = quality.families(settled.load.mix, settled.load.context, settled.load.foreign)
-        self.known: dict[tuple[str, str], dict[str, Loss]] = {}
-        """By lane and recipe."""
-        self.cached: dict[tuple[str, str, str], dict[str, Loss]] = {}
-        """By lane, recipe and cache format."""
+        self.known: dict[tuple[str, str, str], dict[str, Loss]] = {}
+        """By lane, recipe and training."""
+        self.cached: dict[tuple[str, str, str, str], dict[str, Loss]] = {}
+        """By lane, recipe, training and cache format."""
 
     def of(self, lane: Lane, recipe: Recipe) -> dict[str, Loss]:
         """Per family; a lane in which the publisher ships the model is its own baseline."""
-        key = lane.id, recipe.name
+        key = lane.id, recipe.name, recipe.training
         if key not in self.known:
             self.known[key] = {name: self._one(lane, recipe, name) for name in self.families}
         return self.known[key]
+
+    def tolerated(self, lane: Lane, recipe: Recipe) -> bool:
+        """Whether Q101 would let the weights pass, or is waived."""
+        limits = self.settled.objectives
+        bounds = {family: loss.bound(limits.strict) for family, loss in self.of(lane, recipe).items()}
+        fine = all(bound <= tolerance(limits, family) for family, bound in bounds.items())
+        return fine or "Q101" in waived(self.settled.request)
+
+    def remade(self, lane: Lane) -> dict[str, Loss]:
+        """The loss of the family that loses most, by the algorithm that one could make this lane with; none without an
+        original to make it from."""
+        if BY_ID[self.model.native].family != "16-bit":
+            return {}
+        found = {recipe.algorithm: self.of(lane, recipe) for recipe in remakes(lane)}
+        return {algorithm: quality.worst(losses.values()) for algorithm, losses in found.items() if losses}
 
     def _one(self, lane: Lane, recipe: Recipe, family: str) -> Loss:
         if is_original(self.model, lane):
@@ -199,7 +214,8 @@ class Losses:
         """Weights and cache together."""
         if pairing.own is not None:
             return self._with_cache(pairing.losses, dtype)
-        key = pairing.lane.id, pairing.method.recipe.name, dtype
+        recipe = pairing.method.recipe
+        key = pairing.lane.id, recipe.name, recipe.training, dtype
         if key not in self.cached:
             self.cached[key] = self._with_cache(pairing.losses, dtype)
         return self.cached[key]
@@ -241,13 +257,14 @@ def pairings(
         for lane in lanes:
             if (lane.family == "gguf") != (engine.id == "llama.cpp") and lane.id != "nf4":
                 continue
-            ways = adaptable(methods(lane, model, published), settled)
-            made: dict[tuple[object, ...], tuple[Way, Kernel | None]] = {}
+            found = adaptable(ways(lane, model, published), settled)
+            tolerated = [losses.tolerated(lane, method.recipe) for method, _ in found]
+            made: dict[tuple[object, ...], tuple[Way, Kernel | None, Artifact | None]] = {}
             for device, *others in instances:
                 traits = device.accelerator.traits
                 if traits not in made:
-                    made[traits] = _best(ways, [_kernel(engine, lane, way, device) for way in ways])
-                (method, artifact), kernel = made[traits]
+                    made[traits] = best(found, [_kernel(engine, lane, way, device) for way in found], tolerated)
+                (method, artifact), kernel, passed_over = made[traits]
                 own = own_estimate(settled, lane, engine, device)
                 first = Pairing(
                     settled=settled,
@@ -262,16 +279,10 @@ def pairings(
                     losses=stated(losses.of(lane, method.recipe), own),
                     known=catalog.engines,
                     own=own,
+                    passed_over=passed_over,
+                    remade=losses.remade(lane) if artifact is not None or passed_over is not None else {},
                 )
                 yield first, *(structs.replace(first, device=other) for other in others)
-
-
-def adaptable(ways: list[Way], settled: Settled) -> list[Way]:
-    """The ways that adapters can be loaded beside, where any are and some way can take them."""
-    lora = settled.load.lora
-    if lora is None or lora.merged:
-        return ways
-    return [way for way in ways if way[0].recipe.name not in STATIC] or ways
 
 
 def own_estimate(settled: Settled, lane: Lane, engine: Engine, device: Device) -> OwnEstimate | None:
@@ -311,38 +322,6 @@ def _kernel(engine: Engine, lane: Lane, way: Way, device: Device) -> Kernel | No
     return engine.kernel(lane.id, way[0].recipe.name, device.accelerator)
 
 
-def _best(ways: list[Way], kernels: list[Kernel | None]) -> tuple[Way, Kernel | None]:
-    """The way of the most merit, the first of equals, and its kernel."""
-    return max(zip(ways, kernels, strict=True), key=lambda each: _merit(each[1], each[0]))
-
-
-def _merit(kernel: Kernel | None, way: Way) -> tuple[bool, bool, bool]:
-    """A kernel that runs, in the lane's own number format rather than weight-only, from something published."""
-    runs = getattr(kernel, "refuse", "none") is None
-    native = runs and not getattr(kernel, "path", "").endswith("weight-only")
-    return runs, native, way[1] is not None
-
-
-def methods(lane: Lane, model: Model, published: dict[str, list[Artifact]]) -> list[Way]:
-    """The ways to get this lane: as published by the model's owner, as published by others, or made."""
-    if lane.id == model.native and lane.family != "16-bit":
-        return [(as_published(lane.method(model.native_recipe) or lane.methods[-1]), original(model))]
-    if lane.family == "16-bit":
-        return [(lane.methods[0], original(model))]
-    group = "gguf" if lane.family == "gguf" else lane.id
-    ready: list[Way] = [
-        (as_published(lane.method(artifact.recipe) or default_published(lane)), artifact)
-        for artifact in published.get(group, [])
-    ]
-    return [*ready, (grouped(lane.methods[0], model), None)]
-
-
-def default_published(lane: Lane) -> Method:
-    """The method of a checkpoint whose recipe its source does not name: the first made after training, in advance."""
-    made = (method for method in lane.methods if method.recipe.training == "ptq" and not method.recipe.online)
-    return next(made, lane.methods[0])
-
-
 def unquantized(option: Option) -> Option | None:
     """The same option with 16-bit weights; None where the engine has no 16-bit kernel or the lane is one."""
     pairing = option.pairing
@@ -352,37 +331,3 @@ def unquantized(option: Option) -> Option | None:
             plain = structs.replace(pairing, lane=lane, method=lane.methods[0], kernel=kernel)
             return structs.replace(option, pairing=plain, cached=structs.replace(option.cached, pairing=plain))
     return None
-
-
-def original(model: Model) -> Artifact:
-    """The model's own repository or folder as a checkpoint."""
-    return Artifact(
-        repo=model.id,
-        base=model.id,
-        publisher=model.id.split("/")[0] if "/" in model.id else "",
-        lane=model.native,
-        recipe=model.native_recipe,
-        format="safetensors",
-        confidence=model.confidence,
-        source=model.source,
-        revision=model.revision,
-        license=model.license,
-    )
-
-
-def artifacts(model: Model, catalog: Catalog) -> dict[str, list[Artifact]]:
-    """Published checkpoints of this model by lane, the most trusted first; confidence C carries no choice.
-
-    A pinned revision (`repo@revision`) has those of its model; a fine-tune has none of its base's: its weights differ.
-    """
-    found: dict[str, list[Artifact]] = {}
-    base = model.id.partition("@")[0]
-    rows = [row for row in catalog.artifacts_by_base.get(base, ()) if row.confidence != "C"]
-    for row in sorted(rows, key=_trust):
-        found.setdefault(row.lane, []).append(row)
-    return found
-
-
-def _trust(row: Artifact) -> tuple[str, int, str]:
-    place = TRUSTED.index(row.publisher) if row.publisher in TRUSTED else len(TRUSTED)
-    return row.confidence, place, row.repo

@@ -167,6 +167,117 @@ class Simulated(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Estimates that are the simulation's, where it and the formulas do not agree, and what the formulas say."""
 
 
+class Evidenced(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an expected loss rests on."""
+
+    likely_pct: float
+    """The loss stays below it three times of four: tolerances are judged by it, or by `high` under confidence."""
+    sources: int = 0
+    """That measured formats like this on models of this size for this family; fewer than two: verify."""
+    citations: tuple[str, ...] = ()
+    """Some of those who measured, or the word `assumed`."""
+    proxy: str | None = None
+    """The family whose measurements stand in."""
+    own_share: float = 0.0
+    """Of what was unknown, how much the user's own measurements settle."""
+
+
+NOTHING = Estimate(value=0.0, low=0.0, high=0.0, basis="published", unit="s")
+"""No time at all."""
+
+
+class Threshold(Struct, frozen=True, kw_only=True):
+    """What one statistic of a gate has to keep. The one-sided 95 % bound that is compared decides a pass; a gate fails
+    where both bounds break it, and is inconclusive in between."""
+
+    statistic: str
+    unit: str
+    bound: Literal["upper", "lower", "value"]
+    relation: Literal["<=", ">="]
+    value: float
+    because: str
+    """Why it stands where it does."""
+    source: str
+    """Begins with `assumed` where it is a guess."""
+
+
+class Text(Struct, frozen=True, kw_only=True):
+    """Text that token statistics are taken on, in windows of the gate's context."""
+
+    name: str
+    windows: int
+
+
+class Trial(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A benchmark as the proof of one task family."""
+
+    name: str
+    items: int | None = None
+    """None: the user's own."""
+    samples: int
+    """Paired answers that resolve the threshold with the stated power."""
+    repeats: int | None = None
+    """Answers to each item; None where the items are the user's own."""
+    answers: int
+    """That are run."""
+    conclusive: bool
+    """False: it cannot resolve the threshold, whatever comes out."""
+    because: str
+    source: str
+
+
+class Gate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One comparison that helps to settle whether quality holds."""
+
+    id: str
+    """smoke, kld_mean, kld_p99, top1_agreement, ppl_ratio, dp_asymmetry, cache_kld_mean, task:FAMILY, long_context,
+    flip_rate, structured_output."""
+    compares: tuple[str, str] = ("candidate", "baseline")
+    """On the same token ids or prompts."""
+    decides: bool = False
+    """False: it screens, and where it and the tasks disagree, the tasks decide."""
+    context_tokens: int | None = None
+    """Length of the windows; None where prompts are as long as they are."""
+    texts: tuple[Text, ...] = ()
+    thresholds: tuple[Threshold, ...]
+    tolerance_pct: float
+    tolerance_class: str
+    share: float | None = None
+    """Of the mix."""
+    benchmarks: tuple[Trial, ...] = ()
+    """The first is run."""
+    samples: int
+    samples_of: Literal["prompts", "tokens", "answers"]
+    tool: str
+    shares: str = ""
+    """The gate whose run gives its numbers: `kld_mean@512`, `task:*`."""
+    expected_s: Estimate = NOTHING
+    """Of candidate and baseline; nothing where another gate's run gives the numbers."""
+    total_s: float = 0.0
+    """With all gates before it."""
+    because: str
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """What would settle whether quality holds, the cheapest decisive gate first."""
+
+    baseline: str
+    excluded: tuple[str, ...]
+    """Text that no gate may see."""
+    confidence: float
+    """Of every bound, one-sided."""
+    power: float
+    """Of every sample size, against no true difference or what the gate says."""
+    discordant_share: float
+    """Of paired answers, on which sample sizes rest."""
+    discordant_source: str
+    verdicts: dict[str, str]
+    """What makes pass, fail and inconclusive."""
+    expected_s: Estimate
+    """Of all gates, candidate and baseline, on one replica of the planned layout."""
+    gates: tuple[Gate, ...]
+
+
 class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One way to serve the request."""
 
@@ -186,9 +297,13 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimates: dict[str, Estimate]
     quality: dict[str, Estimate] = {}
     """Expected loss in percent per task family of the mix."""
+    evidence: dict[str, Evidenced] = {}
+    """What those losses rest on."""
     findings: tuple[Finding, ...] = ()
     offer: dict[str, Any] | UnsetType = UNSET
     simulated: Simulated | None = None
+    verification: Verification | None = None
+    """None where nothing is lost, so that there is nothing to prove."""
 
 
 class Refused(Struct, frozen=True, kw_only=True):

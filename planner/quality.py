@@ -1,14 +1,14 @@
 """What a lane loses on the user's kinds of task: the fitted law, who measured it, and what the user measured.
 
-The median and its interval come from the law (`planner/severity.py`); the evidence beside it says how many sources speak
-of exactly this, and which; the user's own measurements move the estimate towards what they found.
+The median and its interval come from the law (`planner/severity.py`); the evidence beside it says how many sources
+speak of exactly this, and which; the user's own measurements move the estimate towards what they found.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -18,11 +18,12 @@ from catalog.load import Catalog
 from catalog.quality_parameters import SeverityParameters
 from planner import severity
 from planner.lanes import Lane
-from planner.measured import Described, described, usable
+from planner.measured import Described, described, stale, usable
 from planner.ownlosses import Own, moved
-from planner.plan import Recipe
+from planner.plan import Basis, Estimate, Evidenced, Recipe
 from planner.remembered import remembered
 from planner.severity import Setting, Treatment
+from planner.spread import between
 
 T80 = 1.5332062737
 """Quantile of Student's t with four degrees of freedom at the ends of an 80 % interval."""
@@ -34,10 +35,15 @@ PROXIES = {
     "rag": "knowledge", "classification": "knowledge", "summarization": "chat", "tool_use": "instruction",
 }  # fmt: skip
 """Families without rows of their own, and whose rows stand in for them."""
+FINE_CACHE = 8.0
+"""Bits of a cached value from which formats are pooled: none lost more than 0.7 % within 16k tokens."""
+MOSTLY = 0.5
+"""Share of the unknown from which own measurements stand for a source (assumed)."""
 FOREIGN = 0.05
 """Share of other languages from which a plan is judged on them too (assumed)."""
 CACHES = {"fp8": ("fp8", "uncalibrated"), "q8_0": ("q8_0", ""), "q4_0": ("q4_0", "rotation")}
 """Cache formats of engines as the evidence names them: vLLM's scales are 1.0 unless a checkpoint brings its own."""
+OUTDATED = "assumed: evidence has changed since the law was fitted to it (lanewise fit-quality)"
 CITED = 5
 """Sources that an estimate names."""
 
@@ -62,8 +68,8 @@ class Loss(Struct, frozen=True, kw_only=True):
 
     @property
     def unverified(self) -> bool:
-        """Fewer than two sources: verify before shipping."""
-        return self.sources < 2
+        """Fewer than two sources, and nothing of the user's own: verify before shipping."""
+        return self.sources < 2 and self.own_share < MOSTLY
 
     def bound(self, strict: bool) -> float:
         """What a tolerance is compared with: the interval's bad end where the user asks for confidence."""
@@ -79,8 +85,10 @@ class Known:
 
     fitted: SeverityParameters
     speak: Mapping[tuple[str, ...], tuple[str, ...]]
-    """Sources by kind; kind and family; kind, size and family."""
+    """Sources by kind; kind and family; kind, size and family (`_keys`). One's own come first."""
     own: tuple[Own, ...]
+    stale: bool
+    """The law was fitted to other rows than the catalogue's."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -101,22 +109,27 @@ def known(catalog: Catalog) -> Known:
     speak: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for row in rows:
         each = described(row, catalog.benchmarks)
-        if each.where.family == "ppl" and each.what.kind != "gguf":
+        if each.where.family == "ppl" and each.what.kind not in ("gguf", "kv"):
             continue
-        size = str(severity.bucket(each.where.params))
-        for key in _keys(each.what.kind, size, each.where.family):
+        for key in _keys(each.what, each.where):
             speak[key].add(row.citation)
     own = [(described(row, catalog.benchmarks), row) for row in rows if row.own]
+    mine = {row.citation for _, row in own}
     return Known(
         fitted=catalog.severity,
-        speak={key: tuple(sorted(names)) for key, names in speak.items()},
+        speak={key: tuple(sorted(names, key=lambda name: (name not in mine, name))) for key, names in speak.items()},
         own=tuple(_own(each, row, catalog.severity) for each, row in own),
+        stale=stale(catalog),
     )
 
 
-def _keys(kind: str, size: str, family: str) -> tuple[tuple[str, ...], ...]:
-    """From the narrowest to the widest."""
-    return (kind, size, family), (kind, family), (kind,)
+def _keys(what: Treatment, where: Setting) -> tuple[tuple[str, ...], ...]:
+    """From the narrowest to the widest. A cache loses by its bits and by what is attended to, whatever the task."""
+    if what.kind == "kv":
+        fine, far = str(what.cache_bits >= FINE_CACHE), str(where.context > LONG_CONTEXT)
+        return (what.kind, fine, far), (what.kind, fine), (what.kind,)
+    size = str(severity.bucket(where.params))
+    return (what.kind, size, where.family), (what.kind, where.family), (what.kind,)
 
 
 def _own(each: Described, row: Evidence, fitted: SeverityParameters) -> Own:
@@ -138,8 +151,7 @@ def weight_loss(about: Known, lane: Lane, recipe: Recipe, asked: Asked, family: 
     """The expected loss of this lane, made by this recipe, for one task family."""
     if lane.family == "16-bit":
         return NOTHING
-    training = "ptq" if recipe.training == "native" else recipe.training
-    return loss(about, severity.of_lane(lane, recipe.name, training), asked, family)
+    return loss(about, severity.of_lane(lane, recipe), asked, family)
 
 
 def cache_loss(about: Known, kv_dtype: str, asked: Asked, family: str) -> Loss:
@@ -154,7 +166,7 @@ def loss(about: Known, what: Treatment, asked: Asked, family: str) -> Loss:
     where = setting(about.fitted, asked, proxy or family)
     found = severity.severity(about.fitted, what, where)
     middle, spread, settled = moved(about.own, what, where, found)
-    keys = _keys(what.kind, str(severity.bucket(where.params)), where.family)
+    keys = _keys(what, where)
     exact, cited = about.speak.get(keys[0], ()), next((about.speak[key] for key in keys if key in about.speak), ())
     return Loss(
         value=_percent(middle),
@@ -162,7 +174,8 @@ def loss(about: Known, what: Treatment, asked: Asked, family: str) -> Loss:
         high=_percent(middle + T80 * spread),
         likely=_percent(middle + T75 * spread),
         sources=len(exact) if proxy is None else 0,
-        citations=cited[:CITED] or (f"assumed: no measured row of {what.kind}; the law of losses by its bits",),
+        citations=(*(OUTDATED for _ in range(about.stale)), *cited[:CITED])
+        or (f"assumed: no measured row of {what.kind}; the law of losses by its bits",),
         proxy=proxy,
         own_share=round(settled, 3),
     )
@@ -215,20 +228,24 @@ def worst(losses: Iterable[Loss]) -> Loss:
     return max(losses, key=lambda each: each.value)
 
 
-def nearest(
-    rows: Sequence[Evidence], each: Sequence[Described], what: Treatment, where: Setting
-) -> list[tuple[Evidence, float]]:
-    """Rows by how like the question they are, the likest first: 1 is the same recipe, family, size and length."""
-    likeness = [(row, _likeness(one, what, where)) for row, one in zip(rows, each, strict=True)]
-    return sorted((pair for pair in likeness if pair[1] > 0), key=lambda pair: (-pair[1], pair[0].id))
+def expected(loss: Loss) -> Estimate:
+    """A loss as plans state it."""
+    return between(loss.low, loss.value, loss.high, _basis(loss), "%")
 
 
-def _likeness(one: Described, what: Treatment, where: Setting) -> float:
-    """Assumed weights: only the order matters."""
-    if one.what.kind != what.kind:
-        return 0.0
-    far = abs(math.log(one.where.params / where.params)) / 2
-    long = abs(math.log(max(one.where.context, severity.SHORT) / max(where.context, severity.SHORT))) / 2
-    other = 0.5 * (one.what.way != what.way) + 1.0 * (one.where.family != where.family)
-    model = 0.3 * (severity.name_of(one.where.model) != severity.name_of(where.model))
-    return round(math.exp(-(far + long + other + model)), 3)
+def _basis(loss: Loss) -> Basis:
+    """Measured where the user's own measurements settle most of it; fitted where somebody measured this cell."""
+    if loss.own or loss.own_share >= MOSTLY:
+        return "overridden" if loss.own else "measured"
+    return "fitted" if loss.sources else "assumed"
+
+
+def evidenced(loss: Loss) -> Evidenced:
+    """What a loss rests on, as plans state it."""
+    return Evidenced(
+        likely_pct=loss.likely,
+        sources=loss.sources,
+        citations=loss.citations,
+        proxy=loss.proxy,
+        own_share=loss.own_share,
+    )

@@ -74,6 +74,12 @@ def write(folder: Path, rendered: tuple[tuple[LaunchFile, bytes], ...]) -> tuple
     return tuple(paths)
 
 
+IMPORTS = {
+    "awq": "from llmcompressor.modifiers.transform.awq import AWQModifier",
+    "autoround": "from llmcompressor.modifiers.autoround import AutoRoundModifier",
+}
+QUANTIZERS = {"gptq": "GPTQModifier", "autoround": "AutoRoundModifier"}
+"""llm-compressor 0.14's modifiers, where it has more than the plain one."""
 PRESET_GROUP = 128
 """Of llm-compressor's W4A16 presets."""
 
@@ -190,7 +196,7 @@ def _llm_compressor(make: Make, candidate: Candidate, options: LaunchOptions) ->
         python=(
             "from llmcompressor import oneshot",
             "from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModifier",
-            *(("from llmcompressor.modifiers.transform.awq import AWQModifier",) if algorithm == "awq" else ()),
+            *((IMPORTS[algorithm],) if algorithm in IMPORTS else ()),
             f"recipe = [{'AWQModifier(), ' if algorithm == 'awq' else ''}{_quantizer(make)}]",
             f"oneshot(model={options.base[0]!r}, recipe=recipe, {data}"
             f"output_dir={vllm.made_folder(candidate, options)!r})",
@@ -200,7 +206,7 @@ def _llm_compressor(make: Make, candidate: Candidate, options: LaunchOptions) ->
 
 def _quantizer(make: Make) -> str:
     """The modifier that writes the scheme; a group size of one's own needs the scheme spelled out."""
-    name = "GPTQModifier" if make.algorithm.lower() == "gptq" else "QuantizationModifier"
+    name = QUANTIZERS.get(make.algorithm.lower(), "QuantizationModifier")
     scheme = f"targets='Linear', scheme={make.scheme!r}"
     if make.group_size not in (None, PRESET_GROUP):
         bits = 8 if make.scheme == "W8A16" else 4

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from planner.plan import Candidate, Estimate, Finding, Percentiles, Plan, Refused, WayOut
-from planner.wording import short, tie_breaker
+from planner.wording import GATE_COLUMNS, against, gate_line, short, tie_breaker
 
 WIDTH = 110
 """Columns when the output is not a terminal, so that what is kept in files does not depend on a window."""
@@ -36,6 +36,8 @@ def show(plan: Plan, *, explain: bool = False, written: Iterable[Path] = ()) -> 
     _ways_out(out, plan.ways_out)
     _assumptions(out, plan, every=explain)
     if explain:
+        _quality(out, plan)
+        _proof(out, plan.choice)
         _derivation(out, plan)
     _written(out, plan, list(written))
 
@@ -59,6 +61,22 @@ def _headline(out: Console, plan: Plan) -> None:
         if name in plan.choice.estimates:
             rows.append((f"  {label}", _interval(plan.choice.estimates[name], scale, unit)))
     out.print(_lines([*rows, *_simulated(plan.choice), *_why(plan)]))
+
+
+def _quality(out: Console, plan: Plan) -> None:
+    """Expected losses by family, and who measured them."""
+    if plan.choice is None or not plan.choice.evidence:
+        return
+    lines = Table(box=None, padding=(0, 2, 0, 0), title="Quality", title_justify="left")
+    for head in ("family", "loss %", "80 % interval", "3 in 4 below", "sources", "who measured"):
+        lines.add_column(head, justify="right" if head in ("loss %", "3 in 4 below", "sources") else "left")
+    for family, loss in plan.choice.quality.items():
+        rests = plan.choice.evidence[family]
+        stands = f"{family} (as {rests.proxy})" if rests.proxy else family
+        between = f"{short(loss.low)} to {short(loss.high)}"
+        who = "; ".join(rests.citations[:2]) or "assumed"
+        lines.add_row(stands, short(loss.value), between, short(rests.likely_pct), str(rests.sources), escape(who))
+    out.print(lines)
 
 
 def _weights(choice: Candidate, model: str) -> str:
@@ -246,6 +264,21 @@ def _assumptions(out: Console, plan: Plan, *, every: bool) -> None:
     out.print("\n[bold]Assumed[/]")
     for assumption in plan.assumptions:
         out.print(f"  {assumption.path} = {escape(str(assumption.value))}: {escape(assumption.because)}")
+
+
+def _proof(out: Console, choice: Candidate | None) -> None:
+    """The gates in their order, with what each adds to the time."""
+    proof = choice.verification if choice is not None else None
+    if proof is None:
+        return
+    out.print("\n[bold]What would prove it[/]")
+    out.print(f"  {escape(against(proof))}")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in GATE_COLUMNS:
+        table.add_column(name, justify="right" if name in GATE_COLUMNS[3:] else "left", no_wrap=name != "on")
+    for gate in proof.gates:
+        table.add_row(*map(escape, gate_line(gate)))
+    out.print(table)
 
 
 def _derivation(out: Console, plan: Plan) -> None:

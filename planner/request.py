@@ -9,13 +9,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from catalog.evidence import TASK_FAMILIES
 from catalog.inventory import Inventory
 
 SCHEMA = 1
-FAMILIES = (
-    "chat", "code", "math", "reasoning", "knowledge", "long_context", "rag", "classification", "summarization",
-    "multilingual", "instruction", "tool_use",
-)  # fmt: skip
+FAMILIES = TASK_FAMILIES
 PLANNED_ENGINES = ("vllm", "llama.cpp")
 ESTIMATED_ENGINES = ("sglang", "tensorrt-llm")
 P95 = 1.6448536269514722

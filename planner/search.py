@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from catalog.errors import BadInput, Unsupported
+from catalog.gates import Gates
 from catalog.inventory import Inventory
 from catalog.load import Catalog
 from catalog.model import Model
@@ -39,6 +40,8 @@ class Found:
     settled: Settled
     devices: tuple[Device, ...]
     fits: Fits
+    gates: Gates
+    """What settles quality."""
     options: Options
     unplaced: list[tuple[Pairing, Finding]]
     """Layouts that a rule refused."""
@@ -72,7 +75,9 @@ def search(request: Request, catalog: Catalog) -> Found:
     blocks, unplaced = rows.rows(options.kept, fits)
     swept = [sweep(block, settled) for block in blocks]
     ranking = Ranking.of(swept, settled.objectives)
-    return Found(request, model, settled, devices, fits, options, unplaced, swept, ranking, ranking.tied())
+    return Found(
+        request, model, settled, devices, fits, catalog.gates, options, unplaced, swept, ranking, ranking.tied()
+    )
 
 
 def _draft(request: Request, catalog: Catalog) -> Model | None:
@@ -94,14 +99,16 @@ def plan(request: Request, catalog: Catalog) -> Plan:
 def answer(found: Found, catalog: Catalog) -> Plan:
     """What was found, as people and tools read it."""
     request, choice, versions = found.request, found.choice, _versions(found, catalog)
-    chosen = explain.candidate(choice, found.fits) if choice else None
+    chosen = explain.candidate(choice, found.fits, found.gates) if choice else None
     return Plan(
         schema=SCHEMA,
         id=identity(request, catalog, versions),
         request=canonical(request),
         feasible=choice is not None,
         choice=chosen,
-        alternatives=tuple(explain.candidate(row, found.fits) for row in found.ranking.alternatives(choice)),
+        alternatives=tuple(
+            explain.candidate(row, found.fits, found.gates) for row in found.ranking.alternatives(choice)
+        ),
         refused=refusals.refused(found.options, found.unplaced, found.swept, found.settled),
         ways_out=() if choice else waysout.ways_out(found, lambda changed: search(changed, catalog)),
         findings=refusals.around(choice.option if choice else None, found.unplaced),

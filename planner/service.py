@@ -5,15 +5,16 @@ Both therefore give byte-identical documents for the same request, catalogue and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from catalog import inventory as inventories
 from catalog.engine import Engine
 from catalog.errors import BadInput, NotFound, Unsupported
+from catalog.evidence import Evidence
 from catalog.inventory import Inventory
 from catalog.load import Catalog, load
 from catalog.model import Model
@@ -21,6 +22,7 @@ from catalog.units import Quantity
 from planner.headroom.picture import Ask, Headroom
 from planner.launch import LaunchOptions
 from planner.plan import Candidate, LaunchFile, Plan
+from planner.remembered import remembered
 from planner.request import Hardware, Request
 from planner.settings import Settings
 
@@ -28,16 +30,24 @@ Rendered = tuple[tuple[LaunchFile, bytes], ...]
 """Launch files with their contents, UTF-8."""
 
 
-Kept = Callable[[str], Inventory]
-"""The inventory of an id; raises NotFound."""
+class Kept(Protocol):
+    """What a database keeps for plans to be made with."""
+
+    def inventory(self, inventory_id: str) -> Inventory:
+        """Raises NotFound."""
+        ...
+
+    def measurements(self) -> tuple[Evidence, ...]:
+        """The same object until they change."""
+        ...
 
 
 def make_plan(request: Request, settings: Settings, kept: Kept | None = None) -> Plan:
     """Read what the catalogue lacks, the model and the machine, then plan. Raises BadInput and its children.
 
-    `kept` finds stored inventories; without one, the store of the settings is opened when it is needed.
+    `kept` finds inventories and own measurements; without one, the store of the settings is opened when it is needed.
     """
-    catalog = with_requested_model(request.model, settings)
+    catalog = with_requested_model(request.model, settings, kept)
     from planner import search
 
     return search.plan(with_machine(request, settings, kept), catalog)
@@ -62,7 +72,7 @@ def with_trace(request: Request) -> Request:
 
 def make_headroom(ask: Ask, settings: Settings, kept: Kept | None = None) -> Headroom:
     """Does it start, and how much fits: read what the catalogue lacks, then count. Raises BadInput and its children."""
-    catalog = with_requested_model(ask.model, settings)
+    catalog = with_requested_model(ask.model, settings, kept)
     from planner.headroom import answer
 
     return answer.headroom(msgspec.structs.replace(ask, hardware=_written_out(ask.hardware, settings, kept)), catalog)
@@ -95,13 +105,13 @@ def _stored(key: str, settings: Settings, kept: Kept | None) -> Inventory:
     if kept is None:
         from planner.store import Store
 
-        kept = Store(settings.database_url).inventory
-    return kept(key)
+        kept = Store(settings.database_url)
+    return kept.inventory(key)
 
 
-def with_requested_model(source: str, settings: Settings) -> Catalog:
+def with_requested_model(source: str, settings: Settings, kept: Kept | None = None) -> Catalog:
     """The catalogue, and over it the model that `source` names (a folder, a GGUF file, a hub id) if it is new."""
-    catalog = catalogue(settings)
+    catalog = catalogue(settings, kept)
     if source in catalog.models:
         return catalog
     if not settings.local_models and _looks_local(source):
@@ -121,9 +131,29 @@ def _read(source: str, catalog: Catalog) -> Model:
     return msgspec.structs.replace(model, id=source, inherited=inherited)
 
 
-def catalogue(settings: Settings) -> Catalog:
-    """The shipped catalogue with the user's entries; read again only after one of their files has changed."""
+def catalogue(settings: Settings, kept: Kept | None = None) -> Catalog:
+    """The shipped catalogue with the user's entries and own measurements, unless the settings do without those.
+
+    Files are read again only after one of the user's has changed, rows of the store after one of those has.
+    """
+    catalog = facts(settings)
+    if not settings.measurements:
+        return catalog.unmeasured
+    if kept is not None:
+        return _measured(catalog, kept.measurements())
+    from planner import measurements
+
+    return _measured(catalog, measurements.of_store(settings.database_url))
+
+
+def facts(settings: Settings) -> Catalog:
+    """The shipped catalogue with what stands in the user's folder."""
     return _load(settings.overlay, _stamp(settings.overlay))
+
+
+@remembered(4, facts=2)
+def _measured(catalog: Catalog, rows: tuple[Evidence, ...]) -> Catalog:
+    return catalog.with_measurements(rows) if rows else catalog
 
 
 def probe(settings: Settings) -> Inventory:
@@ -131,7 +161,7 @@ def probe(settings: Settings) -> Inventory:
     from probes import machine
     from probes.world import World
 
-    return machine.probe(World(), catalogue(settings).accelerators)
+    return machine.probe(World(), facts(settings).accelerators)
 
 
 def launch_files(plan: Plan, settings: Settings) -> Rendered:
@@ -151,18 +181,21 @@ def launch_files(plan: Plan, settings: Settings) -> Rendered:
     return render.files(plan.choice, _engine_of(plan.choice, settings), options, render.Reasons.of(plan))
 
 
-def review(plan: Plan, settings: Settings, kind: str, growth_pct: float | None = None) -> bytes:
+def review(
+    plan: Plan, settings: Settings, kind: str, growth_pct: float | None = None, kept: Kept | None = None
+) -> bytes:
     """The review of a plan as one Markdown or HTML file, with today's catalogue. Raises BadInput and its children."""
     from planner import review_page
     from planner.review import review as content
 
     kind = review_page.checked(kind)
-    return review_page.page(content(plan, with_requested_model(plan.request["model"], settings), growth_pct), kind)
+    catalog = with_requested_model(plan.request["model"], settings, kept)
+    return review_page.page(content(plan, catalog, growth_pct), kind)
 
 
 def _engine_of(choice: Candidate, settings: Settings) -> Engine:
     try:
-        return catalogue(settings).engine(choice.engine, choice.engine_version)
+        return facts(settings).engine(choice.engine, choice.engine_version)
     except Unsupported as fault:
         raise NotFound(f"this plan was made for an engine version that is gone: {fault.message}") from None
 

@@ -21,6 +21,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     tools_dir: Path | None = None
     """Folder of environments with engines' own planners, for `lanewise fit --oracle`."""
 
+    measurements: bool = True
+    """Whether own measurements take part; a command or a call says no, never the environment."""
+
     @property
     def overlay(self) -> Path | None:
         """The user's catalogue folder, None while nothing was added."""

@@ -15,9 +15,14 @@ from msgspec import Struct
 
 from catalog.quality_parameters import SeverityParameters
 from planner.lanes import BY_ID, Lane
+from planner.plan import Recipe
 
 TYPICAL_PARAMS = 8.0e9
 """Parameters at which the size term is zero."""
+USUAL_GROUP = 128.0
+"""Inputs that share a scale where nothing else is said."""
+WHOLE_ROW = 4096.0
+"""Inputs that share a scale where each output has one (assumed: the width of 7B models)."""
 SHORT = 8192.0
 """Tokens up to which length costs nothing more."""
 DOCUMENTS = ("long_context", "multilingual")
@@ -51,6 +56,10 @@ class Treatment(Struct, frozen=True, kw_only=True):
     """Quantized while training (QAT, QAD)."""
     power_of_two: bool = False
     """Scales are powers of two (the MX formats)."""
+    imatrix: bool = False
+    """A GGUF file made with an importance matrix."""
+    group: float = USUAL_GROUP
+    """Inputs that share a scale, of integer weights."""
 
 
 class Setting(Struct, frozen=True, kw_only=True):
@@ -76,18 +85,27 @@ class Severity(Struct, frozen=True, kw_only=True):
     """Classes that no measurement covered."""
 
 
-def of_lane(lane: Lane, recipe: str, training: str = "ptq") -> Treatment:
-    """A planned lane made by `recipe`."""
-    return treatment(lane.id, recipe, training, weight_bits=_bits(lane))
+def of_lane(lane: Lane, recipe: Recipe) -> Treatment:
+    """A planned lane as a recipe makes it; GGUF files with an importance matrix."""
+    name = "imatrix" if lane.family == "gguf" else recipe.name
+    training = "ptq" if recipe.training == "native" else recipe.training
+    return treatment(lane.id, name, training, bits_of(lane), group=float(recipe.group_size or USUAL_GROUP))
 
 
 def treatment(
-    lane: str, recipe: str, training: str, weight_bits: float, activation_bits: float | None = None
+    lane: str,
+    recipe: str,
+    training: str,
+    weight_bits: float,
+    activation_bits: float | None = None,
+    group: float = USUAL_GROUP,
 ) -> Treatment:
     """A lane of weights by its id, or by the spelling of a method that is none of ours."""
     kind = kind_of(lane)
-    recipe = "" if kind == "gguf" and recipe == lane[5:] else recipe.removeprefix("fp8-").replace("online", "dynamic")
+    recipe = recipe.removeprefix("fp8-").replace("online", "dynamic")
     acts = activation_bits or {"fp8": 8.0, "int8-w8a8": 8.0, "nvfp4": 4.0, "mxfp4": 4.0}.get(kind, 16.0)
+    imatrix = kind == "gguf" and recipe == "imatrix"
+    recipe = "" if kind == "gguf" and "imatrix" in recipe else recipe
     way = f"{lane if kind in ('gguf', 'other') else kind}|{recipe}" + ("" if training == "ptq" else f"|{training}")
     return Treatment(
         kind=kind,
@@ -97,6 +115,8 @@ def treatment(
         rounded="rtn" in recipe or recipe in ("hqq", "quanto", "awq-hqq"),
         trained=training in ("qat", "qad"),
         power_of_two="MX" in lane or lane == "mxfp4",
+        imatrix=imatrix,
+        group=group if kind in ("int4", "other") else USUAL_GROUP,
     )
 
 
@@ -114,7 +134,8 @@ def kind_of(lane: str) -> str:
     return "gguf" if lane.startswith("gguf:") else lane if lane in BY_ID else "other"
 
 
-def _bits(lane: Lane) -> float:
+def bits_of(lane: Lane) -> float:
+    """Bits of a weight without its scales, which recipes differ in."""
     return {"4-bit integer": 4.0, "4-bit float": 4.0, "8-bit integer": 8.0, "8-bit float": 8.0}.get(
         lane.family, lane.bits
     )
@@ -136,6 +157,8 @@ def terms(what: Treatment, where: Setting) -> dict[str, float]:
             "above_four_bits": above,
             "rounded": float(what.rounded and what.weight_bits <= FEW_BITS),
             "trained": float(what.trained),
+            "imatrix": float(what.imatrix and what.weight_bits < FEW_BITS),
+            "finer_groups": math.log2(USUAL_GROUP / what.group) * (what.weight_bits < FEW_BITS),
             "four_bit_activations": float(what.activation_bits <= 4),
             "power_of_two": float(what.power_of_two and what.weight_bits < FEW_BITS),
             "length": document,

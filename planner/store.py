@@ -1,13 +1,14 @@
-"""Plans and inventories at rest: a table each, plans byte for byte as they were answered."""
+"""Plans, inventories and own measurements at rest: a table each, plans byte for byte as they were answered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from alembic import command
 from alembic.config import Config
 from msgspec import Struct
@@ -33,7 +34,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from catalog import inventory as inventories
 from catalog.errors import NotFound
+from catalog.evidence import Evidence
 from catalog.inventory import Inventory
+from catalog.measurement import Added, content, sorted_out
 from planner import resources
 from planner.plan import Plan
 
@@ -63,6 +66,23 @@ INVENTORIES = Table(
     Column("probed_at", String(32), nullable=False),
     Column("document", LargeBinary, nullable=False),
 )
+MEASUREMENTS = Table(
+    "measurements",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("content", String(64), nullable=False, unique=True),
+    Column("stored_at", String(32), nullable=False),
+    Column("document", LargeBinary, nullable=False),
+)
+CHANGES = Table(
+    "changes",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("number", Integer, nullable=False),
+)
+"""How often a table was changed, so that a process sees cheaply whether another one changed it."""
+OF_MEASUREMENTS = CHANGES.c.name == MEASUREMENTS.name
 BUSY_SECONDS = 30
 """How long a second process waits for the first one's migration or write."""
 
@@ -90,11 +110,22 @@ class Page(Struct, frozen=True, kw_only=True):
     offset: int
 
 
+class Measured(Struct, frozen=True, kw_only=True):
+    """Own measurements in the order of their ids; `total` counts all, not those on this page."""
+
+    measurements: tuple[Evidence, ...]
+    total: int
+    limit: int
+    offset: int
+
+
 class Store:
-    """The plans and inventories of one database, which is created and migrated when the store is opened."""
+    """Plans, inventories and own measurements of one database, created and migrated when the store is opened."""
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
+        self._measured: tuple[int, tuple[Evidence, ...]] = (0, ())
+        """The change that measurements were read at, and those."""
         with _exclusive(self._engine) as connection:
             _migrate(connection)
 
@@ -144,6 +175,40 @@ class Store:
             raise NotFound(f"no inventory {inventory_id!r} is stored")
         return inventories.decode(document)
 
+    def measurements(self) -> tuple[Evidence, ...]:
+        """All own measurements by their ids: the same object until some process changes them."""
+        with self._engine.connect() as connection:
+            change = connection.scalar(select(CHANGES.c.number).where(OF_MEASUREMENTS)) or 0
+            if change != self._measured[0]:
+                documents = connection.scalars(select(MEASUREMENTS.c.document).order_by(MEASUREMENTS.c.id))
+                self._measured = change, tuple(_measurement(document) for document in documents)
+        return self._measured[1]
+
+    def measured(self, limit: int = 20, offset: int = 0) -> Measured:
+        """One page of them."""
+        rows = self.measurements()
+        return Measured(measurements=rows[offset : offset + limit], total=len(rows), limit=limit, offset=offset)
+
+    def save_measurements(self, rows: Iterable[Evidence]) -> Added:
+        """Keep own measurements, all or none; those that are kept already stay one. Raises BadInput."""
+        with _exclusive(self._engine) as connection:
+            connection.execute(select(CHANGES.c.number).where(OF_MEASUREMENTS).with_for_update())
+            documents = connection.scalars(select(MEASUREMENTS.c.document))
+            new, added = sorted_out(rows, [_measurement(document) for document in documents])
+            if new:
+                connection.execute(MEASUREMENTS.insert(), [_measurement_row(row) for row in new])
+                connection.execute(_CHANGED)
+        return added
+
+    def remove_measurement(self, key: str) -> None:
+        """Forget one. Raises NotFound."""
+        with _exclusive(self._engine) as connection:
+            connection.execute(select(CHANGES.c.number).where(OF_MEASUREMENTS).with_for_update())
+            gone = connection.execute(MEASUREMENTS.delete().where(MEASUREMENTS.c.id == key)).rowcount
+            if not gone:
+                raise NotFound(f"no measurement {key!r} is stored")
+            connection.execute(_CHANGED)
+
     def answers(self) -> bool:
         """Whether the database answers a query now."""
         try:
@@ -155,6 +220,18 @@ class Store:
     def close(self) -> None:
         """Give the connections back; the database stays."""
         self._engine.dispose()
+
+
+_CHANGED = CHANGES.update().where(OF_MEASUREMENTS).values(number=CHANGES.c.number + 1)
+
+
+def _measurement(document: bytes) -> Evidence:
+    return msgspec.json.decode(document, type=Evidence)
+
+
+def _measurement_row(row: Evidence) -> dict[str, Any]:
+    document = msgspec.json.encode(row, order="deterministic")
+    return {"id": row.id, "content": content(row), "stored_at": _now(), "document": document}
 
 
 def _row(plan: Plan, document: bytes) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from catalog.units import GIB
-from planner.plan import Candidate, Estimate, Tie
+from planner.plan import Candidate, Estimate, Gate, Threshold, Tie, Verification
 
 
 def short(value: float) -> str:
@@ -75,3 +75,62 @@ def spoken(candidate: Candidate) -> str:
     pool = candidate.pools[0]
     cache = "" if candidate.kv_cache_dtype == "auto" else f", KV cache {candidate.kv_cache_dtype},"
     return f"{candidate.lane}{cache} on {pool.count} x {pool.accelerator} with {candidate.engine}"
+
+
+GATE_COLUMNS = ("gate", "on", "must hold at 95 %", "samples", "time", "so far")
+"""Headers of `gate_line`."""
+
+
+def gate_line(gate: Gate) -> tuple[str, ...]:
+    """One gate as a row: its id, on what, the thresholds, samples per side, its time and the time so far."""
+    return (
+        gate.id,
+        _ground(gate),
+        "; ".join(map(_held, gate.thresholds)),
+        _samples(gate),
+        "–" if gate.shares else duration(gate.expected_s.value),
+        duration(gate.total_s),
+    )
+
+
+def _held(each: Threshold) -> str:
+    """A threshold beside the bound that keeps it; what is counted has no bounds."""
+    if each.bound == "value":
+        return f"{each.statistic} {each.relation} {each.value:g}"
+    return f"{each.bound} {each.relation} {each.value:.4g} {each.unit}".removesuffix(" 1")
+
+
+def _ground(gate: Gate) -> str:
+    """The texts, the tests or the answers that a gate is taken on."""
+    if gate.shares:
+        return f"with {gate.shares}"
+    if gate.texts:
+        seen = f"{sum(each.windows for each in gate.texts)} windows of {gate.context_tokens:,} tokens"
+        return seen if gate.compares[1] == "baseline" else f"{seen}, {' and '.join(gate.compares)}"
+    tests = [each.name + ("" if each.conclusive else " (inconclusive by design)") for each in gate.benchmarks]
+    return " or ".join(tests) or gate.samples_of
+
+
+def _samples(gate: Gate) -> str:
+    """Samples of one side; answers to each item where there are too few items."""
+    run = gate.benchmarks[0] if gate.benchmarks else None
+    if run is not None and run.items is not None and (run.repeats or 1) > 1:
+        return f"{run.items:,} x {run.repeats} {gate.samples_of}"
+    return f"{gate.samples:,} {gate.samples_of}"
+
+
+def against(proof: Verification) -> str:
+    """What everything is compared with, and what no gate may see."""
+    texts = dict.fromkeys(text.name for gate in proof.gates for text in gate.texts)
+    return (
+        f"against {proof.baseline} on the same token ids and prompts; texts are {' and '.join(texts)}, "
+        f"without {', '.join(proof.excluded)}; {duration(proof.expected_s.value)} on one replica for both"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    for least, scale, unit in ((5400.0, 3600.0, "h"), (90.0, 60.0, "min"), (0.0, 1.0, "s")):
+        if seconds >= least:
+            return f"{short(seconds / scale)} {unit}"
+    return f"{seconds} s"

@@ -15,7 +15,6 @@ from catalog.quality_parameters import SeverityParameters
 from planner import measured, severity
 from planner.accuracy import predict_quality, quality_board, quality_fit, quality_truth, spellings
 from planner.accuracy.quality_board import Score
-from planner.accuracy.quality_fit import Fitted
 from planner.measured import Described
 from planner.quality import T75, T80
 
@@ -94,20 +93,14 @@ def of_table(path: Path, catalog: Catalog) -> Scored:
 
 def _without(rows: Sequence[Measured], known: Sequence[Measured]) -> list[Score]:
     """Each row with the law fitted to what is `known` from other sources."""
-    whole = _fit(known, None)
-    laws = {
-        name: _law([one for one in known if one.row.source != name], whole) for name in {r.row.source for r in rows}
-    }
+    laws = {name: _law([one for one in known if one.row.source != name]) for name in {one.row.source for one in rows}}
     return [_score(one, laws[one.row.source]) for one in rows]
 
 
-def _fit(known: Sequence[Measured], near: Fitted | None) -> Fitted:
+def _law(known: Sequence[Measured]) -> SeverityParameters:
     fitted = [one for one in known if one.sized]
-    return quality_fit.fit([one.row for one in fitted], [100 - one.recovery for one in fitted], near)
-
-
-def _law(known: Sequence[Measured], near: Fitted) -> SeverityParameters:
-    return quality_fit.parameters(_fit(known, near), [one.row for one in known if one.sized])
+    rows = [one.row for one in fitted]
+    return quality_fit.parameters(quality_fit.fit(rows, [100 - one.recovery for one in fitted]), rows)
 
 
 def _score(one: Measured, fitted: SeverityParameters | None = None) -> Score:

@@ -23,7 +23,7 @@ from catalog.model import Model
 from catalog.parameters import Parameters
 from catalog.price import Offer
 from planner import service
-from planner.api import catalog, fit, health, inventories, plans, reviews, schema
+from planner.api import catalog, evidence, fit, health, inventories, measurements, plans, reviews, schema
 from planner.settings import Settings, from_environment
 from planner.store import Store
 from planner.version import VERSION
@@ -45,13 +45,19 @@ DECODED = (
 """Every type that a request may make us decode."""
 
 
+ROUTES = (
+    *plans.ROUTES, reviews.review, fit.fit, evidence.asked, *measurements.ROUTES, *inventories.ROUTES, *catalog.ROUTES,
+    health.health,
+)  # fmt: skip
+
+
 def create_app(settings: Settings) -> Litestar:
     """Open the store (migrating it) and answer."""
     store = Store(settings.database_url)
     for kind in DECODED:
         msgspec.json.Decoder(kind)  # lays the type out now: msgspec 0.22 crashes where two threads are the first to
     return Litestar(
-        route_handlers=[*plans.ROUTES, reviews.review, fit.fit, *inventories.ROUTES, *catalog.ROUTES, health.health],
+        route_handlers=[*ROUTES],
         state=State({"settings": settings, "store": store}),
         on_shutdown=[store.close],
         request_max_body_size=LARGEST_BODY,
@@ -71,7 +77,7 @@ def app_of_environment() -> Litestar:
     """The application of one of the server's processes, its catalogue read before the first request."""
     settings = from_environment()
     app = create_app(settings)
-    service.catalogue(settings)
+    service.catalogue(settings, app.state.store)
     _spare_what_stays()
     return app
 

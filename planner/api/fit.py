@@ -13,5 +13,5 @@ from planner.api import schema
 @post("/fit", status_code=200, sync_to_thread=True, operation_class=schema.FitOperation, tags=["plans"])
 def fit(body: RawBody, state: State) -> Response[bytes]:
     """Count the memory of one device; "does not start" is an answer too. Nothing is kept."""
-    found = service.make_headroom(decode.decode_ask(body), state.settings, state.store.inventory)
+    found = service.make_headroom(decode.decode_ask(body), state.settings, state.store)
     return Response(service.encode(found), media_type=MediaType.JSON)

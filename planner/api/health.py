@@ -22,6 +22,7 @@ class Health(Struct, frozen=True, kw_only=True):
 @get("/health", sync_to_thread=True, tags=["service"])
 def health(state: State) -> Response[Health]:
     """Version, catalogue and store; 503 while the store does not answer."""
-    catalog, answers = service.catalogue(state.settings), state.store.answers()
+    answers = state.store.answers()
+    catalog = service.catalogue(state.settings, state.store) if answers else service.facts(state.settings)
     found = Health(version=VERSION, catalog_digest=catalog.digest, catalog_as_of=catalog.as_of, database=answers)
     return Response(found, status_code=200 if answers else 503)

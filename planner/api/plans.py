@@ -12,6 +12,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter, RawBody
 from catalog.errors import NotFound
 from planner import archive, decode, service
 from planner.api import schema
+from planner.api.measurements import Own
 from planner.plan import Plan
 from planner.service import Rendered
 from planner.store import Page, Store
@@ -22,9 +23,10 @@ Offset = Annotated[int, QueryParameter(ge=0, description="plans to skip")]
 
 
 @post("/plan", status_code=200, sync_to_thread=True, operation_class=schema.PlanOperation, tags=["plans"])
-def make(body: RawBody, state: State) -> Response[bytes]:
+def make(body: RawBody, state: State, measurements: Own = True) -> Response[bytes]:
     """Plan one deployment and keep the answer; infeasible is an answer too."""
-    plan = service.make_plan(decode.decode(body, "json"), state.settings, state.store.inventory)
+    settings = msgspec.structs.replace(state.settings, measurements=measurements)
+    plan = service.make_plan(decode.decode(body, "json"), settings, state.store)
     document = service.encode(plan)
     state.store.save(plan, document)
     return Response(document, media_type=DOCUMENT)

@@ -10,6 +10,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath, QueryParameter
 
 from planner import service
+from planner.api.measurements import Own
 from planner.plan import Plan
 
 MEDIA = {"md": "text/markdown", "html": "text/html"}
@@ -23,8 +24,11 @@ Growth = Annotated[float | None, QueryParameter(name="growth", description="grow
 
 
 @get("/plans/{plan_id:str}/review", sync_to_thread=True, media_type="text/markdown", tags=["plans"])
-def review(plan_id: FromPath[str], state: State, kind: Kind = "md", growth: Growth = None) -> Response[bytes]:
+def review(
+    plan_id: FromPath[str], state: State, kind: Kind = "md", growth: Growth = None, measurements: Own = True
+) -> Response[bytes]:
     """A plan as one self-contained document to discuss and sign."""
     plan = msgspec.json.decode(state.store.get(plan_id), type=Plan)
-    document = service.review(plan, state.settings, kind, growth)
+    settings = msgspec.structs.replace(state.settings, measurements=measurements)
+    document = service.review(plan, settings, kind, growth, state.store)
     return Response(document, media_type=MEDIA[kind], headers=SAFE)

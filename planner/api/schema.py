@@ -10,16 +10,22 @@ from litestar.openapi.spec import (
     Components,
     OpenAPIMediaType,
     OpenAPIResponse,
+    OpenAPIType,
     Operation,
+    Parameter,
     Reference,
     RequestBody,
+    Schema,
 )
 
 from catalog.inventory import Inventory
+from catalog.measurement import Added, Measurement
 from planner import browse
+from planner.evidence import Answer
 from planner.headroom.picture import Ask, Headroom
 from planner.plan import Plan
 from planner.request import Request
+from planner.store import Measured
 
 EXAMPLE: dict[str, Any] = {
     "model": "meta-llama/Llama-3.1-8B-Instruct",
@@ -50,13 +56,23 @@ INVENTORY: dict[str, Any] = {
         }
     ],
 }
+EVIDENCE: dict[str, Any] = {"lane": "awq-int4", "task": "code", "size": "8B", "context": "32k", "source": "RedHatAI"}
 ASK: dict[str, Any] = {
     "model": "Qwen/Qwen3-32B",
     "hardware": {"accelerators": [{"id": "h100-sxm5-80", "count": 1}]},
     "lane": "fp8",
     "context": 32768,
 }
-DOCUMENTS = (Request, Plan, browse.Entry, Inventory, Ask, Headroom)
+MEASUREMENT: dict[str, Any] = {
+    "model": "Qwen/Qwen3-8B",
+    "lane": "awq-int4",
+    "task": "our tickets, exact match",
+    "task_family": "classification",
+    "baseline": 91.2,
+    "quantized": 90.4,
+    "stderr": 0.6,
+}
+DOCUMENTS = (Request, Plan, browse.Entry, Inventory, Ask, Headroom, Answer, Measurement, Measured, Added)
 
 
 @dataclass
@@ -134,6 +150,63 @@ class InventoryOperation(Operation):
             ),
             "400": OpenAPIResponse(description="Bad input, with the path of the fault", content=_json("Fault", FAULT)),
             "413": OpenAPIResponse(description="The body is larger than 1 MiB", content=_json("Fault")),
+        }
+
+
+@dataclass
+class EvidenceOperation(Operation):
+    """GET /evidence: an Answer out, a Fault for an unknown lane, task or size."""
+
+    def __post_init__(self) -> None:
+        for parameter in self.parameters or []:
+            if isinstance(parameter, Parameter) and parameter.name in EVIDENCE:
+                parameter.example = EVIDENCE[parameter.name]
+        self.responses = {
+            "200": OpenAPIResponse(description="Estimate, rows and their medians by source", content=_json("Answer")),
+            "400": OpenAPIResponse(
+                description="Bad input, with the parameter at fault",
+                content=_json("Fault", {"detail": "no task 'poetry'; known are chat, code", "path": "task"}),
+            ),
+        }
+
+
+@dataclass
+class MeasurementsOperation(Operation):
+    """POST /measurements: one Measurement or a list in, what became of each out, a Fault for bad input."""
+
+    def __post_init__(self) -> None:
+        one = Reference(ref="#/components/schemas/Measurement")
+        several = Schema(type=OpenAPIType.ARRAY, items=one, min_items=1)
+        body = OpenAPIMediaType(schema=Schema(one_of=[several, one]), example=[MEASUREMENT])
+        self.request_body = RequestBody(content={"application/json": body}, required=True)
+        fault = {"detail": "expected a score above 0, got -1.0", "path": "$[0].baseline"}
+        self.responses = {
+            "200": OpenAPIResponse(
+                description="All are kept", content=_json("Added", {"added": ["own-0123456789ab"], "known": []})
+            ),
+            "400": OpenAPIResponse(
+                description="Bad input: nothing is kept; every fault with its path", content=_json("Fault", fault)
+            ),
+            "413": OpenAPIResponse(description="The body is larger than 1 MiB", content=_json("Fault")),
+        }
+
+
+@dataclass
+class KeptMeasurementsOperation(Operation):
+    """GET /measurements: a page of Evidence out."""
+
+    def __post_init__(self) -> None:
+        self.responses = {"200": OpenAPIResponse(description="A page of rows", content=_json("Measured"))}
+
+
+@dataclass
+class ForgottenOperation(Operation):
+    """DELETE /measurements/{id}: nothing out."""
+
+    def __post_init__(self) -> None:
+        self.responses = {
+            "204": OpenAPIResponse(description="It is forgotten"),
+            "404": OpenAPIResponse(description="No such measurement", content=_json("Fault")),
         }
 
 

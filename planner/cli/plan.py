@@ -39,6 +39,7 @@ def add_to(commands: Commands) -> None:
     answer.add_argument(
         "--no-simulate", action="store_true", help="formulas alone: no event simulation of what is shown"
     )
+    answer.add_argument("--no-measurements", action="store_true", help="leave own measurements of quality out")
     answer.add_argument("--out", type=Path, metavar="DIR", help="write the launch files of the choice into DIR")
     plan.set_defaults(run=run)
 
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     from planner import decode, service, settings
 
     data, kind = document(arguments)
-    own = settings.from_environment()
+    own = msgspec.structs.replace(settings.from_environment(), measurements=not arguments.no_measurements)
     request = simulating(service.with_trace(decode.decode(data, kind)), asked=not arguments.no_simulate)
     plan = service.make_plan(request, own)
     written: tuple[Path, ...] = ()

@@ -43,6 +43,7 @@ def add_to(commands: Commands) -> None:
         "--growth", type=number, metavar="PCT", help="growth of the load per quarter (default: 20, assumed)"
     )
     review.add_argument("--out", type=Path, metavar="FILE", help="write into FILE instead of stdout")
+    review.add_argument("--no-measurements", action="store_true", help="leave own measurements of quality out")
     review.add_argument("--db", metavar="URL", help="plan store that the id is looked up in")
     review.set_defaults(run=run)
 
@@ -52,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     from planner import charts, service, settings
 
     own = settings.from_environment()
-    own = msgspec.structs.replace(own, database_url=arguments.db or own.database_url)
+    own = msgspec.structs.replace(
+        own, database_url=arguments.db or own.database_url, measurements=not arguments.no_measurements
+    )
     plan = _plan(arguments.source, own)
     document = service.review(plan, own, _format(arguments), arguments.growth)
     if not charts.available():

@@ -8,7 +8,7 @@ from planner.plan import Candidate, Estimate
 from planner.review.blocks import Block, Figure, Section, say, table, warn
 from planner.review.content import Family, Review
 from planner.review.settled import TIMES, label, limits_s, unprinted
-from planner.wording import amount, interval, percent, short
+from planner.wording import GATE_COLUMNS, against, amount, gate_line, interval, percent, short
 
 NOTHING = "Nothing fits, so there is nothing to show."
 UNKNOWN = (
@@ -191,6 +191,24 @@ def quality(review: Review) -> Section:
     rows = [_family(family) for family in review.families]
     said = "Loss is in percent of the unquantized model's score; the interval says what one more source might find."
     return Section(title="Quality", blocks=(Figure(chart="quality"), table(head, rows, (1, 2, 3, 4)), say(said)))
+
+
+def proof(review: Review) -> Section:
+    """The gates that would settle whether the quality holds, in their order."""
+    title, choice = "What would prove it", review.plan.choice
+    if choice is None:
+        return Section(title=title, blocks=(say(NOTHING),))
+    if choice.verification is None:
+        return Section(title=title, blocks=(say("Nothing is lost against the original: there is nothing to prove."),))
+    made, said = choice.verification, choice.verification.verdicts
+    rows = [gate_line(gate) for gate in made.gates]
+    blocks = (
+        say(f"The candidate {against(made)}."),
+        table(" | ".join(GATE_COLUMNS), rows, (3, 4, 5)),
+        say(f"Pass: {said['pass']}. Fail: {said['fail']}. Inconclusive: {said['inconclusive']}."),
+        say(f"Gates on text screen: {said['screens']}."),
+    )
+    return Section(title=title, blocks=blocks)
 
 
 def _family(family: Family) -> tuple[str, ...]:

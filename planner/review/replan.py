@@ -39,7 +39,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 def decide(found: Found) -> Decision:
     """What a search decides, without derivation and ways out."""
     if found.choice is not None:
-        return Decision(choice=explain.candidate(found.choice, found.fits), because="")
+        return Decision(choice=explain.candidate(found.choice, found.fits, found.gates), because="")
     gone = refusals.refused(found.options, found.unplaced, found.swept, found.settled)
     if not gone:
         return Decision(choice=None, because="no lane runs on this hardware")

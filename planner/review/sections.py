@@ -1,4 +1,4 @@
-"""A review as thirteen short sections, in the order in which people decide."""
+"""A review as fourteen short sections, in the order in which people decide."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def sections(review: Review) -> tuple[Section, ...]:
         numbers.memory(review),
         numbers.speed(review),
         numbers.quality(review),
+        numbers.proof(review),
         numbers.alternatives(review),
         refusals(review),
         outlook.growth(review),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from catalog.units import GIB
+from planner.lanes.lane import GROUPS
 from planner.rules.rule import Cached, Measured, Pairing, Says, Shown, rule
 
 LITTLE_ROOM = 0.1
@@ -11,9 +12,11 @@ LITTLE_ROOM = 0.1
 
 @rule("H101", "refuse")
 def no_kernel(case: Pairing) -> Says | None:
-    """Refuses a lane that the engine version has no kernel for on this device.
+    """Refuses a lane that the engine version has no kernel for on this device, or whose groups no kernel takes.
 
-    Why: the engine would stop at start-up, or fall back to code that nobody runs in production.
+    Why: the engine would stop at start-up, or fall back to code that nobody runs in production. Four-bit integers come
+    in groups of 32, 64 or 128 weights (Marlin -1/32/64/128, Machete -1/64/128): a checkpoint in groups of 256 does not
+    load.
     Articles: A1 and A2 pair formats with engines (GPTQ and AWQ with vLLM, GGUF with llama.cpp, "GPTQ requires CUDA")
     and say AWQ may not support mixtures of experts. The kernel rows decide: vLLM 0.33 has ROCm kernels for GPTQ, none
     on Metal, serves AWQ mixtures (two measured, -0.1 and -0.6 MMLU-Pro points), refuses GGUF and, on Blackwell, INT8
@@ -23,7 +26,7 @@ def no_kernel(case: Pairing) -> Says | None:
     Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes int8-w8a8
     """
     if case.kernel is not None and not case.kernel.refuse:
-        return None
+        return _odd_groups(case)
     facts = {
         "lane": case.lane.id,
         "engine": case.engine.version,
@@ -35,6 +38,19 @@ def no_kernel(case: Pairing) -> Says | None:
         )
         return Says(because=because, facts=facts, source=case.engine.source)
     return Says(because=case.kernel.refuse or "", facts=facts, source=case.kernel.source)
+
+
+def _odd_groups(case: Pairing) -> Says | None:
+    group = case.method.recipe.group_size
+    if case.lane.family != "4-bit integer" or case.engine.id != "vllm" or group is None or group in GROUPS:
+        return None
+    sizes = ", ".join(map(str, sorted(GROUPS)))
+    name = case.artifact.repo if case.artifact is not None else case.lane.id
+    return Says(
+        because=f"{name} is quantized in groups of {group}: the four-bit kernels of vLLM take {sizes}",
+        facts={"lane": case.lane.id, "group_size": group},
+        source="vllm 0.33 kernels/mixed_precision: Marlin -1/32/64/128, Machete -1/64/128",
+    )
 
 
 @rule("H103", "refuse")
@@ -204,9 +220,11 @@ def kernel_note(case: Pairing) -> Says | None:
 
 @rule("H120", "refuse")
 def no_such_cache(case: Cached) -> Says | None:
-    """Refuses a cache format that the engine cannot use on this device.
+    """Refuses a cache format that the engine cannot use on this device, or only for shorter contexts.
 
-    Why: the engine would refuse to start, or silently keep 16 bits.
+    Why: the engine would refuse to start, or silently keep 16 bits. vLLM before 0.12 summed FP8 attention on Hopper in
+    too few bits: needles at 128k were found in 13 of 100 cases, 89 with the fix, 91 without a quantized cache (Q1571,
+    Q1572).
     Articles: A2 advises an 8-bit KV cache for multi-turn chat and long context from vLLM 0.4 on; which formats the
     attention kernels take depends on device and version (FA3 on 9.0 for e4m3, FlashInfer elsewhere).
     Source: the cache rows of the engine's data file.
@@ -214,7 +232,7 @@ def no_such_cache(case: Cached) -> Says | None:
     Silent: --model Qwen/Qwen3-8B --on l4:2 --qps 0.1
     """
     row = case.format
-    if row is not None and row.refuse is None:
+    if row is not None and (row.refuse is None or case.pairing.settled.load.context <= row.refuse_above):
         return None
     because = row.refuse if row and row.refuse else f"{case.pairing.engine.id} has no {case.dtype} cache on this device"
     return Says(because=because, facts={"kv_cache_dtype": case.dtype}, source=row.source if row else "")

@@ -2,58 +2,101 @@
 
 from __future__ import annotations
 
-from planner.rules.quality import four_bit, tolerates
+from planner.quality import worst
+from planner.rules.proof import tolerates
+from planner.rules.quality import four_bit
 from planner.rules.rule import Pairing, Says, Shown, rule
+from planner.wording import duration
 
 CALIBRATED = ("awq", "gptq", "autoround", "smoothquant", "fp8-static", "nvfp4")
 """Recipes whose result depends on the text they were calibrated on."""
 STATIC = ("fp8-static", "nvfp4")
 """Recipes that fix the range of activations beforehand."""
+NOTICEABLE = 0.1
+"""Points of loss below which another recipe is not worth a word."""
+SAMPLES, LENGTH = 512, 2048
+"""Sequences and tokens each (llm-compressor 0.14 oneshot: num_calibration_samples=512; 2048 in its examples)."""
+TEXT = f"{SAMPLES} samples of {LENGTH:,} tokens"
+TAKES = {
+    "AWQ": f"{TEXT}, 10 minutes for 8B",
+    "GPTQ": f"{TEXT}, 23-30 minutes for 8B",
+    "AutoRound": f"{TEXT}, 200 steps a layer",
+    "QAT": "a training run",
+}
+"""What a recipe costs (derekl35 for AWQ and GPTQ; llm-compressor 0.14's default steps for AutoRound)."""
 FOREIGN = 0.2
 """Share of other languages at which foreign calibration is worth a warning (assumed)."""
-PROOF = {
-    "chat": "paired answers to your own prompts",
-    "code": "LiveCodeBench or HumanEval+",
-    "math": "MATH-500 or AIME with repeats, not GSM8K",
-    "reasoning": "GPQA-Diamond or MMLU-Pro",
-    "knowledge": "MMLU-Pro",
-    "long_context": "RULER at the served length",
-    "instruction": "IFEval",
-    "multilingual": "your own prompts in each language",
-    "rag": "your own documents and questions",
-    "classification": "your own labels",
-    "summarization": "your own documents",
-    "tool_use": "your own tool calls",
-}
-"""What settles a family: tests that still move where short multiple choice does not (quality evidence, §3 and §6)."""
 
 
 @rule("Q104", "note")
 def published_checkpoint_is_reused(case: Shown) -> Says | None:
-    """Notes that a published checkpoint within the tolerance is taken instead of quantizing anew.
+    """Notes that a published checkpoint within the tolerance is taken instead of quantizing anew, and what a better recipe would win back.
 
-    Why: the plan's tolerance is met by what exists, and published recipes were evaluated by their makers; a better recipe
-    (finer groups, text of one's own domain) may win back part of the loss.
+    Why: the plan's tolerance is met by what exists, and published recipes were evaluated by their makers. What another
+    recipe is expected to lose comes from the same law of losses; group sizes have no measured slope there. Training
+    with quantization wins most and is a training run.
     Articles: A3, rule 3: an existing GPTQ artefact and 2 % tolerated: ship it. Applied to every published lane; "a day
     of compute" is 23-30 minutes for 8B (derekl35).
-    Source: the catalogue's checkpoints; quality evidence rules R8 and R9.
+    Source: the catalogue's checkpoints; the law of losses; quality evidence rules R8 and R9, S2-7 (minutes).
     Fires: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes gptq-int4,w4a16 --max-loss 5
     Silent: --model meta-llama/Llama-3.1-70B-Instruct --on a100-sxm4-80:2 --qps 0.3 --lanes bf16
     """
-    artifact, loss = case.pairing.artifact, case.pairing.losses
-    if artifact is None or artifact.repo == case.pairing.model.id or artifact.recipe not in CALIBRATED:
+    pairing = case.pairing
+    artifact = pairing.artifact
+    if artifact is None or artifact.repo == pairing.model.id or pairing.lane.family in ("16-bit", "gguf"):
         return None
-    worst = max((each.value for each in loss.values()), default=0.0)
+    now = worst(pairing.losses.values()).value if pairing.losses else 0.0
+    better = {name: loss.value for name, loss in pairing.remade.items() if now - loss.value >= NOTICEABLE}
     return Says(
-        because=f"{artifact.repo} exists and is expected to lose {worst:.1f} %: quantizing anew could win back part of that",
-        facts={"repo": artifact.repo, "recipe": artifact.recipe, "loss_pct": worst},
+        because=f"{artifact.repo} exists and is expected to lose {now:.1f} %: {_gains(better, now)}",
+        facts={
+            "repo": artifact.repo,
+            "recipe": pairing.method.recipe.name,
+            "loss_pct": now,
+            "remade_loss_pct": {name: round(loss, 3) for name, loss in better.items()},
+            "samples": SAMPLES,
+            "tokens": SAMPLES * LENGTH,
+        },
         source=artifact.source,
+    )
+
+
+def _gains(better: dict[str, float], now: float) -> str:
+    """What quantizing anew would buy, and what it takes."""
+    if not better:
+        return f"no recipe of ours is expected to lose {NOTICEABLE:g} points less"
+    return "; ".join(
+        f"{name} would win back {now - loss:.1f} points ({TAKES.get(name, TEXT)})" for name, loss in better.items()
+    )
+
+
+@rule("Q106", "note")
+def published_checkpoint_loses_too_much(case: Shown) -> Says | None:
+    """Notes that a published checkpoint was passed over because it is expected to lose more than is tolerated, and what is made instead.
+
+    Why: work is worth its while where it decides: the same lane, made by a better recipe, stays within the tolerance.
+    Articles: A3, rule 3 ships an existing artefact where its loss is tolerated; this is the other half.
+    Source: the law of losses: recipes of one lane differ (AutoRound and GPTQ, the same source: Q0781-Q0823).
+    Fires: --model meta-llama/Llama-3.1-8B-Instruct --on a100-sxm4-80 --qps 1 --lanes w4a16 --max-loss 3.5
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on a100-sxm4-80 --qps 1 --lanes w4a16 --max-loss 5
+    """
+    pairing = case.pairing
+    if pairing.passed_over is None:
+        return None
+    repo, made = pairing.passed_over.repo, pairing.method.recipe.algorithm
+    loss = worst(pairing.losses.values()).value if pairing.losses else 0.0
+    how = "while it loads" if pairing.method.recipe.online else TAKES.get(made, TEXT)
+    instead = f"{made} loses {loss:.1f} % ({how})" if pairing.artifact is None else f"{pairing.artifact.repo} loses {loss:.1f} %"
+    return Says(
+        because=f"{repo} is expected to lose more than is tolerated; {instead}",
+        facts={"repo": repo, "recipe": pairing.method.recipe.name, "loss_pct": loss},
+        source=pairing.passed_over.source,
     )
 
 
 @rule("Q105", "note")
 def what_would_prove_it(case: Shown) -> Says | None:
-    """Notes which tests settle whether the quality holds for this mix.
+    """Notes how many gates would settle whether the quality holds for this mix, in what time, and on which tests.
 
     Why: perplexity and MMLU hide what long generation loses, GSM8K no longer moves above 3B, and a benchmark of a few
     hundred questions cannot resolve two points: compare paired answers, 1,240 or more for two points at 80 % power.
@@ -63,14 +106,18 @@ def what_would_prove_it(case: Shown) -> Says | None:
     source.
     Source: quality evidence §3 (noise) and §6 (gates).
     Fires: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes fp8 --mix math=0.5,chat=0.5
-    Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes bf16 --mix math=0.5,chat=0.5
+    Silent: --model meta-llama/Llama-3.1-8B-Instruct --on t4:2 --qps 0.1 --lanes fp16 --mix math=0.5,chat=0.5
     """
-    pairing = case.pairing
-    if pairing.lane.family == "16-bit" or pairing.lane.id == pairing.model.native:
+    proof = case.verification
+    if proof is None:
         return None
-    tests = {family: PROOF[family] for family in sorted(pairing.losses) if family in PROOF}
-    named = "; ".join(f"{family}: {test}" for family, test in tests.items())
-    return Says(because=f"what would prove it, paired with the original: {named}", facts={"tests": tests})
+    tasks = {gate.id: gate.benchmarks[0].name for gate in proof.gates if gate.benchmarks}
+    named = "; ".join(f"{name.removeprefix('task:')}: {test}" for name, test in tasks.items())
+    return Says(
+        because=f"what would prove it, paired with the original: {len(proof.gates)} gates, about {duration(proof.expected_s.value)} on one replica; {named}",
+        facts={"gates": [gate.id for gate in proof.gates], "tests": tasks, "expected_s": proof.expected_s.value},
+        source="the candidate's verification; catalog/data/gates.toml",
+    )
 
 
 @rule("Q110", "note")

@@ -20,7 +20,7 @@ from catalog.inventory import Gpu, Inventory
 from catalog.model import Model
 from catalog.price import Offer
 from planner.lanes import Lane, Method
-from planner.plan import Effect, Finding, Make, Simulated
+from planner.plan import Effect, Finding, Make, Simulated, Verification
 from planner.quality import Loss
 from planner.request import AcceleratorAsk, OwnEstimate
 from planner.settle import Settled
@@ -89,6 +89,10 @@ class Pairing(Struct, frozen=True, kw_only=True):
     """Every engine version with facts."""
     own: OwnEstimate | None = None
     """What the user knows better about it."""
+    passed_over: Artifact | None = None
+    """The published checkpoint that is not taken because it loses more than is tolerated."""
+    remade: dict[str, Loss] = {}
+    """The loss of the family that loses most, by the algorithm with which this lane could be made anew."""
 
 
 class Placed(Struct, frozen=True, kw_only=True):
@@ -169,6 +173,8 @@ class Shown(Struct, frozen=True, kw_only=True):
     ready_s: float | None = None
     ready_cold_s: float | None = None
     """Until a new replica serves, with its checkpoint on the disk and without; None where nothing is known."""
+    verification: Verification | None = None
+    """What would settle its quality; None where nothing is lost."""
 
 
 Case = TypeVar("Case")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from planner import cli
-from planner.api.schema import EXAMPLE
+from planner.api.schema import EXAMPLE, MEASUREMENT
 from planner.cli import serve
 from planner.settings import Settings, from_environment, to_environment
 
@@ -81,6 +81,20 @@ def test_workers_of_a_server_that_others_reach_read_no_folder_of_its_own(port: i
         status, document = asked(port, "POST", "/plan", EXAMPLE | {"model": "/etc"})
         assert status == 400
         assert "by id only" in json.loads(document)["detail"]
+
+
+def test_every_worker_plans_with_what_was_measured_through_another(port: int) -> None:
+    before = asked(port, "POST", "/plan", EXAMPLE)
+    status, document = asked(port, "POST", "/measurements", [MEASUREMENT])
+    assert status == 200
+    (key,) = json.loads(document)["added"]
+    with ThreadPoolExecutor(8) as clients:
+        answers = set(clients.map(lambda _: asked(port, "POST", "/plan", EXAMPLE), range(8)))
+    assert len(answers) == 1
+    assert answers != {before}
+    assert {asked(port, "POST", "/plan?measurements=false", EXAMPLE) for _ in range(4)} == {before}
+    assert asked(port, "DELETE", f"/measurements/{key}") == (204, b"")
+    assert {asked(port, "POST", "/plan", EXAMPLE) for _ in range(4)} == {before}
 
 
 def test_a_store_that_cannot_be_opened_ends_the_server_at_once(tmp_path: Path) -> None:

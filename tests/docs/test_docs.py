@@ -107,7 +107,10 @@ def shell_lines(path: str) -> list[str]:
     return [line for block in re.findall(r"```sh\n(.*?)```", read(path), re.DOTALL) for line in block.splitlines()]
 
 
-TRIED = ("lanewise plan", "lanewise fit", "lanewise review", "lanewise rule", "lanewise catalog", "lanewise probe")
+TRIED = (
+    "lanewise plan", "lanewise fit", "lanewise review", "lanewise rule", "lanewise catalog", "lanewise probe",
+    "lanewise evidence",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["README.md", "docs/tutorial.md"])

@@ -91,7 +91,8 @@ def test_plans_of_one_catalogue_do_not_show_in_those_of_another() -> None:
     changes = {
         "accelerator": {"accelerators": MappingProxyType({**catalog().accelerators, slow.id: slow})},
         "engines": {"engines": tuple(lame)},
-        "evidence": {"evidence": catalog().evidence[::2]},
+        "evidence": {"evidence": tuple(row for row in catalog().evidence if row.lane != "fp8")},
+        "losses": {"severity": structs.replace(catalog().severity, base=catalog().severity.base + 0.5)},
         "speed": {"speed": structs.replace(catalog().speed, parameter=tuple(
             structs.replace(row, value=row.value * 0.7) if row.name == "weight_efficiency" and not row.of else row
             for row in catalog().speed.parameter))},

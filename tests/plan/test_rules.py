@@ -15,6 +15,7 @@ from planner.rules import (
     RULES,
     WAIVABLE,
     Rule,
+    caches,
     checkpoints,
     cost,
     drafts,
@@ -22,6 +23,7 @@ from planner.rules import (
     latency,
     layout,
     machine,
+    proof,
     quality,
     recipes,
     simulated,
@@ -113,7 +115,7 @@ def test_a_rule_has_a_page_with_reason_and_source(rule: Rule[object]) -> None:
     assert "Source:" in rule.page
 
 
-MODULES = (checkpoints, cost, drafts, hardware, latency, layout, machine, quality, recipes, simulated)
+MODULES = (caches, checkpoints, cost, drafts, hardware, latency, layout, machine, proof, quality, recipes, simulated)
 
 
 def test_every_rule_that_is_written_is_asked() -> None:
@@ -173,13 +175,15 @@ def test_a_weight_only_lane_is_warned_of_where_sixteen_bits_would_serve_more() -
 LONG_QA: dict[str, Any] = {
     "workload": {"qps": 0.3, "context_tokens_max": 24576, "prompt_tokens": {"mean": 4000}},
     "lanes": ["w4a16"],
+    "quality": {"max_loss_pct": 4.0},
 }  # fmt: skip
+"""One source measured this; 3.5 % hold three times of four, the bad end of 4.5 % does not."""
 
 
 def test_a_waived_rule_still_speaks_and_decides_nothing() -> None:
     h100s = device("h100-sxm5-80", 4)
     obeyed = planned(ask("meta-llama/Llama-3.1-70B-Instruct", h100s, **LONG_QA))
-    over = planned(ask("meta-llama/Llama-3.1-70B-Instruct", h100s, **LONG_QA, overrides={"waive": ["Q301", "Q101"]}))
+    over = planned(ask("meta-llama/Llama-3.1-70B-Instruct", h100s, **LONG_QA, overrides={"waive": ["Q301"]}))
     assert not obeyed.feasible
     assert "Q301" in {entry.finding.rule for entry in obeyed.refused}
     assert over.choice is not None
@@ -188,7 +192,7 @@ def test_a_waived_rule_still_speaks_and_decides_nothing() -> None:
     assert spoken["Q301"].because.startswith("overridden: ")
     assert spoken["Q301"].facts["overridden"] == "refuse"
     assert over.id != obeyed.id
-    assert over.request["overrides"] == {"waive": ["Q301", "Q101"]}
+    assert over.request["overrides"] == {"waive": ["Q301"]}
 
 
 def test_a_waiver_of_nothing_changes_nothing() -> None:

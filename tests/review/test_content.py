@@ -23,8 +23,8 @@ from tests.plan.asking import catalog, cost
 from tests.review.reviewed import ASKED, FEASIBLE, NAMES, plan, request, reviewed
 
 TITLES = (
-    "Decision", "Tie", "Cost", "Memory per device", "Speed", "Quality", "Alternatives", "Refusals", "Growth",
-    "One replica more (N+1)", "Sensitivity", "Assumptions and sources", "Sign-off",
+    "Decision", "Tie", "Cost", "Memory per device", "Speed", "Quality", "What would prove it", "Alternatives",
+    "Refusals", "Growth", "One replica more (N+1)", "Sensitivity", "Assumptions and sources", "Sign-off",
 )  # fmt: skip
 
 
@@ -111,6 +111,15 @@ def test_estimates_are_the_plans_own(name: str) -> None:
         amount(choice.estimates[each].value, "USD") for each in choice.estimates if "usd" in each and each not in drawn
     } == prices
     assert {row[0] for row in cells(section(name, "Quality"))} == choice.quality.keys()
+
+
+@pytest.mark.parametrize("name", FEASIBLE)
+def test_every_gate_of_the_plan_is_listed_in_its_order(name: str) -> None:
+    choice, made = plan(name).choice, section(name, "What would prove it")
+    assert choice is not None
+    gates = () if choice.verification is None else choice.verification.gates
+    assert [row[0] for row in cells(made)] == [gate.id for gate in gates]
+    assert ("nothing to prove" in repr(made.blocks)) == (gates == ())
 
 
 @pytest.mark.parametrize("name", FEASIBLE)
