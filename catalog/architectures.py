@@ -30,6 +30,7 @@ def model_from_config(config: Json, name: str, source: str) -> Model:
         native=stated.lane if stated else sixteen_bit(config),
         native_recipe=stated.recipe if stated else "",
         quantization=stated.lane if stated else None,
+        group_size=stated.group_size if stated else None,
         notes=stated.note if stated else "",
         **shapes,
     )

@@ -164,4 +164,6 @@ class Model(Sourced, frozen=True, kw_only=True):
     """The catalogue model whose evidence and artefacts a fine-tune takes over."""
     revision: str | None = None
     quantization: str | None = None
-    """Lane id found in the checkpoint's own quantization_config."""
+    """Lane id found in the checkpoint's own quantization_config …"""
+    group_size: int | None = None
+    """… and the weights that share a scale there, where four-bit integers have groups."""

@@ -17,6 +17,8 @@ class Quantization(Struct, frozen=True, kw_only=True):
     lane: str
     recipe: str = ""
     note: str = ""
+    group_size: int | None = None
+    """Weights that share a scale; None for whole rows, and where the format leaves no choice."""
 
 
 SIXTEEN_BIT = {"bfloat16": "bf16", "float16": "fp16", "float32": "bf16"}
@@ -49,7 +51,7 @@ def _mxfp4(_stated: Json, _where: str) -> Quantization:
 
 def _awq(stated: Json, where: str) -> Quantization:
     _bits(stated, (4,), where)
-    return Quantization(lane="awq-int4", recipe="awq", note=_group(stated))
+    return Quantization(lane="awq-int4", recipe="awq", note=_group(stated), group_size=_group_size(stated))
 
 
 def _gptq(stated: Json, where: str) -> Quantization:
@@ -59,12 +61,14 @@ def _gptq(stated: Json, where: str) -> Quantization:
     notes = [_group(stated)]
     notes += ["asymmetric"] if stated.get("sym") is False else []
     notes += [f"{bits} bits: fewer kernels than 4 bits"] if bits < 4 else []
-    return Quantization(lane="gptq-int4", recipe="gptq", note="; ".join(filter(None, notes)))
+    return Quantization(
+        lane="gptq-int4", recipe="gptq", note="; ".join(filter(None, notes)), group_size=_group_size(stated)
+    )
 
 
 def _autoround(stated: Json, where: str) -> Quantization:
     _bits(stated, (4,), where)
-    return Quantization(lane="w4a16", recipe="autoround", note=_group(stated))
+    return Quantization(lane="w4a16", recipe="autoround", note=_group(stated), group_size=_group_size(stated))
 
 
 def _bitsandbytes(stated: Json, _where: str) -> Quantization:
@@ -103,7 +107,7 @@ def _compressed_tensors(stated: Json, where: str) -> Quantization:
         return Quantization(lane="int8-w8a8") if inputs.get("num_bits") == 8 else Quantization(lane="int8-w8a16")
     if kind == "int" and bits == 4 and not inputs:
         notes = [_group(weights), "asymmetric" if weights.get("symmetric") is False else ""]
-        return Quantization(lane="w4a16", note="; ".join(filter(None, notes)))
+        return Quantization(lane="w4a16", note="; ".join(filter(None, notes)), group_size=_group_size(weights))
     raise BadInput(f"no lane has {bits}-bit {kind} weights with {dict(inputs) or 'no'} activations", where)
 
 
@@ -133,8 +137,13 @@ def _at(where: str) -> str:
 
 
 def _group(stated: Json) -> str:
+    size = _group_size(stated)
+    return f"groups of {size}" if size else ""
+
+
+def _group_size(stated: Json) -> int | None:
     size = stated.get("group_size", stated.get("q_group_size"))
-    return f"groups of {size}" if isinstance(size, int) and size > 0 else ""
+    return size if isinstance(size, int) and size > 0 else None
 
 
 METHODS = {

@@ -60,7 +60,8 @@ def _because(pairing: Pairing) -> str:
     if pairing.method.recipe.online:
         return "quantized by the engine while it loads"
     if pairing.passed_over is not None:
-        return f"{pairing.passed_over.repo} is expected to lose more than is tolerated, {pairing.method.recipe.algorithm} less"
+        algorithm = pairing.method.recipe.algorithm
+        return f"{pairing.passed_over.repo} is expected to lose more than is tolerated, {algorithm} less"
     return "no trusted checkpoint is published"
 
 

@@ -23,8 +23,8 @@ from planner.plan import Finding, Recipe
 from planner.quality import Loss
 from planner.request import ESTIMATED_ENGINES, PLANNED_ENGINES, OwnEstimate
 from planner.rules import ANYWHERE, CACHED, PAIRING, PRICED, PROBED, waived
-from planner.rules.rule import Cached, Device, Pairing, Rule, ask
 from planner.rules.quality import tolerance
+from planner.rules.rule import Cached, Device, Pairing, Rule, ask
 from planner.settle import Settled
 from planner.ways import Way, adaptable, artifacts, best, remakes, ways
 
@@ -178,6 +178,10 @@ class Losses:
             params=self.params, model=model.id, context=load.context, typical=load.prompt.mean + load.output.mean
         )
         self.families = quality.families(settled.load.mix, settled.load.context, settled.load.foreign)
+        self.trained = {
+            row.lane for row in catalog.artifacts if row.repo == model.id and row.training in ("qat", "qad")
+        }
+        """Lanes that the checkpoint under this very name was trained in: it is its own baseline, as a native one is."""
         self.known: dict[tuple[str, str, str], dict[str, Loss]] = {}
         """By lane, recipe and training."""
         self.cached: dict[tuple[str, str, str, str], dict[str, Loss]] = {}
@@ -206,7 +210,7 @@ class Losses:
         return {algorithm: quality.worst(losses.values()) for algorithm, losses in found.items() if losses}
 
     def _one(self, lane: Lane, recipe: Recipe, family: str) -> Loss:
-        if is_original(self.model, lane):
+        if is_original(self.model, lane) or lane.id in self.trained:
             return quality.native(self.model.source)
         return quality.weight_loss(self.about, lane, recipe, self.asked, family)
 

@@ -234,9 +234,12 @@ def expected(loss: Loss) -> Estimate:
 
 
 def _basis(loss: Loss) -> Basis:
-    """Measured where the user's own measurements settle most of it; fitted where somebody measured this cell."""
+    """Measured where the user's own measurements settle most of it; fitted where somebody measured this cell; what its
+    publisher ships loses nothing."""
     if loss.own or loss.own_share >= MOSTLY:
         return "overridden" if loss.own else "measured"
+    if loss.high == 0:
+        return "published"
     return "fitted" if loss.sources else "assumed"
 
 

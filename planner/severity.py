@@ -19,6 +19,8 @@ from planner.plan import Recipe
 
 TYPICAL_PARAMS = 8.0e9
 """Parameters at which the size term is zero."""
+MATRIX_NEEDLESS, MATRIX_BITS = 6.5, 2.5
+"""Bits from which an importance matrix wins nothing (Q6_K), and over how many fewer its gain grows (assumed)."""
 USUAL_GROUP = 128.0
 """Inputs that share a scale where nothing else is said."""
 WHOLE_ROW = 4096.0
@@ -157,7 +159,7 @@ def terms(what: Treatment, where: Setting) -> dict[str, float]:
             "above_four_bits": above,
             "rounded": float(what.rounded and what.weight_bits <= FEW_BITS),
             "trained": float(what.trained),
-            "imatrix": float(what.imatrix and what.weight_bits < FEW_BITS),
+            "imatrix": what.imatrix * min(1.0, max(0.0, (MATRIX_NEEDLESS - what.weight_bits) / MATRIX_BITS)),
             "finer_groups": math.log2(USUAL_GROUP / what.group) * (what.weight_bits < FEW_BITS),
             "four_bit_activations": float(what.activation_bits <= 4),
             "power_of_two": float(what.power_of_two and what.weight_bits < FEW_BITS),

@@ -44,12 +44,17 @@ def _merit(way: Way, kernel: Kernel | None, tolerated: bool) -> tuple[bool, bool
 def ways(lane: Lane, model: Model, published: dict[str, list[Artifact]]) -> list[Way]:
     """As published by the model's owner, as published by others, or made."""
     if lane.id == model.native and lane.family != "16-bit":
-        return [(as_published(lane.method(model.native_recipe) or lane.methods[-1]), original(model))]
+        own = as_published(lane.method(model.native_recipe) or lane.methods[-1])
+        return [(_in_groups(own, model.group_size), original(model))]
     if lane.family == "16-bit":
         return [(lane.methods[0], original(model))]
     group = "gguf" if lane.family == "gguf" else lane.id
     ready: list[Way] = [(published_as(lane, artifact), artifact) for artifact in published.get(group, [])]
     return [*ready, *((grouped(method, model), None) for method in makes(lane))]
+
+
+def _in_groups(method: Method, size: int | None) -> Method:
+    return method if size is None else structs.replace(method, recipe=structs.replace(method.recipe, group_size=size))
 
 
 def makes(lane: Lane) -> tuple[Method, ...]:
@@ -65,7 +70,7 @@ def published_as(lane: Lane, artifact: Artifact) -> Method:
     """The method of a checkpoint: its layout, with what its source says of recipe, training and groups. Rounding that
     was trained is no rounding to nearest: its recipe is the training."""
     method = as_published(lane.method(artifact.recipe) or _usual(lane))
-    said = {"group_size": artifact.group_size} if artifact.group_size else {}
+    said: dict[str, object] = {"group_size": artifact.group_size} if artifact.group_size else {}
     if artifact.training in TRAINED:
         name = artifact.training if artifact.recipe in ("", "rtn") else artifact.recipe
         said |= {"name": name, "algorithm": artifact.training.upper(), "training": artifact.training}

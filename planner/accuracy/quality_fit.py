@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from msgspec import Struct
@@ -78,8 +78,10 @@ STEP = 1e-4
 """Of the second differences, in logarithms."""
 FLAT = 1e-6
 """Length of the gradient at which the search ends: where differences of the cost drown in rounding."""
-SETTLED = 1e-5
-"""Length of the gradient above which there is no mode: the unknowns are then more than a millionth off."""
+LAST = 2
+"""Steps of Newton's method at the end; each squares what is left."""
+SETTLED = 1e-9
+"""Length of the gradient above which there is no mode."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ def fit(rows: Sequence[Described], losses: Sequence[float]) -> Fitted:
             posterior.cost, away, (freedom,), jac=posterior.gradient, hessp=posterior.bend, method="trust-ncg", tol=FLAT
         )
         away = found.x
-    if not math.sqrt(np.sum(found.jac**2)) < SETTLED:
+    away = posterior.settled(away, FREEDOM)
+    if not math.sqrt(np.sum(posterior.gradient(away, FREEDOM) ** 2)) < SETTLED:
         raise BadInput(f"the fit of losses does not settle on these rows: {found.message}", "evidence.csv")
     noise, floor, share = (float(value) for value in np.exp(posterior.parts(away)[1]))
     return Fitted(design, design.prior + design.sd * away[: len(design.names)], noise, floor, share)
@@ -207,6 +210,19 @@ class _Posterior:
         rows = np.empty((1 + len(SHARES), len(self.base)))
         rows[0], rows[1:] = self.matrix @ along[: self.count], SHARES_SD * along[self.count :, None]
         return along + self._gathered(np.sum(self.bent[2] * rows[:, None, :], axis=0))
+
+    def settled(self, away: Array, freedom: float) -> Array:
+        """The same after Newton's last steps, which ask for no difference of costs: those drown in rounding."""
+        from scipy.sparse.linalg import LinearOperator, cg
+
+        for _ in range(LAST):
+            here = away
+            bend = LinearOperator((len(here), len(here)), matvec=partial(self._bend_of, here, freedom), dtype=float)
+            away = here + cg(bend, -self.gradient(here, freedom), rtol=1e-6)[0]
+        return away
+
+    def _bend_of(self, away: Array, freedom: float, along: Array) -> Array:
+        return self.bend(away, along, freedom)
 
     def _gathered(self, slopes: Array) -> Array:
         by_theta = self.turned @ (self.design.weight * slopes[0])

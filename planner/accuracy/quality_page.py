@@ -89,8 +89,6 @@ Around the law a loss scatters like Student's t with {freedom:g} degrees of free
 - Sizes fall into buckets that deviate from the slope as their sources measured. A model just above a bound may be expected to
   lose more than one just below: at 15B up to 1.7 times (reasoning, INT8 W8A8), never against the trend over two buckets.
   Without the effects of buckets the error is 2.83 and every bar is still met, the interval score of rows barely (85.0 %).
-- An importance matrix counts below five bits and not at all from there on: a GGUF file of just five bits is expected to lose up to
-  a quarter more than one just below that was made with a matrix.
 - Two rows state no size ("Hopper FA3 test model", a cache before and after the repair of a kernel, 14 and 98 % recovered):
   they are scored with 8 billion parameters and a wider interval, and not fitted to. They are 0.16 points of the error
   (2.59 without them, against 2.96 of lane medians).

@@ -39,10 +39,11 @@ def sinks_need_a_full_cache(case: Cached) -> Says | None:
 def four_bit_caches(case: Cached) -> Says | None:
     """Refuses caches below eight bits but for chat-like work of at most 32k tokens on models from 7B, rotated, and never below four.
 
-    Why: at four bits Qwen3-0.6B went from 13.5 to 47.8 in perplexity where Qwen3-8B lost 2.2 %; rotation wins half of the
-    loss back (GSM8K 91.2 to 89.0 without, 90.4 with it); at three bits reasoning fell by twenty points.
+    Why: at four bits Qwen3-0.6B went from 13.5 to 47.8 in perplexity where Qwen3-8B lost 2.2 % (Q1554, Q1555); rotation
+    wins half of the loss back (Qwen3-8B GSM8K 97.6 % without, 99.2 % with it: Q1563, Q1566); at three bits reasoning
+    fell by twenty points.
     Articles: A2 speaks of an 8-bit cache alone.
-    Source: quality evidence rule R7 and 1f: ik_llama.cpp issue 1509, SGLang PR 36172, vLLM blog 2026-05-11 (Q1581 and following).
+    Source: quality evidence rule R7 and 1f: ik_llama.cpp issue 1509, SGLang PR 36172, vLLM blog 2026-05-11.
     Fires: --model meta-llama/Llama-3.2-3B-Instruct --on rtx3080 --users 1 --engines llama.cpp
     Silent: --model Qwen/Qwen3-8B --on rtx4090 --users 1 --engines llama.cpp
     """

@@ -62,7 +62,7 @@ def tiny_models_stay_16_bit(case: Pairing) -> Says | None:
 
     Why: nobody measured eight bits at this size with code, maths or long answers; the one known average fell by five
     percent (Qwen2-0.5B), more than a law fitted to larger models expects, and a 16-bit copy is small anyway. Where two
-    sources measured these formats at this size (W4A16: Q1388 and following), the estimate decides.
+    sources measured these formats at this size, the estimate decides; W4A16 has one (Q1513-Q1519: 93.7 % on average).
     Articles: A2: INT8 loses almost nothing. Not at 0.5B: Qwen2-0.5B 34.4 to 32.6.
     Source: Qwen2-0.5B 34.4 to 32.6 with 8-bit weights; no row of the evidence has eight bits below 1.5B.
     Fires: --model Qwen/Qwen2.5-0.5B-Instruct --on l4 --qps 1 --lanes fp8
@@ -99,9 +99,10 @@ def small_models_lose_at_four_bits(case: Pairing) -> Says | None:
 def hard_generation_needs_proof(case: Pairing) -> Says | None:
     """Refuses four bits (and GGUF types below Q6_K) where code, maths and reasoning are more than a fifth of the work, thin evidence speaks of them, and the bad end is not tolerated.
 
-    Why: short multiple choice hides what long generation shows: at 8B W4A16 keeps 97.4 % of HumanEval+ (Q1243) and 94.3
-    % of MATH level 5, at 32B 89.6 % of AIME25 (Q1424). The law of losses counts such tasks at their own price; where
-    fewer than two sources measured them, its bad end has to hold. No GGUF type has a measured score in code or maths.
+    Why: short multiple choice hides what long generation shows: at 8B W4A16 keeps 97.4 % of HumanEval+ (Q1189) and
+    94.3 % of MATH level 5 (Q1184), at 355B 93.1 % of AIME25 (Q1536). The law of losses counts such tasks at their own
+    price; where fewer than two sources measured them, its bad end has to hold. No GGUF type has a measured score in
+    code or maths.
     Articles: A3: code and maths need FP8 at least ("any" share, rule 1), and AWQ with constrained decoding rather than
     GPTQ for code. Not at every size: W4A16 keeps 98.0 and 98.5 % of code at 405B (Q1276, Q1277), 98.7-102.1 % at 24B
     (Q1508-Q1512); 8B MATH level 5 94.3, 1.5B AIME24 82.0 %. GPTQ holds code; no AWQ pair exists. A3's "98.9 % of
@@ -121,8 +122,8 @@ def hard_generation_needs_proof(case: Pairing) -> Says | None:
 def under_three_bits(case: Pairing) -> Says | None:
     """Refuses GGUF types below three bits unless 5 % may be lost and even the interval's bad end is tolerated.
 
-    Why: two bits leave 67 to 88 % of MMLU at 8B and 90 to 95 % at 70B (Q0310-Q0325), even with an importance matrix; one
-    table measured them, and above 70B nobody did.
+    Why: two bits leave 67 to 88 % of MMLU at 8B and 90 to 95 % at 70B (one table, matt-c1), 88 to 95 % of a zero-shot
+    average at 7-8B (Q0622-Q0625), even with an importance matrix; above 70B nobody measured them.
     Articles: A1: INT2 keeps 88 % and is rarely worth it. IQ2 keeps 67-88 % of MMLU at 8B, 90-95 % at 70B (matt-c1).
     Source: llama.cpp MMLU table of Llama-3 (matt-c1), quality evidence 1d.
     Fires: --model meta-llama/Llama-3.1-405B-Instruct --on h200-sxm5:2 --users 1 --lanes gguf:Q2_K --max-loss 4
@@ -157,7 +158,9 @@ def fp4_needs_a_large_model(case: Pairing) -> Says | None:
     made_after = case.method.recipe.training in ("ptq", "native") and not own_format(case)
     if case.lane.family != "4-bit float" or not made_after or case.params >= LARGE:
         return None
-    return needs_proof(unproven(case, case.losses, case.losses), f"FP4 after training of a {case.params / 1e9:.0f}B model")
+    return needs_proof(
+        unproven(case, case.losses, case.losses), f"FP4 after training of a {case.params / 1e9:.0f}B model"
+    )
 
 
 @rule("Q301", "refuse")

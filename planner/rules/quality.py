@@ -12,6 +12,8 @@ from planner.settle import Objectives
 FOUR_BIT = ("4-bit integer", "4-bit float")
 FINE_ENOUGH = 5.0
 """Bits of a GGUF type from which averages lose no more than 1 % (Q5_K_M: perplexity +0.9 %)."""
+
+
 def own_format(case: Pairing) -> bool:
     """The publisher's own format: nothing is lost against the original."""
     return case.lane.id in (case.model.native, f"gguf:{case.model.native.upper()}")

@@ -53,11 +53,14 @@ def test_the_shipped_file_is_what_the_fit_finds(tmp_path: Path, monkeypatch: pyt
     assert out.read_bytes() == (DATA / QUALITY).read_bytes(), "write it again: lanewise fit-quality --out …"
 
 
-def test_the_same_rows_give_the_same_fit() -> None:
+def test_the_same_rows_give_the_same_fit_from_wherever_the_search_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, losses = measured.of_catalog(catalog())
     one, other = (quality_fit.fit(rows, losses) for _ in range(2))
     assert (one.theta == other.theta).all()
-    assert (one.noise, one.floor, one.share) == (other.noise, other.floor, other.share)
+    monkeypatch.setattr(quality_fit, "BELIEVING", 10.0)
+    again = quality_fit.fit(rows, losses)
+    assert np.abs(again.theta - one.theta).max() < 1e-9
+    assert (again.noise, again.floor, again.share) == pytest.approx((one.noise, one.floor, one.share), abs=1e-9)
 
 
 @pytest.mark.parametrize("freedom", [4.0, 1000.0])
@@ -76,7 +79,7 @@ def test_the_search_ends_where_the_gradient_is_flat() -> None:
     found = quality_fit.fit(*measured.of_catalog(catalog()))
     posterior, design = quality_fit._Posterior(found.design), found.design
     away = np.append((found.theta - design.prior) / design.sd, (found.shares - posterior.start) / quality_fit.SHARES_SD)
-    assert np.abs(posterior.gradient(away, quality_fit.FREEDOM)).max() < 1e-5
+    assert np.abs(posterior.gradient(away, quality_fit.FREEDOM)).max() < 1e-9
 
 
 # ---- which rows, and how much they weigh -----------------------------------------------------------------------------
@@ -131,14 +134,11 @@ def test_a_source_that_repeats_its_rows_fivefold_moves_little() -> None:
 @pytest.mark.parametrize("params", [1.5e9, 8e9, 70e9])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fewer_bits_never_lose_less_in_the_same_format(family: str, params: float) -> None:
-    """An importance matrix counts below five bits, so files with one are compared on either side."""
-    fitted, plain = catalog().severity, msgspec.structs.replace(lane("gguf:Q4_K_M"), imatrix=False)
-    fine, coarse = [8.5, 8.0, 6.5, 5.5, 5.0], [4.5, 4.0, 3.5, 3.0, 2.5, 2.0]
-    ladders = [(what, fine + coarse) for what in (lane("w4a16"), lane("nvfp4"), plain)]
-    ladders += [(lane("gguf:Q4_K_M"), bits) for bits in (fine, coarse)]
-    for what, ladder in ladders:
-        losses = [loss(fitted, msgspec.structs.replace(what, weight_bits=bits), params, family) for bits in ladder]
-        assert losses == sorted(losses), what.way
+    fitted = catalog().severity
+    for name in ("w4a16", "gguf:Q4_K_M", "nvfp4"):
+        bits = [8.5, 8.0, 6.5, 5.5, 5.0, 4.5, 4.0, 3.5, 3.0, 2.5, 2.0]
+        losses = [loss(fitted, msgspec.structs.replace(lane(name), weight_bits=b), params, family) for b in bits]
+        assert losses == sorted(losses), name
     caches = [Treatment(kind="kv", way="kv:x", cache_bits=b) for b in (8.5, 8.0, 6.0, 4.5, 4.0, 3.0, 2.0)]
     losses = [loss(fitted, what, params, family) for what in caches]
     assert losses == sorted(losses)
