@@ -76,8 +76,8 @@ SHARES_SD = 0.5
 """How far the logarithms of the parts of the spread may move."""
 STEP = 1e-4
 """Of the second differences, in logarithms."""
-FLAT = 1e-6
-"""Length of the gradient at which the search ends: where differences of the cost drown in rounding."""
+FLAT = 1e-3
+"""Length of the gradient at which the search ends and Newton's last steps begin."""
 LAST = 2
 """Steps of Newton's method at the end; each squares what is left."""
 SETTLED = 1e-9
@@ -218,7 +218,7 @@ class _Posterior:
         for _ in range(LAST):
             here = away
             bend = LinearOperator((len(here), len(here)), matvec=partial(self._bend_of, here, freedom), dtype=float)
-            away = here + cg(bend, -self.gradient(here, freedom), rtol=1e-6)[0]
+            away = here + cg(bend, -self.gradient(here, freedom), rtol=1e-5)[0]
         return away
 
     def _bend_of(self, away: Array, freedom: float, along: Array) -> Array:
