@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from msgspec import Struct
@@ -75,11 +75,13 @@ LEAST, MOST = -6.0, 5.0
 SHARES_SD = 0.5
 """How far the logarithms of the parts of the spread may move."""
 STEP = 1e-4
-"""Of the second differences, in widths of the priors."""
-FLAT = 1e-6
-"""Length of the gradient at which the search ends: where differences of the cost drown in rounding."""
-SETTLED = 1e-5
-"""Length of the gradient above which there is no mode: the unknowns are then more than a millionth off."""
+"""Of the second differences, in logarithms."""
+FLAT = 1e-3
+"""Length of the gradient at which the search ends and Newton's last steps begin."""
+LAST = 2
+"""Steps of Newton's method at the end; each squares what is left."""
+SETTLED = 1e-9
+"""Length of the gradient above which there is no mode."""
 
 
 @dataclass(frozen=True)
@@ -152,45 +154,79 @@ class Fitted:
 
 
 def fit(rows: Sequence[Described], losses: Sequence[float]) -> Fitted:
-    """The mode of the posterior; deterministic. Raises BadInput where there is none.
+    """The mode of the posterior; deterministic. Raises BadInput where the search finds none.
 
-    Unknowns are counted in widths of their priors from the priors' middles. A row has a dozen of some four hundred
-    columns, so products go through a sparse matrix: plain loops on one core, which neither wait for threads nor round
-    differently with their number. The gradient is exact and the search ends where nothing moves, so that the digits
-    that are written are those of the mode.
+    The gradient is exact and the search ends where nothing moves, so that the digits that are written are those of the
+    mode.
     """
     from scipy.optimize import minimize
-    from scipy.sparse import csr_array
 
     design = Design.of(rows, losses)
-    matrix, base = csr_array(design.matrix * design.sd), design.matrix @ design.prior
-    turned = csr_array(matrix.T)
-    count, start = len(design.names), np.log(np.array(list(SHARES.values())))
-
-    def parts(away: Array) -> tuple[Array, Array]:
-        return base + matrix @ away[:count], start + SHARES_SD * away[count:]
-
-    def cost(away: Array, freedom: float) -> float:
-        return float(np.sum(design.weight * _cost(*parts(away), design, freedom)) + 0.5 * np.sum(away**2))
-
-    def gradient(away: Array, freedom: float) -> Array:
-        by_eta, by_shares = _slopes(*parts(away), design, freedom)
-        by_theta, weighted = turned @ (design.weight * by_eta), np.sum(by_shares * design.weight, axis=1)
-        return np.asarray(away + np.append(by_theta, SHARES_SD * weighted))
-
-    def bend(away: Array, along: Array, freedom: float) -> Array:
-        step = STEP / math.sqrt(np.sum(along**2))
-        ahead, behind = gradient(away + step * along, freedom), gradient(away - step * along, freedom)
-        return (ahead - behind) / (2 * step)
-
-    away = np.zeros(count + len(start))
+    posterior = _Posterior(design)
+    away = np.zeros(len(design.names) + len(SHARES))
     for freedom in (BELIEVING, FREEDOM):
-        found = minimize(cost, away, (freedom,), jac=gradient, hessp=bend, method="trust-ncg", tol=FLAT)
+        found = minimize(
+            posterior.cost, away, (freedom,), jac=posterior.gradient, hessp=posterior.bend, method="trust-ncg", tol=FLAT
+        )
         away = found.x
-    if not math.sqrt(np.sum(found.jac**2)) < SETTLED:
+    away = posterior.settled(away, FREEDOM)
+    if not math.sqrt(np.sum(posterior.gradient(away, FREEDOM) ** 2)) < SETTLED:
         raise BadInput(f"the fit of losses does not settle on these rows: {found.message}", "evidence.csv")
-    noise, floor, share = (float(value) for value in np.exp(parts(away)[1]))
-    return Fitted(design, design.prior + design.sd * away[:count], noise, floor, share)
+    noise, floor, share = (float(value) for value in np.exp(posterior.parts(away)[1]))
+    return Fitted(design, design.prior + design.sd * away[: len(design.names)], noise, floor, share)
+
+
+class _Posterior:
+    """What unknowns cost, counted in widths of their priors from the priors' middles: those of the design, and the
+    logarithms of the parts of the spread.
+
+    A row has a dozen of some four hundred columns, so products go through a sparse matrix: plain loops on one core,
+    which neither wait for threads nor round differently with their number.
+    """
+
+    def __init__(self, design: Design) -> None:
+        from scipy.sparse import csr_array
+
+        self.design, self.count = design, len(design.names)
+        self.matrix, self.base = csr_array(design.matrix * design.sd), design.matrix @ design.prior
+        self.turned, self.start = csr_array(self.matrix.T), np.log(np.array(list(SHARES.values())))
+        self.bent: tuple[Array, float, Array] | None = None
+
+    def parts(self, away: Array) -> tuple[Array, Array]:
+        """Logarithms of the loss of each row, and of the parts of the spread."""
+        return self.base + self.matrix @ away[: self.count], self.start + SHARES_SD * away[self.count :]
+
+    def cost(self, away: Array, freedom: float) -> float:
+        cost = _cost(*self.parts(away), self.design, freedom)
+        return float(np.sum(self.design.weight * cost) + 0.5 * np.sum(away**2))
+
+    def gradient(self, away: Array, freedom: float) -> Array:
+        return away + self._gathered(_slopes(*self.parts(away), self.design, freedom))
+
+    def bend(self, away: Array, along: Array, freedom: float) -> Array:
+        """What the gradient gains along a direction."""
+        if self.bent is None or self.bent[1] != freedom or not np.array_equal(self.bent[0], away):
+            self.bent = (away, freedom, _bends(*self.parts(away), self.design, freedom))
+        rows = np.empty((1 + len(SHARES), len(self.base)))
+        rows[0], rows[1:] = self.matrix @ along[: self.count], SHARES_SD * along[self.count :, None]
+        return along + self._gathered(np.sum(self.bent[2] * rows[:, None, :], axis=0))
+
+    def settled(self, away: Array, freedom: float) -> Array:
+        """The same after Newton's last steps, which ask for no difference of costs: those drown in rounding."""
+        from scipy.sparse.linalg import LinearOperator, cg
+
+        for _ in range(LAST):
+            here = away
+            bend = LinearOperator((len(here), len(here)), matvec=partial(self._bend_of, here, freedom), dtype=float)
+            away = here + cg(bend, -self.gradient(here, freedom), rtol=1e-5)[0]
+        return away
+
+    def _bend_of(self, away: Array, freedom: float, along: Array) -> Array:
+        return self.bend(away, along, freedom)
+
+    def _gathered(self, slopes: Array) -> Array:
+        by_theta = self.turned @ (self.design.weight * slopes[0])
+        return np.append(by_theta, SHARES_SD * np.sum(slopes[1:] * self.design.weight, axis=1))
 
 
 def _cost(eta: Array, shares: Array, design: Design, freedom: float = FREEDOM) -> Array:
@@ -199,7 +235,7 @@ def _cost(eta: Array, shares: Array, design: Design, freedom: float = FREEDOM) -
     return np.asarray((freedom + 1) / 2 * np.log1p(off**2 / freedom) + np.log(scale))
 
 
-def _slopes(eta: Array, shares: Array, design: Design, freedom: float) -> tuple[Array, Array]:
+def _slopes(eta: Array, shares: Array, design: Design, freedom: float) -> Array:
     """What the cost of each row gains with its logarithm of the loss, and with those of the shares of the spread."""
     loss, scale, off = _apart(eta, shares, design)
     noise, floor, share = np.exp(shares)
@@ -207,7 +243,18 @@ def _slopes(eta: Array, shares: Array, design: Design, freedom: float) -> tuple[
     wider = (1 - pull * off) / scale**2
     by_shares = wider * np.stack([(noise * design.noise) ** 2, np.full_like(loss, floor**2), (share * loss) ** 2])
     by_eta = np.where((eta > LEAST) & (eta < MOST), by_shares[2] - pull * loss / scale, 0.0)
-    return by_eta, by_shares
+    return np.vstack([by_eta, by_shares])
+
+
+def _bends(eta: Array, shares: Array, design: Design, freedom: float) -> Array:
+    """How these slopes change with each of the four, by differences."""
+    return np.stack(
+        [
+            _slopes(eta + step[0], shares + step[1:], design, freedom)
+            - _slopes(eta - step[0], shares - step[1:], design, freedom)
+            for step in STEP * np.eye(1 + len(SHARES))
+        ]
+    ) / (2 * STEP)
 
 
 def _apart(eta: Array, shares: Array, design: Design) -> tuple[Array, Array, Array]:

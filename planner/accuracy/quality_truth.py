@@ -123,14 +123,15 @@ class _Cells:
         return value
 
 
-Recipes = Mapping[tuple[str, str], str]
-"""What the catalogue knows of the recipe of a method in a source."""
+Recipes = Mapping[tuple[str, ...], str]
+"""What the catalogue knows of the recipe of a row, and of a method throughout a source."""
 
 
 def _recipes(catalog: Catalog) -> Recipes:
-    found: dict[tuple[str, str], set[str]] = {}
+    found: dict[tuple[str, ...], set[str]] = {}
     for row in catalog.evidence:
-        found.setdefault((row.citation, row.method), set()).add(row.recipe)
+        for key in ((row.citation, row.method, row.id), (row.citation, row.method)):
+            found.setdefault(key, set()).add(row.recipe)
     return {key: names.pop() for key, names in found.items() if len(names) == 1}
 
 
@@ -141,7 +142,9 @@ def _row(cells: _Cells, catalog: Catalog, recipes: Recipes) -> Row:
         activation_bits=cells.text("activation_bits"), kv_bits=cells.positive("kv_bits"),
     )  # fmt: skip
     meant = spellings.meant(said, catalog.spellings)
-    recipe = cells.text("recipe") or meant.recipe or recipes.get((citation, method), "")
+    source = (citation, method)
+    known = recipes.get((*source, cells.text("id")), recipes.get(source, ""))
+    recipe = cells.text("recipe") or known or meant.recipe
     if meant.lane == "fp8" and not recipe:
         recipe = GRANULARITY.get(cells.text("group_size"), "")
     params, baseline = _params(cells), cells.number("baseline_value", "baseline")

@@ -59,21 +59,27 @@ def test_the_same_rows_give_the_same_fit_from_wherever_the_search_begins(monkeyp
     assert (one.theta == other.theta).all()
     monkeypatch.setattr(quality_fit, "BELIEVING", 10.0)
     again = quality_fit.fit(rows, losses)
-    assert np.abs(again.theta - one.theta).max() < 1e-5
-    assert (again.noise, again.floor, again.share) == pytest.approx((one.noise, one.floor, one.share), abs=1e-5)
+    assert np.abs(again.theta - one.theta).max() < 1e-9
+    assert (again.noise, again.floor, again.share) == pytest.approx((one.noise, one.floor, one.share), abs=1e-9)
 
 
-def test_the_mode_is_flat() -> None:
-    """The gradient against differences of the cost, row by row."""
-    rows, losses = measured.of_catalog(catalog())
-    design = Design.of(rows, losses)
-    eta, shares, step = np.linspace(-3, 3, len(rows)), np.log([0.7, 0.5, 0.5]), 1e-6
-    by_eta, by_shares = quality_fit._slopes(eta, shares, design, quality_fit.FREEDOM)
-    differences = quality_fit._cost(eta + step, shares, design) - quality_fit._cost(eta - step, shares, design)
-    assert by_eta == pytest.approx(differences / (2 * step), abs=1e-4)
-    for place, unit in enumerate(np.eye(3)):
-        moved = [quality_fit._cost(eta, shares + sign * step * unit, design) for sign in (1, -1)]
-        assert by_shares[place] == pytest.approx((moved[0] - moved[1]) / (2 * step), abs=1e-4)
+@pytest.mark.parametrize("freedom", [4.0, 1000.0])
+def test_slopes_and_bends_are_those_of_the_cost(freedom: float) -> None:
+    design = Design.of(*measured.of_catalog(catalog()))
+    posterior, step = quality_fit._Posterior(design), 1e-5
+    away, along = (np.sin(np.arange(len(design.names) + 3) * pace) for pace in (0.7, 1.3))
+    ahead, behind = away + step * along, away - step * along
+    gained = (posterior.cost(ahead, freedom) - posterior.cost(behind, freedom)) / (2 * step)
+    assert posterior.gradient(away, freedom) @ along == pytest.approx(gained, rel=1e-6)
+    turned = (posterior.gradient(ahead, freedom) - posterior.gradient(behind, freedom)) / (2 * step)
+    assert posterior.bend(away, along, freedom) == pytest.approx(turned, rel=1e-4, abs=1e-4)
+
+
+def test_the_search_ends_where_the_gradient_is_flat() -> None:
+    found = quality_fit.fit(*measured.of_catalog(catalog()))
+    posterior, design = quality_fit._Posterior(found.design), found.design
+    away = np.append((found.theta - design.prior) / design.sd, (found.shares - posterior.start) / quality_fit.SHARES_SD)
+    assert np.abs(posterior.gradient(away, quality_fit.FREEDOM)).max() < 1e-9
 
 
 # ---- which rows, and how much they weigh -----------------------------------------------------------------------------
