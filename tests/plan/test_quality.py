@@ -350,3 +350,39 @@ def test_every_quality_estimate_of_a_plan_rests_on_sources_or_is_called_assumed(
             }
     if plan.choice.estimates["loss_pct"].basis == "fitted" and plan.choice.estimates["loss_pct"].value > 0:
         assert set(plan.sources) & measured
+
+
+@pytest.mark.parametrize(("training", "refused"), [("ptq", True), ("qat", False), ("qad", False)])
+def test_fp4_of_a_small_model_needs_proof_unless_it_was_trained(training: str, refused: bool) -> None:
+    row = w4a16_checkpoint(base="Qwen/Qwen3-14B", lane="nvfp4", format="NVFP4", recipe="nvfp4", training=training)
+    request = ask("Qwen/Qwen3-14B", device("b200-sxm"), lanes=["nvfp4"], quality={"max_loss_pct": 4.0})
+    rules = {finding.rule for _, finding in search(request, only(row)).options.refused}
+    assert ("Q203" in rules) is refused
+
+
+def test_what_two_sources_measured_is_the_estimates_alone() -> None:
+    """The same request, once as evidence stands and once as if another laboratory had measured it too."""
+    request = ask("Qwen/Qwen3-14B", device("b200-sxm"), lanes=["nvfp4"], quality={"max_loss_pct": 4.0})
+    [row] = [row for row in catalog().evidence if row.id == "Q1335"]
+    chat = [
+        msgspec.structs.replace(row, id=f"X{number}", citation=f"laboratory {number}", task_family="chat")
+        for number in (1, 2)
+    ]
+    measured = replace(catalog(), evidence=(*catalog().evidence, *chat))
+    measured = replace(measured, severity=refit(measured))
+    assert not planned(request).feasible
+    assert planned(request, measured).feasible
+
+
+def test_a_tolerance_of_its_own_lets_a_family_pass_where_thin_evidence_refuses() -> None:
+    workload = {"qps": 0.2, "languages": {"en": 0.4, "de": 0.6}}
+    fields = {"workload": workload, "lanes": ["nvfp4"]}
+    strict = {"max_loss_pct": 2.3}
+    loose = {"max_loss_pct": 2.3, "per_family": {"multilingual": 4.0}}
+
+    def rules(quality_: dict[str, object]) -> set[str]:
+        request = ask("Qwen/Qwen3-32B", device("a100-sxm4-80"), quality=quality_, **fields)
+        return {finding.rule for _, finding in search(request, catalog()).options.refused}
+
+    assert "Q702" in rules(strict)
+    assert "Q702" not in rules(loose)
