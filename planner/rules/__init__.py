@@ -145,6 +145,7 @@ SHOWN: tuple[Rule[Shown], ...] = (
     quality.eight_bits_first,
     quality.low_bits_need_an_importance_matrix,
     quality.other_languages_are_pooled,
+    quality.larger_in_four_bits,
     recipes.published_checkpoint_is_reused,
     recipes.published_checkpoint_loses_too_much,
     recipes.what_would_prove_it,
