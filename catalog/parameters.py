@@ -213,19 +213,21 @@ def decode(data: bytes, name: str) -> Parameters:
 def text(fitted: Parameters) -> str:
     """The parameter file."""
     tables = ("parameter", "interval", "seen", "excluded")
-    head = [f"{name} = {_literal(getattr(fitted, name))}" for name in fitted.__struct_fields__ if name not in tables]
-    rows = (_table(name, row) for name in tables for row in getattr(fitted, name))
+    head = [f"{name} = {literal(getattr(fitted, name))}" for name in fitted.__struct_fields__ if name not in tables]
+    rows = (table(name, row) for name in tables for row in getattr(fitted, name))
     return "\n\n".join([HEAD + "\n".join(head), *rows]) + "\n"
 
 
-def _table(name: str, row: Struct) -> str:
+def table(name: str, row: Struct) -> str:
+    """One entry of a parameter file; empty texts are left out."""
     fields = ((field, getattr(row, field)) for field in row.__struct_fields__)
-    return "\n".join([f"[[{name}]]", *(f"{field} = {_literal(value)}" for field, value in fields if value != "")])
+    return "\n".join([f"[[{name}]]", *(f"{field} = {literal(value)}" for field, value in fields if value != "")])
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
+    """A value as TOML; four digits of a number."""
     if isinstance(value, tuple):
-        return "[" + ", ".join(map(_literal, value)) + "]"
+        return "[" + ", ".join(map(literal, value)) + "]"
     return f'"{value}"' if isinstance(value, str) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

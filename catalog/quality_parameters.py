@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from catalog.errors import BadInput
+from catalog.parameters import literal, table
 
 HEAD = """\
 # Fitted by `lanewise fit-quality`; do not edit: change the evidence, the priors or the law and refit.
@@ -110,16 +111,6 @@ def text(fitted: SeverityParameters) -> str:
     """The parameter file."""
     tables = {"slope": fitted.slope, "level": fitted.level, "effect": fitted.effect_, "hardness": fitted.hardness}
     single = [name for name in fitted.__struct_fields__ if name.rstrip("_") not in tables]
-    head = [f"{name} = {_literal(getattr(fitted, name))}" for name in single]
-    rows = (_table(name, row) for name, table in tables.items() for row in table)
+    head = [f"{name} = {literal(getattr(fitted, name))}" for name in single]
+    rows = (table(name, row) for name, listed in tables.items() for row in listed)
     return "\n\n".join([HEAD + "\n".join(head), *rows]) + "\n"
-
-
-def _table(name: str, row: Struct) -> str:
-    return "\n".join(
-        [f"[[{name}]]", *(f"{field} = {_literal(getattr(row, field))}" for field in row.__struct_fields__)]
-    )
-
-
-def _literal(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else f"{value:.4g}" if isinstance(value, float) else str(value)
