@@ -44,6 +44,8 @@ PLACES = (
     "benchmarks.csv", "speed/*.toml", "quality/*.toml", "gates.toml",
 )  # fmt: skip
 """What a catalogue folder may hold."""
+ELSEWHERE = frozenset({"truth", "tools.toml"})
+"""Beside it, read by others: measurements that predictions are compared with, tool environments."""
 
 SPEED, QUALITY = "speed/parameters.toml", "quality/parameters.toml"
 EVIDENCE = "evidence.csv"
@@ -245,7 +247,7 @@ def _read(root: Path) -> Layer:
     found = {path for place in PLACES for path in root.glob(place)}
     data = {path for suffix in ("toml", "csv") for path in root.rglob(f"*.{suffix}")}
     for stray in sorted(data - found):
-        if stray.relative_to(root).parts[0] != "truth":
+        if stray.relative_to(root).parts[0] not in ELSEWHERE:
             raise BadInput(f"nothing reads this file; the catalogue reads {', '.join(PLACES)}", str(stray))
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(found)}
 

@@ -69,7 +69,7 @@ def _bare_environment() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as empty:
         for name in ("LANEWISE_CATALOG_DIR", "LANEWISE_DATABASE_URL", "FORCE_COLOR", "COLUMNS"):
             os.environ.pop(name, None)
-        os.environ["LANEWISE_DATA_DIR"] = empty
+        os.environ["LANEWISE_DATA_DIR"] = os.environ["LANEWISE_TOOLS_DIR"] = empty
         os.chdir(ROOT)
         try:
             yield

@@ -19,7 +19,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Whether a request may name a folder or file of this machine; a server that others reach says no."""
 
     tools_dir: Path | None = None
-    """Folder of environments with engines' own planners, for `lanewise fit --oracle`."""
+    """Folder of tool environments, with engines' own planners among them, for `lanewise fit --oracle`."""
 
     measurements: bool = True
     """Whether own measurements take part; a command or a call says no, never the environment."""
@@ -34,7 +34,7 @@ VARIABLES = {
     "LANEWISE_CATALOG_DIR": "folder of your own catalogue entries (default: `catalog` in the data folder)",
     "LANEWISE_DATABASE_URL": "SQLAlchemy URL of the plan store (default: `lanewise.sqlite3` in the data folder)",
     "LANEWISE_DATA_DIR": "the data folder (default: the platform's own, `~/.local/share/lanewise` on Linux)",
-    "LANEWISE_TOOLS_DIR": "engines' own planners for `fit --oracle` (default: `~/.cache/lanewise/tools`)",
+    "LANEWISE_TOOLS_DIR": "tool environments, planners for `fit --oracle` (default: `~/.cache/lanewise/tools`)",
     "LANEWISE_LOCAL_MODELS": "`no`: requests name models by id, not by a folder or file of this machine",
 }
 

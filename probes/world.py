@@ -48,12 +48,12 @@ Run = Callable[[Sequence[str], float], Ran]
 """(command, most seconds) -> what it printed."""
 
 
-def run(command: Sequence[str], timeout_s: float) -> Ran:
-    """Run a program without a shell; after `timeout_s` end it and whatever it started."""
+def run(command: Sequence[str], timeout_s: float, environ: Mapping[str, str] | None = None) -> Ran:
+    """Run a program without a shell, in our environment or that one; after `timeout_s` end it and what it started."""
     alone: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     try:
-        process = subprocess.Popen(list(command), **pipes, **alone)
+        process = subprocess.Popen(list(command), env=environ, **pipes, **alone)
     except OSError as error:
         return Ran(err=error.strerror or str(error), code=NOT_FOUND)
     try:

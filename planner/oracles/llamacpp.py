@@ -24,7 +24,7 @@ from planner.headroom.picture import Flags, Headroom, Held, Oracle, Outcome
 from planner.oracles import outline
 
 FOLDER = "llamacpp-0.3.36"
-"""Of the build that the slow tests make (tests/tools/llamacpp.py)."""
+"""Of `lanewise tools install llama.cpp`."""
 COUNTER, QUANTIZER, STAND_IN = "llama-fit-params", "llama-quantize", "ggml-rpc-server"
 MIB = 2**20
 TIMEOUT_S = 300.0

@@ -32,6 +32,7 @@ SHELL = frozenset(
         "settings",
         "sketch",
         "store",
+        "tools",
         "version",
     }
 )

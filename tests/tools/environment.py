@@ -9,6 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from catalog import tools
+from planner import service, settings
+from planner.tools import environment as places_of
+from planner.tools import install
+from planner.tools.environment import Place
+
 CUDA_BUILDS = ("torchvision", "torchaudio", "torchcodec")
 """Packages whose published builds expect CUDA and break transformers' imports beside a CPU torch."""
 
@@ -22,6 +28,14 @@ def environment(name: str, make: Callable[[Path], None]) -> Path:
         make(folder)
         (folder / "ready").touch()
     return folder
+
+
+def tool(tool_id: str) -> Place:
+    """An environment of `lanewise tools`, installed when it is not there yet."""
+    own = settings.from_environment()
+    known = tools.load()[tool_id]
+    install.install(known, own, lambda: service.probe(own), lambda *_: None)
+    return places_of.find(tool_id, own)
 
 
 def venv(folder: Path, *packages: str) -> Path:

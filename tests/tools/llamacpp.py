@@ -1,29 +1,21 @@
-"""llama.cpp's own tools on a machine without a GPU: built once from a published sdist, kept outside the checkout.
+"""llama.cpp's own tools on a machine without a GPU: those of `lanewise tools install llama.cpp`.
 
-The build takes about five minutes on two cores and 1 GB; LANEWISE_TOOLS_DIR says where (default
-~/.cache/lanewise/tools). Remote devices (`rpc-server` on the CPU) stand in for GPUs: layers are offloaded to them,
-and `llama-fit-params` counts their buffers as it counts a GPU's.
+The build takes about five minutes on two cores and 1 GB. Remote devices (`rpc-server` on the CPU) stand in for GPUs:
+layers are offloaded to them, and `llama-fit-params` counts their buffers as it counts a GPU's.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
-import sys
-import tarfile
 import time
 from pathlib import Path
 
+from tests.tools.environment import tool
+
 VERSION = "0.3.36"
 """Of the sdist llama-cpp-python, which carries llama.cpp whole (MIT), tests included."""
-TARGETS = ("llama-quantize", "llama-fit-params", "ggml-rpc-server")
-FLAGS = (
-    "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", "-DGGML_RPC=ON", "-DGGML_NATIVE=ON",
-    "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_OPENSSL=OFF",
-    "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF",
-)  # fmt: skip
 
 
 class Tools:
@@ -39,41 +31,13 @@ class Tools:
 
 def llamacpp() -> Tools:
     """The tools, built when they are not there yet."""
-    folder = tools_folder()
-    if not (folder / "ready").exists():
-        _make(folder)
-    return Tools(folder)
+    tool("llama.cpp")
+    return Tools(tools_folder())
 
 
 def tools_folder() -> Path:
     root = Path(os.environ.get("LANEWISE_TOOLS_DIR", "~/.cache/lanewise/tools")).expanduser()
     return root / f"llamacpp-{VERSION}"
-
-
-def _make(folder: Path) -> None:
-    """The sdist, cmake and ninja from PyPI, then the three programs; `ready` is written last."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    _run(sys.executable, "-m", "venv", folder / "venv")
-    made = folder / "venv" / "bin"
-    _run(made / "python", "-m", "pip", "install", "--quiet", "cmake", "ninja")
-    download = (made / "python", "-m", "pip", "download", "--quiet", "--no-deps")
-    _run(*download, "--no-binary", "llama-cpp-python", "--dest", folder, f"llama-cpp-python=={VERSION}")
-    with tarfile.open(next(folder.glob("*.tar.gz"))) as packed:
-        packed.extractall(folder, filter="data")
-    source = Tools(folder).source
-    ninja = f"-DCMAKE_MAKE_PROGRAM={made / 'ninja'}"
-    _run(made / "cmake", "-S", source, "-B", folder / "build", "-G", "Ninja", ninja, *FLAGS)
-    _run(made / "ninja", "-C", folder / "build", *TARGETS)
-    next(folder.glob("*.tar.gz")).unlink()
-    (folder / "ready").touch()
-
-
-def _run(*command: object) -> None:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr)[-4000:]
-        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{said}")
 
 
 class Devices:

@@ -1,6 +1,6 @@
 """llm-compressor's own checkpoints of small models with random weights: no model is downloaded.
 
-The environment takes two minutes and 1.5 GB to make (tests/tools/environment.py says where it is kept).
+The environment is that of `lanewise tools install llm-compressor`: two minutes and 1.5 GB to make.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.tools.environment import environment, run, venv
+from tests.tools.environment import run, tool
 
-PACKAGES = ("torch==2.13.0", "llmcompressor==0.14.0.1")
-FOLDER = "llmcompressor-0.14"
 TIMEOUT_S = 900.0
 
 _COMMON: dict[str, Any] = {
@@ -85,11 +83,7 @@ def quantize(folder: Path, geometries: Iterable[str], made: Iterable[Made]) -> d
     ]  # fmt: skip
     work, results = folder / "work.json", folder / "results.json"
     work.write_text(json.dumps({"originals": originals, "made": cases}))
-    python = environment(FOLDER, _install) / "venv" / "bin" / "python"
+    python = tool("llm-compressor").python
     run(python, Path(__file__).with_name("quantize_script.py"), work, results, timeout_s=TIMEOUT_S)
     said: list[str] = json.loads(results.read_text())
     return dict(zip((case.name for case in made), said, strict=True))
-
-
-def _install(folder: Path) -> None:
-    venv(folder, *PACKAGES)
