@@ -34,6 +34,7 @@ SHELL = frozenset(
         "store",
         "tools",
         "version",
+        "workers",
     }
 )
 """Modules of `planner` that may know the world around them."""

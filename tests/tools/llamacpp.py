@@ -28,6 +28,13 @@ class Tools:
     def program(self, name: str) -> Path:
         return self.bin / name
 
+    def built(self, name: str) -> Path:
+        """A program that most tests do without; the build is there and makes it and what it needs, in a minute."""
+        if not self.program(name).exists():
+            folder = self.bin.parents[1]
+            _run(folder / "venv" / "bin" / "ninja", "-C", folder / "build", name)
+        return self.program(name)
+
 
 def llamacpp() -> Tools:
     """The tools, built when they are not there yet."""

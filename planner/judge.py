@@ -1,0 +1,394 @@
+"""From measured values to verdicts: pass, fail, or inconclusive with the samples that are missing.
+
+A gate's threshold is compared as `planner/plan.Threshold` says: the stated bound decides a pass, a fail needs both
+bounds beyond it, anything between is inconclusive. Tokens screen, tasks decide (`planner/plan.Verification.verdicts`).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct, structs
+
+from catalog.errors import BadInput
+from planner import bounds
+from planner.bounds import Measured, Numbers
+from planner.plan import Gate, Threshold, Verification
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+NAMES = ("base_logprob", "cand_logprob", "kl", "dp", "agrees", "broken")
+CORRECT = 0.5
+"""A score from which an answer counts as right."""
+GRADES: tuple[Verdict, ...] = ("fail", "inconclusive", "pass")
+"""The worst first."""
+
+
+class Windows(Struct, frozen=True, kw_only=True):
+    """What `score.py compare` measured on one text: arrays [windows, scored tokens of each]."""
+
+    base_logprob: Numbers
+    cand_logprob: Numbers
+    kl: Numbers
+    dp: Numbers
+    agrees: Numbers
+    broken: Numbers
+
+    @property
+    def count(self) -> int:
+        return len(self.kl)
+
+
+class Pairs(Struct, frozen=True, kw_only=True):
+    """Scores from 0 to 1 of both sides' answers, pair by pair; `items` names what was asked, `tasks` of which part."""
+
+    baseline: tuple[float, ...]
+    candidate: tuple[float, ...]
+    items: tuple[str, ...] = ()
+    """Answers to the same item are averaged: only items are independent. Empty: each pair is its own item."""
+    tasks: tuple[str, ...] = ()
+
+
+class Runs(Struct, frozen=True, kw_only=True):
+    """What was run, by `gate_name`. A run of several gates stands under the name that they share."""
+
+    tokens: dict[str, dict[str, Windows]] = {}
+    """Text by text."""
+    answers: dict[str, Pairs] = {}
+    failures: int | None = None
+    """Answers that failed the smoke test; None where it was not run."""
+
+
+class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One threshold on one text: what was measured, its one-sided 95 % bounds, and what follows."""
+
+    text: str = ""
+    statistic: str
+    unit: str
+    value: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    relation: str
+    limit: float
+    samples: int
+    samples_of: str
+    verdict: Verdict
+    further: int | None = None
+    """Windows or items beside those there until it is resolved four times of five; None where nobody can say."""
+    because: str
+
+
+class Judged(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A gate with its checks, the worst of which it takes."""
+
+    gate: str
+    decides: bool
+    verdict: Verdict
+    run: bool = True
+    broken: bool = False
+    """Log-probabilities were not finite: that fails the candidate, whatever tasks say."""
+    further: int | None = None
+    because: str
+    checks: tuple[Check, ...] = ()
+
+
+class Judgement(Struct, frozen=True, kw_only=True):
+    """The overall verdict and the gates it follows from."""
+
+    verdict: Verdict
+    because: str
+    gates: tuple[Judged, ...]
+
+
+def gate_name(gate: Gate) -> str:
+    """As gates name each other in `shares`: token statistics with their context."""
+    return f"{gate.id}@{gate.context_tokens}" if gate.samples_of == "tokens" else gate.id
+
+
+def judge(verification: Verification, runs: Runs) -> Judgement:
+    """Every gate by itself, then all of them. Raises BadInput where a run cannot be read."""
+    gates = tuple(judge_gate(gate, runs) for gate in verification.gates)
+    verdict, because = overall(gates)
+    return Judgement(verdict=verdict, because=because, gates=gates)
+
+
+def overall(gates: Sequence[Judged]) -> tuple[Verdict, str]:
+    """A decider that fails fails; one in doubt, or any gate that was not run, leaves it open; screens never decide."""
+    failed = [each.gate for each in gates if each.verdict == "fail" and (each.decides or each.broken)]
+    if failed:
+        return "fail", f"{', '.join(failed)} failed"
+    missing = [each.gate for each in gates if not each.run]
+    open_ = [each.gate for each in gates if each.run and each.decides and each.verdict == "inconclusive"]
+    said = [f"{', '.join(names)} {what}" for names, what in ((open_, "inconclusive"), (missing, "not run")) if names]
+    if said:
+        return "inconclusive", "; ".join(said)
+    deciders = [each.gate for each in gates if each.decides]
+    if not deciders:
+        return "inconclusive", "no gate decides: token statistics alone prove nothing"
+    screens = [each.gate for each in gates if each.verdict != "pass"]
+    but = f"; {', '.join(screens)} did not pass, and the tasks decide" if screens else ""
+    return "pass", f"{', '.join(deciders)} passed{but}"
+
+
+def judge_gate(gate: Gate, runs: Runs) -> Judged:
+    """A gate on what was run for it; named as not run where nothing was."""
+    name = gate_name(gate)
+    if gate.id == "smoke":
+        found = _smoke(gate, runs.failures)
+    elif gate.samples_of == "tokens":
+        texts = runs.tokens.get(name) or runs.tokens.get(gate.shares, {})
+        found = [check for text, windows in texts.items() for check in _on_text(gate, text, windows)]
+        absent = [text.name for text in gate.texts if text.name not in texts]
+        if found and absent:
+            return _missing(gate, f"not run on {', '.join(absent)}", tuple(found))
+    else:
+        found = list(_on_answers(gate, runs.answers))
+    if not found:
+        return _missing(gate, "not run")
+    return _judged(gate, found, broken=any(check.statistic == "broken_tokens" for check in found))
+
+
+def _missing(gate: Gate, because: str, checks: tuple[Check, ...] = ()) -> Judged:
+    """Not run, or not on every text: a failure that is known already stands."""
+    if any(check.verdict == "fail" for check in checks):
+        return _judged(gate, list(checks), broken=any(check.statistic == "broken_tokens" for check in checks))
+    return Judged(
+        gate=gate_name(gate), decides=gate.decides, verdict="inconclusive", run=False, because=because, checks=checks
+    )
+
+
+def _judged(gate: Gate, checks: list[Check], *, broken: bool) -> Judged:
+    verdict = min((check.verdict for check in checks), key=GRADES.index)
+    worst = [check for check in checks if check.verdict == verdict]
+    wanted = [check.further for check in worst]
+    return Judged(
+        gate=gate_name(gate),
+        decides=gate.decides,
+        verdict=verdict,
+        broken=broken,
+        further=None if verdict != "inconclusive" or None in wanted else max(each or 0 for each in wanted),
+        because="; ".join(f"{check.text}: {check.because}" if check.text else check.because for check in worst),
+        checks=tuple(checks),
+    )
+
+
+def _smoke(gate: Gate, failures: int | None) -> list[Check]:
+    if failures is None:
+        return []
+    (threshold,) = gate.thresholds
+    verdict: Verdict = "pass" if failures <= threshold.value else "fail"
+    return [
+        Check(
+            statistic=threshold.statistic, unit=threshold.unit, value=float(failures), relation=threshold.relation,
+            limit=threshold.value, samples=gate.samples, samples_of=gate.samples_of, verdict=verdict,
+            because=f"{failures} of {gate.samples} answers failed",
+        )
+    ]  # fmt: skip
+
+
+OF_TOKENS: dict[str, Callable[[Windows], Measured]] = {
+    "kld_mean": lambda seen: bounds.positive_mean("kld_mean", "nat", seen.kl),
+    "kld_p99": lambda seen: bounds.percentile("kld_p99", "nat", seen.kl),
+    "top1_agreement": lambda seen: bounds.share("top1_agreement", seen.agrees),
+    "ppl_ratio": lambda seen: bounds.log_ratio("ppl_ratio", seen.base_logprob - seen.cand_logprob),
+    "dp_asymmetry": lambda seen: bounds.asymmetry("dp_asymmetry", seen.dp),
+}
+"""Statistics of token gates by name."""
+
+
+def kld_median(seen: Windows) -> float:
+    """The median divergence in nat, to print beside the mean; no gate asks for it."""
+    return float(np.median(seen.kl))
+
+
+def _on_text(gate: Gate, text: str, seen: Windows) -> Iterator[Check]:
+    for threshold in gate.thresholds:
+        if seen.broken.any():
+            yield _broken(threshold, text, seen)
+        elif seen.count < bounds.least(threshold.statistic):
+            yield _too_few(threshold, text, seen.count)
+        else:
+            yield check(_of_tokens(threshold)(seen), threshold, text)
+
+
+def _of_tokens(threshold: Threshold) -> Callable[[Windows], Measured]:
+    if threshold.statistic not in OF_TOKENS:
+        raise BadInput(f"no statistic of tokens is called {threshold.statistic}", threshold.statistic)
+    return OF_TOKENS[threshold.statistic]
+
+
+def _broken(threshold: Threshold, text: str, seen: Windows) -> Check:
+    count = int(seen.broken.sum())
+    return Check(
+        text=text, statistic="broken_tokens", unit="tokens", value=float(count), relation="<=", limit=0.0,
+        samples=seen.count, samples_of="windows", verdict="fail",
+        because=f"{count} of {seen.kl.size} tokens have no finite log-probability: {threshold.statistic} means nothing",
+    )  # fmt: skip
+
+
+def _too_few(threshold: Threshold, text: str, count: int) -> Check:
+    least = bounds.least(threshold.statistic)
+    return Check(
+        text=text, statistic=threshold.statistic, unit=threshold.unit, relation=threshold.relation,
+        limit=threshold.value, samples=count, samples_of="windows", verdict="inconclusive", further=least - count,
+        because=f"{count} windows, {least} are the least that show its spread",
+    )  # fmt: skip
+
+
+def check(found: Measured, threshold: Threshold, text: str = "") -> Check:
+    """One threshold: its stated bound decides a pass, both beyond it a fail."""
+    verdict = _verdict(found, threshold)
+    needed = found.needs(threshold.value) if verdict == "inconclusive" else None
+    further = None if needed is None else max(1, needed - found.samples)
+    return Check(
+        text=text,
+        statistic=found.statistic,
+        unit=found.unit,
+        value=found.value,
+        lower=found.lower,
+        upper=found.upper,
+        relation=threshold.relation,
+        limit=threshold.value,
+        samples=found.samples,
+        samples_of=found.samples_of,
+        verdict=verdict,
+        further=further,
+        because=_sentence(found, threshold, verdict, further),
+    )
+
+
+def _verdict(found: Measured, threshold: Threshold) -> Verdict:
+    ends = [found.lower, found.upper]
+    if threshold.relation == "<=":
+        keeps = [end <= threshold.value for end in ends]
+    else:
+        keeps = [end >= threshold.value for end in ends]
+    stated = {"lower": keeps[0], "upper": keeps[1], "value": all(keeps)}[threshold.bound]
+    return "pass" if stated else "inconclusive" if any(keeps) else "fail"
+
+
+def _sentence(found: Measured, threshold: Threshold, verdict: Verdict, further: int | None) -> str:
+    seen = f"{found.statistic} {found.value:.4g} ({found.lower:.4g} to {found.upper:.4g}) {found.unit}"
+    held = f"{threshold.bound} bound {threshold.relation} {threshold.value:g}"
+    if verdict != "inconclusive":
+        return f"{seen}: {held} {'holds' if verdict == 'pass' else 'is broken by both bounds'}"
+    if further is None:
+        return f"{seen} straddles {held}: the estimate lies on it, more samples need not help"
+    return f"{seen} straddles {held}: {further:,} more {found.samples_of} resolve it four times of five"
+
+
+def _on_answers(gate: Gate, answers: Mapping[str, Pairs]) -> Iterator[Check]:
+    """Thresholds of a gate on paired answers; `task:*` = of all tasks together."""
+    if gate.id == "flip_rate":
+        pairs = [pairs for name, pairs in sorted(answers.items()) if name.startswith("task:") or name == "long_context"]
+        if pairs:
+            wrong = np.concatenate([_flips(each) for each in pairs])
+            yield from (check(bounds.item_share("right_to_wrong", wrong), each) for each in gate.thresholds)
+    elif gate.id in answers:
+        for threshold in gate.thresholds:
+            yield _of_answers(threshold, answers[gate.id], gate.id)
+
+
+def _of_answers(threshold: Threshold, pairs: Pairs, name: str) -> Check:
+    base, other = scores(pairs, name)
+    if threshold.statistic in ("paired_difference", "valid_answers_difference"):
+        found = check(bounds.paired_difference(threshold.statistic, base, other), threshold)
+        return structs.replace(found, because=found.because + _mcnemar(base, other))
+    if threshold.statistic == "mean_recovery":
+        return check(_recovery(threshold.statistic, base, other, name), threshold)
+    if threshold.statistic == "worst_task_recovery":
+        return check(_worst_task(pairs, name), threshold)
+    raise BadInput(f"no statistic of answers is called {threshold.statistic}", name)
+
+
+def _mcnemar(base: Numbers, other: Numbers) -> str:
+    """How surprising the answers that turned are; nothing where scores are not all 0 or 1."""
+    if not np.isin(np.concatenate([base, other]), (0.0, 1.0)).all():
+        return ""
+    lost, won = int((base > other).sum()), int((other > base).sum())
+    return f"; {lost} turned wrong, {won} right (McNemar, one-sided: p = {bounds.mcnemar(base, other):.2g})"
+
+
+def _recovery(statistic: str, base: Numbers, other: Numbers, name: str) -> Measured:
+    if base.sum() <= 0:
+        raise BadInput("the baseline scores nothing: no recovery can be said", name)
+    return bounds.recovery(statistic, base, other)
+
+
+def _worst_task(pairs: Pairs, name: str) -> Measured:
+    """The task whose upper bound is lowest: a noisy task is not yet a lost one."""
+    if not pairs.tasks:
+        raise BadInput("the worst task needs the task of each pair", name)
+    split = {
+        task: Pairs(**{field: _kept(getattr(pairs, field), pairs.tasks, task) for field in pairs.__struct_fields__})
+        for task in sorted(set(pairs.tasks))
+    }
+    found = [_recovery("worst_task_recovery", *scores(part, name), f"{name} {task}") for task, part in split.items()]
+    return min(found, key=lambda each: each.upper)
+
+
+def _kept(values: tuple[Any, ...], tasks: tuple[str, ...], task: str) -> tuple[Any, ...]:
+    return tuple(value for value, own in zip(values, tasks, strict=True) if own == task) if values else ()
+
+
+def _flips(pairs: Pairs) -> Numbers:
+    """Whether a right answer became wrong, item by item; a share where an item was answered more than once."""
+    scores(pairs, "flip_rate")
+    base, other = np.asarray(pairs.baseline), np.asarray(pairs.candidate)
+    return _by_item(np.asarray((base >= CORRECT) & (other < CORRECT), dtype=np.float64), pairs.items)
+
+
+def scores(pairs: Pairs, name: str) -> tuple[Numbers, Numbers]:
+    """Both sides' scores item by item. Raises BadInput where they are not paired, or not from 0 to 1."""
+    base, other = np.asarray(pairs.baseline, dtype=np.float64), np.asarray(pairs.candidate, dtype=np.float64)
+    lengths = {len(base), len(other)} | {len(each) for each in (pairs.items, pairs.tasks) if each}
+    if len(lengths) != 1 or not len(base):
+        raise BadInput(f"{len(base)} and {len(other)} scores are not pairs of the same answers", name)
+    both = np.concatenate([base, other])
+    if not bool(((both >= 0) & (both <= 1)).all()):
+        raise BadInput("a score is not a number from 0 to 1", name)
+    return _by_item(base, pairs.items), _by_item(other, pairs.items)
+
+
+def _by_item(values: Numbers, items: Sequence[str]) -> Numbers:
+    """Means of the answers to each item; the values themselves where no items are named."""
+    if not items:
+        return values
+    _, place = np.unique(np.asarray(items), return_inverse=True)
+    return np.asarray(np.bincount(place, values) / np.bincount(place))
+
+
+def read(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Windows]]:
+    """The header of a stats.npz of `score.py compare`, and its windows text by text.
+
+    Raises BadInput naming the file where it is not one, or is not whole.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in (*NAMES, "text")}
+            header = msgspec.json.decode(str(stored["header"]), type=dict[str, Any])
+        texts = [str(each) for each in header["texts"]]
+    except (ValueError, KeyError, OSError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInput(f"not made by `score.py compare` ({error})", name) from error
+    shapes = {arrays[key].shape for key in NAMES}
+    owner = arrays.pop("text")
+    if len(shapes) != 1 or arrays["kl"].ndim != 2 or owner.shape != arrays["kl"].shape[:1] or not arrays["kl"].size:
+        raise BadInput("its arrays are not windows by tokens", name)
+    _finite(arrays, name)
+    made = {
+        text: Windows(**{key: np.asarray(arrays[key][owner == place], dtype=np.float64) for key in NAMES})
+        for place, text in enumerate(texts)
+    }
+    return header, made
+
+
+def _finite(arrays: Mapping[str, Any], name: str) -> None:
+    """Raises BadInput where a value is not finite and its token is not called broken."""
+    whole = ~arrays["broken"].astype(bool)
+    for key in ("base_logprob", "cand_logprob", "kl", "dp"):
+        if not np.isfinite(arrays[key][whole]).all():
+            raise BadInput(f"{key} is not finite where no token is called broken", name)

@@ -1,0 +1,1 @@
+"""Scripts that other interpreters run, inside tool environments: they import nothing of ours."""
