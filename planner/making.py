@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from catalog import tensors
 from catalog.model import Model
 from planner import lanes
+from planner.lanes import Method
 from planner.plan import Calibration, Make
 from planner.rules.recipes import LENGTH, SAMPLES
 from planner.rules.rule import Pairing
-from planner.settle import Load
 
+ASKED = "asked for by name"
 CHUNKS = 128
 """Of 512 tokens for an importance matrix (assumed: llama.cpp's examples use 100 and more)."""
 DATA_FREE = ("FP8_DYNAMIC", "FP8_BLOCK", "W8A16", "NVFP4A16", "MXFP4A16", "MXFP8")
@@ -74,28 +76,81 @@ def ignored(model: Model) -> tuple[str, ...]:
 
 def calibration(pairing: Pairing) -> Calibration | None:
     """What to calibrate on; None for schemes that are made from the weights alone."""
-    method, load = pairing.method, pairing.settled.load
+    load = pairing.settled.load
+    return calibrated_on(pairing.method, pairing.lane.bits, load.mix, load.languages)
+
+
+def calibrated_on(
+    method: Method, bits: float, mix: Mapping[str, float], languages: Mapping[str, float]
+) -> Calibration | None:
+    """The same for any method of a lane of so many bits, under shares of task families and of languages."""
     gguf = method.tool == "llama-quantize"
     if method.scheme in DATA_FREE or method.tool not in ("llm-compressor", "llama-quantize"):
         return None
-    if gguf and pairing.lane.bits >= IMATRIX_BELOW:
+    if gguf and bits >= IMATRIX_BELOW:
         return None
     return Calibration(
-        domains=dict(sorted(load.mix.items())),
-        languages=dict(sorted(load.languages.items())),
-        chat_format=chat_format(load),
+        domains=dict(sorted(mix.items())),
+        languages=dict(sorted(languages.items())),
+        chat_format=chat_format(mix),
         samples=CHUNKS if gguf else SAMPLES,
         sequence_length=512 if gguf else LENGTH,
-        public=public(load.mix),
+        public=public(mix),
     )
 
 
-def chat_format(load: Load) -> bool:
+def another(method: Method, model: Model, mix: Mapping[str, float], languages: Mapping[str, float]) -> Make:
+    """A method of the lane that the user asked for in place of the plan's."""
+    return Make(
+        tool=method.tool,
+        scheme=method.scheme,
+        because=ASKED,
+        algorithm=method.recipe.algorithm,
+        symmetric=method.recipe.symmetric,
+        group_size=lanes.group_size(method, model),
+        ignore=ignored(model) if method.tool == "llm-compressor" else (),
+        calibration=calibrated_on(method, IMATRIX_BELOW, mix, languages),
+        host_ram_bytes=2.0 * tensors.params(tensors.inventory(model)),
+    )
+
+
+def chat_format(mix: Mapping[str, float]) -> bool:
     """Whether the text goes through the chat template: wherever the model answers people or calls tools."""
-    return any(load.mix.get(family, 0.0) > 0 for family in ("chat", "instruction", "tool_use", "multilingual"))
+    return any(mix.get(family, 0.0) > 0 for family in ("chat", "instruction", "tool_use", "multilingual"))
 
 
 def public(mix: Mapping[str, float]) -> tuple[str, ...]:
     """Public sets of the mix's domains, the largest share first."""
     ordered = sorted(mix, key=lambda family: (-mix[family], family))
     return tuple(dict.fromkeys(PUBLIC.get(family, PUBLIC[""]) for family in ordered))
+
+
+def kind_of_text(make: Make) -> str:
+    """What the calibration text should be like, in words."""
+    asked = make.calibration
+    if asked is None:
+        return "of your own kind"
+    shares = ", ".join(f"{share:.0%} {family}" for family, share in asked.domains.items())
+    tongues = "" if set(asked.languages) == {"en"} else f" in {', '.join(sorted(asked.languages))}"
+    form = " through the chat template" if asked.chat_format else ""
+    return f"of your own kind ({shares}{tongues}){form}, none of it from your evaluation"
+
+
+def converting(folder: str, out: str) -> tuple[str, ...]:
+    """Arguments of convert_hf_to_gguf.py for the 16-bit file."""
+    return (folder, "--outtype", "f16", "--outfile", out)
+
+
+def importance_text() -> Calibration:
+    """What an importance matrix is measured on where the plan asks for none but the type needs one."""
+    return Calibration(domains={}, languages={}, chat_format=False, samples=CHUNKS, sequence_length=512, public=())
+
+
+def measuring(original: str, text: str, out: str, chunks: int | None) -> tuple[str, ...]:
+    """Arguments of llama-imatrix."""
+    return ("-m", original, "-f", text, "-o", out, *(("--chunks", str(chunks)) if chunks else ()))
+
+
+def quantizing(original: str, out: str, kind: str, matrix: str | None) -> tuple[str, ...]:
+    """Arguments of llama-quantize."""
+    return (*(("--imatrix", matrix) if matrix else ()), original, out, kind)

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from catalog.engine import Engine
 from catalog.units import GIB
-from planner import engines, resources
+from planner import engines, making, resources
 from planner.engines import llamacpp, vllm
 from planner.launch import Launch, LaunchOptions, serving_pool, target_of
 from planner.plan import ArtifactRef, Candidate, Estimate, Finding, LaunchFile, Make, Plan, Tie
@@ -57,7 +57,7 @@ def files(
     }
     target = target_of(candidate.engine)
     return tuple(
-        (file, _templates().get_template(f"{file.target}/{file.name}.j2").render(context).encode())
+        (file, templates().get_template(f"{file.target}/{file.name}.j2").render(context).encode())
         for file in target.launch_files()
     )
 
@@ -154,32 +154,21 @@ def _llama_quantize(make: Make, candidate: Candidate, launch: Launch, options: L
     """Download, convert to 16 bits, measure importance where the type needs it, quantize: llama.cpp's own tools."""
     kind, original, matrix = llamacpp.file_type(candidate), "./original-f16.gguf", "./imatrix.gguf"
     needs = make.imatrix or kind in llamacpp.NEEDS_IMATRIX
-    chunks = ("--chunks", str(make.calibration.samples)) if make.calibration else ()
-    measure = ("llama-imatrix", "-m", original, "-f", "./calibration.txt", "-o", matrix, *chunks)
+    chunks = make.calibration.samples if make.calibration else None
+    measure = ("llama-imatrix", *making.measuring(original, "./calibration.txt", matrix, chunks))
     folder = options.base[0] if options.merged else "./original"
     fetched = () if options.merged else (_download(options.model, options.revision, "--local-dir", folder),)
     return Obtain(
         because=make.because,
         how="With the tools of a llama.cpp checkout"
-        + (f", and text in calibration.txt: {kind_of_text(make)}." if needs else "."),
+        + (f", and text in calibration.txt: {making.kind_of_text(make)}." if needs else "."),
         commands=(
             *fetched,
-            ("python", "convert_hf_to_gguf.py", folder, "--outtype", "f16", "--outfile", original),
+            ("python", "convert_hf_to_gguf.py", *making.converting(folder, original)),
             *((measure,) if needs else ()),
-            ("llama-quantize", *(("--imatrix", matrix) if needs else ()), original, launch.model, kind),
+            ("llama-quantize", *making.quantizing(original, launch.model, kind, matrix if needs else None)),
         ),
     )
-
-
-def kind_of_text(make: Make) -> str:
-    """What the calibration text should be like, in words."""
-    asked = make.calibration
-    if asked is None:
-        return "of your own kind"
-    shares = ", ".join(f"{share:.0%} {family}" for family, share in asked.domains.items())
-    tongues = "" if set(asked.languages) == {"en"} else f" in {', '.join(sorted(asked.languages))}"
-    form = " through the chat template" if asked.chat_format else ""
-    return f"of your own kind ({shares}{tongues}){form}, none of it from your evaluation"
 
 
 def _llm_compressor(make: Make, candidate: Candidate, options: LaunchOptions) -> Obtain:
@@ -192,7 +181,7 @@ def _llm_compressor(make: Make, candidate: Candidate, options: LaunchOptions) ->
     return Obtain(
         because=make.because,
         how="In an environment with llm-compressor 0.14, which cannot share vLLM's. Keep the 16-bit original."
-        + (f" Replace the dataset by text {kind_of_text(make)}." if asked is not None else ""),
+        + (f" Replace the dataset by text {making.kind_of_text(make)}." if asked is not None else ""),
         python=(
             "from llmcompressor import oneshot",
             "from llmcompressor.modifiers.quantization import GPTQModifier, QuantizationModifier",
@@ -217,7 +206,8 @@ def _quantizer(make: Make) -> str:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The shipped templates with the filters that foreign words have to pass."""
     environment = Environment(
         loader=FileSystemLoader(resources.templates()),
         undefined=StrictUndefined,

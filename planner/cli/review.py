@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     own = msgspec.structs.replace(
         own, database_url=arguments.db or own.database_url, measurements=not arguments.no_measurements
     )
-    plan = _plan(arguments.source, own)
+    plan = plan_of(arguments.source, own)
     document = service.review(plan, own, _format(arguments), arguments.growth)
     if not charts.available():
         print(UNDRAWN, file=sys.stderr)
@@ -81,7 +81,7 @@ def _write(path: Path, document: bytes) -> None:
         raise BadInput(f"cannot write the review: {error.strerror}", str(path)) from error
 
 
-def _plan(source: str, own: Settings) -> Plan:
+def plan_of(source: str, own: Settings) -> Plan:
     """A plan document as it stands, a request planned now, or a plan out of the store."""
     from planner import decode, service
     from planner.cli.plan import read_file, simulating

@@ -12,7 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.tools.environment import tool
+from tests.tools.environment import run, tool
 
 VERSION = "0.3.36"
 """Of the sdist llama-cpp-python, which carries llama.cpp whole (MIT), tests included."""
@@ -32,7 +32,7 @@ class Tools:
         """A program that most tests do without; the build is there and makes it and what it needs, in a minute."""
         if not self.program(name).exists():
             folder = self.bin.parents[1]
-            _run(folder / "venv" / "bin" / "ninja", "-C", folder / "build", name)
+            run(folder / "venv" / "bin" / "ninja", "-C", folder / "build", name)
         return self.program(name)
 
 

@@ -1,0 +1,142 @@
+"""`lanewise verify` and `lanewise receipts`: a plan's claims measured, and what that came to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from catalog.errors import BadInput
+from planner.cli.common import Commands, number, write_document
+
+if TYPE_CHECKING:
+    from planner.steps import Program
+    from planner.verify import Choice
+
+EXAMPLES = """examples:
+  lanewise verify plan.json --dry-run                     the steps and what they cost; nothing is run
+  lanewise verify plan.json --text tickets.jsonl          run them here; a second run goes on where it ended
+  lanewise verify request.toml --lane gguf:Q4_K_M --text notes.md --calibration chats.jsonl --budget 60"""
+CANCELLED = 130
+
+
+def add_to(commands: Commands) -> None:
+    """Declare `verify` and `receipts`."""
+    verify = commands.add_parser(
+        "verify",
+        help="get the original, make the lane, measure its gates; ends with a receipt",
+        description="Prove a plan's candidate: get the original, get or make the quantized model, compare the two. "
+        "Statistics of tokens are measured; gates that need answers are left out by name. Finished steps are kept, so "
+        "that a second run goes on. Exit codes: 0 every step ended well, 1 one did not, 130 cancelled.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verify.add_argument(
+        "source",
+        metavar="PLAN|REQUEST",
+        help="plan file (of `lanewise plan --json`), request file (.toml, .json), id of a stored plan, or - for stdin",
+    )
+    verify.add_argument("--lane", metavar="LANE", help="an alternative of the plan instead of its choice")
+    verify.add_argument(
+        "--recipe", metavar="NAME", help="make it here by this recipe of the lane, for example fp8-dynamic, autoround"
+    )
+    verify.add_argument("--dry-run", action="store_true", help="print the steps with their costs and run nothing")
+    verify.add_argument("--here", action="store_true", help="costs of a dry run on this machine, not the planned one")
+    verify.add_argument("--budget", type=number, metavar="MINUTES", help="the cheapest decisive gates that fit into it")
+    verify.add_argument(
+        "--run", dest="folder", type=Path, metavar="FOLDER", help="where it runs (default: lanewise-runs/PLAN/LANE)"
+    )
+    _add_text(verify.add_argument_group("model and text"))
+    verify.add_argument("--json", action="store_true", help="print the program, or the receipt, as one JSON document")
+    verify.add_argument("--db", metavar="URL", help="plan store that the id is looked up in")
+    verify.set_defaults(run=run)
+    receipts = commands.add_parser(
+        "receipts",
+        help="what runs of `verify` came to",
+        description="List the receipts below a folder, the newest last.",
+    )
+    receipts.add_argument(
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="where to look (default: lanewise-runs)"
+    )
+    receipts.add_argument("--json", action="store_true", help="print them as one JSON document")
+    receipts.set_defaults(run=list_receipts)
+
+
+def _add_text(group: argparse._ArgumentGroup) -> None:
+    many: dict[str, Any] = {"type": Path, "action": "append", "default": [], "metavar": "FILE"}
+    group.add_argument("--text", **many, help="text of your own that both sides are scored on; may be repeated")
+    group.add_argument("--neutral", **many, help="the neutral text of the plan, wikitext-2, as a file")
+    group.add_argument("--calibration", **many, help="text that the lane is calibrated on: none of the scored text")
+    group.add_argument("--original", metavar="MODEL", help="the 16-bit original: a folder, a .gguf file, or a hub id")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of sampled windows and calibration rows")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the program; print it, or run it and print its receipt."""
+    from planner import service, settings, verify
+    from planner.cli.review import plan_of
+
+    own = settings.from_environment()
+    own = msgspec.structs.replace(own, database_url=arguments.db or own.database_url)
+    choice = _choice(arguments)
+    plan = plan_of(arguments.source, own)
+    here = service.probe(own) if arguments.here or not arguments.dry_run else None
+    question = verify.asked(plan, choice, own, here)
+    program = verify.program(question, choice)
+    if here is None or arguments.dry_run:
+        return _shown(program, as_json=arguments.json)
+    from planner.commands import Installed
+    from planner.verify_report import Screen, show_receipt
+
+    folder = (arguments.folder or verify.default_folder(plan, question.candidate, choice)).resolve()
+    about = verify.Run(
+        question=question, inventory=here, reproduce=("lanewise", *sys.argv[1:]), budget_s=choice.budget_s
+    )
+    made = verify.run(program, about, folder, Installed(own), Screen())
+    if arguments.json:
+        write_document(service.encode(made))
+    else:
+        show_receipt(made, folder)
+    return {"cancelled": CANCELLED, "failed": 1}.get(made.ended, 0)
+
+
+def _choice(arguments: argparse.Namespace) -> Choice:
+    from planner.verify import Choice
+
+    if arguments.budget is not None and not 0 < arguments.budget < float("inf"):
+        raise BadInput(f"expected minutes above 0, got {arguments.budget}", "--budget")
+    return Choice(
+        lane=arguments.lane,
+        recipe=arguments.recipe,
+        original=arguments.original,
+        texts=tuple(arguments.text),
+        neutral=tuple(arguments.neutral),
+        calibration=tuple(arguments.calibration),
+        budget_s=None if arguments.budget is None else 60.0 * arguments.budget,
+        seed=arguments.seed,
+    )
+
+
+def _shown(program: Program, *, as_json: bool) -> int:
+    from planner import service, verify_report
+
+    if as_json:
+        write_document(service.encode(program))
+    else:
+        verify_report.show(program)
+    return 0
+
+
+def list_receipts(arguments: argparse.Namespace) -> int:
+    """The receipts below a folder."""
+    from planner import service, verify, verify_report
+
+    found = verify.receipts(arguments.folder or verify.RUNS)
+    if arguments.json:
+        write_document(service.encode([{"path": str(path), "receipt": made} for path, made in found]))
+    else:
+        verify_report.show_receipts(found)
+    return 0

@@ -1,0 +1,176 @@
+"""From a plan to a receipt: which program, run where, and what it came to, written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from catalog.errors import BadInput, NotFound
+from catalog.inventory import Inventory
+from planner import receipt, recipe, runner, runstate, service
+from planner.asked import with_recipe
+from planner.commands import Environments
+from planner.plan import Candidate, Plan
+from planner.receipt import Receipt
+from planner.settings import Settings
+from planner.steps import Program
+
+RECEIPT, PAGE = "receipt.json", "receipt.md"
+RUNS = Path("lanewise-runs")
+"""Where runs are kept unless `--run` says otherwise: below the working folder."""
+
+
+class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the user says beside the plan."""
+
+    lane: str | None = None
+    recipe: str | None = None
+    """Another method of the lane than the plan's, made here."""
+    original: str | None = None
+    texts: tuple[Path, ...] = ()
+    neutral: tuple[Path, ...] = ()
+    calibration: tuple[Path, ...] = ()
+    budget_s: float | None = None
+    seed: int = 0
+
+
+def asked(plan: Plan, choice: Choice, settings: Settings, inventory: Inventory | None) -> recipe.Asked:
+    """The core's question; `inventory` = the machine that runs it, None for the planned devices."""
+    candidate = recipe.candidate_of(plan, choice.lane)
+    source = str(plan.request["model"])
+    model = service.with_requested_model(source, settings).model(source)
+    if choice.recipe is not None:
+        candidate = with_recipe(candidate, choice.recipe, model, plan.request.get("workload") or {})
+    planned, revision = _named(source)
+    original, pinned = (planned, revision) if choice.original is None else _named(choice.original)
+    return recipe.Asked(
+        plan=plan,
+        candidate=candidate,
+        model=model,
+        original=original,
+        revision=pinned or (model.revision if choice.original is None and not original.startswith("/") else None),
+        planned=planned,
+        planned_revision=revision,
+        stated=choice.original is not None,
+        texts=_files(choice.texts, "--text"),
+        neutral=_files(choice.neutral, "--neutral"),
+        calibration=_files(choice.calibration, "--calibration"),
+        gpus=_gpus(candidate, settings) if inventory is None else len(inventory.gpus),
+        seed=choice.seed,
+    )
+
+
+def _named(source: str) -> tuple[str, str | None]:
+    """A local path made absolute, or a hub id and its revision."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return str(path.resolve()), None
+    if source.startswith((".", "/", "~")) or source.endswith(".gguf"):
+        raise BadInput("no such folder or file on this machine", source)
+    name, _, revision = source.partition("@")
+    return name, revision or None
+
+
+def _files(paths: tuple[Path, ...], flag: str) -> tuple[str, ...]:
+    for path in paths:
+        if not path.is_file():
+            raise BadInput("no such file", f"{flag} {path}")
+    return tuple(str(path.resolve()) for path in paths)
+
+
+def _gpus(candidate: Candidate, settings: Settings) -> int:
+    """GPUs of one replica as planned; none where the plan is for a CPU or a chip that shares its memory."""
+    pool = candidate.pools[0]
+    device = service.facts(settings).accelerators.get(pool.accelerator)
+    if device is not None and device.kind != "gpu":
+        return 0
+    return pool.tensor_parallel * pool.pipeline_parallel * pool.data_parallel
+
+
+def program(question: recipe.Asked, choice: Choice) -> Program:
+    """The steps, those that the budget has room for."""
+    whole = recipe.program(question)
+    return whole if choice.budget_s is None else recipe.within(whole, choice.budget_s)
+
+
+def default_folder(plan: Plan, candidate: Candidate, choice: Choice) -> Path:
+    """The same plan, lane and recipe always have the same folder, so that a second run goes on."""
+    return RUNS / plan.id / "-".join(filter(None, (candidate.lane.replace(":", "-"), choice.recipe)))
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """What a receipt needs to know of a run beside its program."""
+
+    question: recipe.Asked
+    inventory: Inventory
+    reproduce: tuple[str, ...]
+    budget_s: float | None = None
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+def run(steps: Program, about: Run, folder: Path, environments: Environments, watch: runner.Watch) -> Receipt:
+    """Run the program and write its receipt, whatever it came to. Raises what makes the whole run impossible."""
+    began = about.clock()
+    ran = runner.run(steps, folder, environments, watch, budget_s=about.budget_s)
+    made = receipt_of(steps, about, ran, began)
+    runstate.write(folder / RECEIPT, service.encode(made))
+    runstate.write(folder / PAGE, page(made))
+    return made
+
+
+def receipt_of(steps: Program, about: Run, ran: runner.Ran, began: datetime) -> Receipt:
+    """Results in the words of the plan's gates."""
+    gates = receipt.gates(steps, about.question.candidate, ran.results)
+    return Receipt(
+        plan_id=steps.plan_id,
+        lane=steps.lane,
+        engine=steps.engine,
+        baseline=steps.baseline,
+        ended=_ended(ran),
+        started_at=began.isoformat(timespec="seconds"),
+        ended_at=about.clock().isoformat(timespec="seconds"),
+        reproduce=about.reproduce,
+        artefacts=receipt.artefacts(ran.results),
+        data=receipt.data(ran.results),
+        versions=receipt.versions(ran.results, steps),
+        hardware=msgspec.to_builtins(about.inventory),
+        gates=gates,
+        steps=ran.results,
+        not_tested=receipt.not_tested(steps, gates),
+        notes=steps.notes,
+    )
+
+
+def _ended(ran: runner.Ran) -> receipt.Ended:
+    if ran.cancelled:
+        return "cancelled"
+    if any(each.state in ("failed", "refused") for each in ran.results):
+        return "failed"
+    return "out of budget" if ran.late else "finished"
+
+
+def page(made: Receipt) -> bytes:
+    """The receipt for people, as Markdown."""
+    from planner.render import templates
+
+    return templates().get_template("receipt.md.j2").render(receipt=made).encode()
+
+
+def receipts(folder: Path) -> tuple[tuple[Path, Receipt], ...]:
+    """Every receipt below a folder, the newest last. Raises NotFound without the folder, BadInput for a broken one."""
+    if not folder.is_dir():
+        raise NotFound(f"no folder {folder}: receipts are written by `lanewise verify`")
+    found = [(path, read(path)) for path in sorted(folder.rglob(RECEIPT))]
+    return tuple(sorted(found, key=lambda each: each[1].ended_at))
+
+
+def read(path: Path) -> Receipt:
+    """One receipt. Raises BadInput for what is none of this version."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Receipt)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise BadInput(f"not a receipt of this version: {fault}", str(path)) from None
