@@ -19,6 +19,7 @@ from catalog.errors import BadInput
 from planner import bounds
 from planner.bounds import Measured, Numbers
 from planner.plan import Gate, Threshold, Verification
+from planner.steps import gate_key
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 NAMES = ("base_logprob", "cand_logprob", "kl", "dp", "agrees", "broken")
@@ -54,7 +55,7 @@ class Pairs(Struct, frozen=True, kw_only=True):
 
 
 class Runs(Struct, frozen=True, kw_only=True):
-    """What was run, by `gate_name`. A run of several gates stands under the name that they share."""
+    """What was run, by `gate_key`. A run of several gates stands under the name that they share."""
 
     tokens: dict[str, dict[str, Windows]] = {}
     """Text by text."""
@@ -104,11 +105,6 @@ class Judgement(Struct, frozen=True, kw_only=True):
     gates: tuple[Judged, ...]
 
 
-def gate_name(gate: Gate) -> str:
-    """As gates name each other in `shares`: token statistics with their context."""
-    return f"{gate.id}@{gate.context_tokens}" if gate.samples_of == "tokens" else gate.id
-
-
 def judge(verification: Verification, runs: Runs) -> Judgement:
     """Every gate by itself, then all of them. Raises BadInput where a run cannot be read."""
     gates = tuple(judge_gate(gate, runs) for gate in verification.gates)
@@ -136,7 +132,7 @@ def overall(gates: Sequence[Judged]) -> tuple[Verdict, str]:
 
 def judge_gate(gate: Gate, runs: Runs) -> Judged:
     """A gate on what was run for it; named as not run where nothing was."""
-    name = gate_name(gate)
+    name = gate_key(gate)
     if gate.id == "smoke":
         found = _smoke(gate, runs.failures)
     elif gate.samples_of == "tokens":
@@ -157,7 +153,7 @@ def _missing(gate: Gate, because: str, checks: tuple[Check, ...] = ()) -> Judged
     if any(check.verdict == "fail" for check in checks):
         return _judged(gate, list(checks), broken=any(check.statistic == "broken_tokens" for check in checks))
     return Judged(
-        gate=gate_name(gate), decides=gate.decides, verdict="inconclusive", run=False, because=because, checks=checks
+        gate=gate_key(gate), decides=gate.decides, verdict="inconclusive", run=False, because=because, checks=checks
     )
 
 
@@ -166,7 +162,7 @@ def _judged(gate: Gate, checks: list[Check], *, broken: bool) -> Judged:
     worst = [check for check in checks if check.verdict == verdict]
     wanted = [check.further for check in worst]
     return Judged(
-        gate=gate_name(gate),
+        gate=gate_key(gate),
         decides=gate.decides,
         verdict=verdict,
         broken=broken,
@@ -384,6 +380,11 @@ def read(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Windows]]:
         for place, text in enumerate(texts)
     }
     return header, made
+
+
+def joined(parts: Sequence[Windows]) -> Windows:
+    """The windows of several files as those of one text."""
+    return Windows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in NAMES})
 
 
 def _finite(arrays: Mapping[str, Any], name: str) -> None:

@@ -1,7 +1,7 @@
 """What a run of a program came to: results of steps, which gates were measured, and the receipt of both. Pure data.
 
-A gate is measured where every step that gives its numbers ended well in this folder and left what it makes; a verdict
-is given by whoever judges the raw numbers, never here.
+A gate is measured where every step that gives its numbers ended well in this folder and left what it makes; its verdict
+is that of `planner/judge.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from planner.judge import Check, Judged, Judgement, Verdict
 from planner.plan import Candidate, Gate, Threshold
 from planner.steps import LeftOut, Program, Step, gate_key
 
@@ -17,7 +18,6 @@ State = Literal["done", "kept", "failed", "refused", "cancelled", "not run"]
 """`kept`: ended well in an earlier run with the same command, versions and contents. `refused`: not started."""
 Ended = Literal["finished", "failed", "cancelled", "out of budget"]
 ENDED_WELL: tuple[State, ...] = ("done", "kept")
-NOT_JUDGED = "not judged"
 
 
 class Result(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,8 +54,10 @@ class GateResult(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     measured: bool
     by: tuple[str, ...] = ()
     """Steps that ended well and hold its raw numbers."""
-    verdict: str
+    verdict: Verdict
     because: str = ""
+    checks: tuple[Check, ...] = ()
+    """Every threshold on every text, with its bounds."""
 
 
 class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +69,9 @@ class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     engine: str
     baseline: str
     ended: Ended
+    verdict: Verdict
+    because: str
+    """Of the verdict."""
     started_at: str
     ended_at: str
     reproduce: tuple[str, ...]
@@ -88,32 +93,38 @@ class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 WEIGHTS = ("original/", "baseline/", "candidate/")
 
 
-def gates(program: Program, candidate: Candidate, results: tuple[Result, ...]) -> tuple[GateResult, ...]:
-    """Every gate of the plan, measured or not."""
+def gates(
+    program: Program, candidate: Candidate, results: tuple[Result, ...], judgement: Judgement
+) -> tuple[GateResult, ...]:
+    """Every gate of the plan, measured or not, with what the judge says of it."""
     if candidate.verification is None:
         return ()
+    judged = {each.gate: each for each in judgement.gates}
     by_id = {result.id: result for result in results}
     reasons: dict[str, list[str]] = {}
     for each in program.left_out:
         reasons.setdefault(each.gate, []).append(each.because)
-    return tuple(_gate(program, gate, by_id, reasons) for gate in candidate.verification.gates)
+    return tuple(_gate(program, gate, by_id, reasons, judged[gate_key(gate)]) for gate in candidate.verification.gates)
 
 
-def _gate(program: Program, gate: Gate, by_id: dict[str, Result], reasons: dict[str, list[str]]) -> GateResult:
+def _gate(
+    program: Program, gate: Gate, by_id: dict[str, Result], reasons: dict[str, list[str]], judged: Judged
+) -> GateResult:
     key = gate_key(gate)
     run = program.measures.get(key)
     steps = [step for step in program.steps if run is not None and step.gate == run]
     ended = [step.id for step in steps if step.id in by_id and by_id[step.id].well]
     measured = bool(steps) and len(ended) == len(steps)
-    because = [*reasons.get(key, []), *(() if measured else _unended(steps, by_id))]
+    because = [*reasons.get(key, []), *([judged.because] if measured else _unended(steps, by_id))]
     return GateResult(
         gate=key,
         decides=gate.decides,
         thresholds=gate.thresholds,
         measured=measured,
         by=tuple(ended),
-        verdict=NOT_JUDGED if measured else "inconclusive: not measured",
+        verdict=judged.verdict,
         because="; ".join(because),
+        checks=judged.checks,
     )
 
 

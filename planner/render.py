@@ -22,6 +22,7 @@ from planner import engines, making, resources
 from planner.engines import llamacpp, vllm
 from planner.launch import Launch, LaunchOptions, serving_pool, target_of
 from planner.plan import ArtifactRef, Candidate, Estimate, Finding, LaunchFile, Make, Plan, Tie
+from planner.wording import short
 
 FETCHED = "llama-server reads the hub's cache, and fetches a missing file itself."
 BROUGHT = "llama-server reads the hub's cache; bring that cache along, for nothing is fetched on this machine."
@@ -223,6 +224,7 @@ def templates() -> Environment:
         "code": code_span,
         "prose": prose,
         "amount": amount,
+        "number": lambda value: "–" if value is None else short(value),
         "fence": fence,
     }
     return environment

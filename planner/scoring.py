@@ -217,6 +217,7 @@ def _compare(asked: Asked, gate: Gate, text: Text, place: tuple[str, float]) -> 
         gpus=asked.gpus,
         expected_s=_expected(asked, gate, text, share),
         gate=gate_key(gate),
+        text=text.name,
     )  # fmt: skip
 
 

@@ -46,6 +46,8 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     expected_s: Estimate = NOTHING
     gate: str = ""
     """Of which it gives the numbers, and of every gate that shares its run."""
+    text: str = ""
+    """The plan's name of the text that they are taken on."""
 
 
 class LeftOut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

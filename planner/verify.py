@@ -11,11 +11,12 @@ from msgspec import Struct
 
 from catalog.errors import BadInput, NotFound
 from catalog.inventory import Inventory
-from planner import receipt, recipe, runner, runstate, service
+from planner import judge, receipt, recipe, runner, runstate, service
 from planner.asked import with_recipe
 from planner.commands import Environments
+from planner.judge import Judgement
 from planner.plan import Candidate, Plan
-from planner.receipt import Receipt
+from planner.receipt import Receipt, Result
 from planner.settings import Settings
 from planner.steps import Program
 
@@ -116,21 +117,25 @@ def run(steps: Program, about: Run, folder: Path, environments: Environments, wa
     """Run the program and write its receipt, whatever it came to. Raises what makes the whole run impossible."""
     began = about.clock()
     ran = runner.run(steps, folder, environments, watch, budget_s=about.budget_s)
-    made = receipt_of(steps, about, ran, began)
+    made = receipt_of(steps, about, (ran, folder), began)
     runstate.write(folder / RECEIPT, service.encode(made))
     runstate.write(folder / PAGE, page(made))
     return made
 
 
-def receipt_of(steps: Program, about: Run, ran: runner.Ran, began: datetime) -> Receipt:
-    """Results in the words of the plan's gates."""
-    gates = receipt.gates(steps, about.question.candidate, ran.results)
+def receipt_of(steps: Program, about: Run, made: tuple[runner.Ran, Path], began: datetime) -> Receipt:
+    """Results in the words of the plan's gates, judged; `made` = what ran, and where."""
+    ran, folder = made
+    judgement = judged(steps, about.question.candidate, ran.results, folder)
+    gates = receipt.gates(steps, about.question.candidate, ran.results, judgement)
     return Receipt(
         plan_id=steps.plan_id,
         lane=steps.lane,
         engine=steps.engine,
         baseline=steps.baseline,
         ended=_ended(ran),
+        verdict=judgement.verdict,
+        because=judgement.because,
         started_at=began.isoformat(timespec="seconds"),
         ended_at=about.clock().isoformat(timespec="seconds"),
         reproduce=about.reproduce,
@@ -143,6 +148,19 @@ def receipt_of(steps: Program, about: Run, ran: runner.Ran, began: datetime) -> 
         not_tested=receipt.not_tested(steps, gates),
         notes=steps.notes,
     )
+
+
+def judged(steps: Program, candidate: Candidate, results: tuple[Result, ...], folder: Path) -> Judgement:
+    """What the raw numbers of steps that ended well come to. Raises BadInput for a file that is none of the scorer's."""
+    if candidate.verification is None:
+        return Judgement(verdict="pass", because="nothing is in fewer bits than the original", gates=())
+    well = {result.id for result in results if result.well}
+    tokens: dict[str, dict[str, judge.Windows]] = {}
+    for step in steps.steps:
+        if step.gate and step.id in well:
+            _, found = judge.read((folder / step.makes[0]).read_bytes(), step.makes[0])
+            tokens.setdefault(step.gate, {})[step.text] = judge.joined(tuple(found.values()))
+    return judge.judge(candidate.verification, judge.Runs(tokens=tokens))
 
 
 def _ended(ran: runner.Ran) -> receipt.Ended:

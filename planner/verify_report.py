@@ -121,7 +121,10 @@ def show_receipt(made: Receipt, folder: Path) -> None:
     """How it ended, gate by gate, and where the receipt is."""
     out = console()
     measured = sum(gate.measured for gate in made.gates)
-    out.print(f"[bold]{made.ended}[/]: {measured} of {len(made.gates)} gates measured; they are not judged yet.")
+    out.print(
+        f"[bold]{made.ended}[/]: {measured} of {len(made.gates)} gates measured; verdict [bold]{made.verdict}[/]: "
+        f"{escape(made.because)}."
+    )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("gate", "measured", "verdict", "why"):
         table.add_column(name, overflow="fold")
@@ -134,10 +137,10 @@ def show_receipt(made: Receipt, folder: Path) -> None:
 def show_receipts(found: Iterable[tuple[Path, Receipt]]) -> None:
     """One line per receipt."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("ended at", "plan", "lane", "ended", "measured", "receipt"):
+    for name in ("ended at", "plan", "lane", "ended", "measured", "verdict", "receipt"):
         table.add_column(name, overflow="fold")
     for path, made in found:
         measured = f"{sum(gate.measured for gate in made.gates)} of {len(made.gates)}"
-        row = (made.ended_at, made.plan_id, made.lane, made.ended, measured, str(path))
+        row = (made.ended_at, made.plan_id, made.lane, made.ended, measured, made.verdict, str(path))
         table.add_row(*map(escape, row))
     console().print(table)

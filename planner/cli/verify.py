@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   lanewise verify plan.json --dry-run                     the steps and what they cost; nothing is run
   lanewise verify plan.json --text tickets.jsonl          run them here; a second run goes on where it ended
   lanewise verify request.toml --lane gguf:Q4_K_M --text notes.md --calibration chats.jsonl --budget 60"""
-CANCELLED = 130
+GATE_FAILED, CANCELLED = 3, 130
 
 
 def add_to(commands: Commands) -> None:
@@ -30,7 +30,7 @@ def add_to(commands: Commands) -> None:
         help="get the original, make the lane, measure its gates; ends with a receipt",
         description="Prove a plan's candidate: get the original, get or make the quantized model, compare the two. "
         "Statistics of tokens are measured; gates that need answers are left out by name. Finished steps are kept, so "
-        "that a second run goes on. Exit codes: 0 every step ended well, 1 one did not, 130 cancelled.",
+        "that a second run goes on. Exit codes: 0 every step ended well, 1 one did not, 3 a gate failed, 130 cancelled.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -100,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_document(service.encode(made))
     else:
         show_receipt(made, folder)
-    return {"cancelled": CANCELLED, "failed": 1}.get(made.ended, 0)
+    ended = {"cancelled": CANCELLED, "failed": 1}.get(made.ended, 0)
+    return ended or (GATE_FAILED if made.verdict == "fail" else 0)
 
 
 def _choice(arguments: argparse.Namespace) -> Choice:

@@ -16,8 +16,8 @@ from planner import recipe
 from planner.asked import Asked
 from planner.runner import Ran
 from planner.steps import Program, together
-from tests.tools.environment import environment
-from tests.tools.quantizer import FOLDER, _install, quantize
+from tests.tools.environment import tool
+from tests.tools.quantizer import quantize
 from tests.verify.questions import question
 from tests.verify.worlds import ran, states
 
@@ -41,7 +41,7 @@ class Tools:
     """llm-compressor's environment, as the tests keep it."""
 
     def __init__(self) -> None:
-        self._python = environment(FOLDER, _install) / "venv" / "bin" / "python"
+        self._python = tool("llm-compressor").python
 
     def python(self, tool: str) -> Path:
         if tool != "llm-compressor":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from catalog.errors import BadInput, NotFound
@@ -44,7 +47,21 @@ def results(program: Program, states: dict[str, State]) -> tuple[Result, ...]:
 def written(states: dict[str, State], **ran: bool) -> tuple[Program, Receipt]:
     asked = question("gptq-int4", neutral=("/data/wiki.txt",))
     program = recipe.program(asked)
-    return program, verify.receipt_of(program, about(asked), Ran(results=results(program, states), **ran), WHEN)
+    with tempfile.TemporaryDirectory() as folder:
+        for step in program.steps:
+            if step.gate:
+                statistics(Path(folder) / step.makes[0])
+        whole = Ran(results=results(program, states), **ran), Path(folder)
+        return program, verify.receipt_of(program, about(asked), whole, WHEN)
+
+
+def statistics(path: Path) -> None:
+    """What the scorer writes of two sides that say the same."""
+    path.parent.mkdir(parents=True)
+    same = np.full((400, 16), -2.0)
+    arrays = {"base_logprob": same, "cand_logprob": same, "kl": 0 * same, "dp": 0 * same, "agrees": same < 0}
+    header = np.array(json.dumps({"texts": ["a.txt", "b.txt"]}))
+    np.savez(path, **arrays, broken=same > 0, text=np.repeat([0, 1], 200), header=header)
 
 
 @pytest.mark.parametrize(("one", "two"), list(product(STATES, STATES)))
@@ -55,7 +72,7 @@ def test_a_gate_is_measured_only_where_all_its_steps_ended_well(one: State, two:
     for gate, run in program.measures.items():
         expected = well or run != "kld_mean@512"
         assert found[gate].measured == expected
-        assert (found[gate].verdict == "not judged") == expected
+        assert (found[gate].verdict == "pass") == expected
     assert {gate for gate, each in found.items() if not each.measured} == {each.gate for each in made.not_tested}
     for gate in found.values():
         assert set(gate.by) <= {each.id for each in made.steps if each.state in receipt.ENDED_WELL}
@@ -121,6 +138,6 @@ def test_folders_without_receipts_and_broken_ones_are_named(tmp_path: Path) -> N
 def test_receipts_are_strict() -> None:
     _, made = written({})
     document = msgspec.json.decode(service.encode(made))
-    document["verdict"] = "pass"
+    document["judge"] = "somebody"
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(document, Receipt)
