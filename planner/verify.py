@@ -151,7 +151,7 @@ def receipt_of(steps: Program, about: Run, made: tuple[runner.Ran, Path], began:
 
 
 def judged(steps: Program, candidate: Candidate, results: tuple[Result, ...], folder: Path) -> Judgement:
-    """What the raw numbers of steps that ended well come to. Raises BadInput for a file that is none of the scorer's."""
+    """What the raw numbers of steps that ended well come to. Raises BadInput for a file the scorer did not write."""
     if candidate.verification is None:
         return Judgement(verdict="pass", because="nothing is in fewer bits than the original", gates=())
     well = {result.id for result in results if result.well}
