@@ -268,7 +268,8 @@ def _verdict(found: Measured, threshold: Threshold) -> Verdict:
 
 
 def _sentence(found: Measured, threshold: Threshold, verdict: Verdict, further: int | None) -> str:
-    seen = f"{found.statistic} {found.value:.4g} ({found.lower:.4g} to {found.upper:.4g}) {found.unit}"
+    unit = "" if found.unit == "1" else f" {found.unit}"
+    seen = f"{found.statistic} {found.value:.4g} ({found.lower:.4g} to {found.upper:.4g}){unit}"
     held = f"{threshold.bound} bound {threshold.relation} {threshold.value:g}"
     if verdict != "inconclusive":
         return f"{seen}: {held} {'holds' if verdict == 'pass' else 'is broken by both bounds'}"

@@ -264,6 +264,14 @@ def alive(folder: Path) -> list[psutil.Process]:
     return processes.marked((folder / runstate.MARKER).read_text())
 
 
+def words(process: psutil.Process) -> str:
+    """Its command; none of a process that ended since it was listed."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 @pytest.fixture
 def runner(folder: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
     """A runner in a process of its own, blocked in the step that the test names."""
@@ -293,7 +301,7 @@ def test_kill_9_of_the_runner_in_each_step(
     assert len(alive(folder)) >= 3
     runner.send_signal(signal.SIGKILL)
     runner.wait()
-    wait_for(lambda: not [each for each in alive(folder) if "blocks" in " ".join(each.cmdline())])
+    wait_for(lambda: not any("blocks" in words(each) for each in alive(folder)))
     before = "abc".index(block)
     assert [name for name in "abc" if (folder / name).exists()] == list("abc"[:before])
     (folder.parent / "go").touch()
