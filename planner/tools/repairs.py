@@ -43,9 +43,16 @@ def _patch(patch: Patch, place: Path) -> None:
     if text.count(patch.old) == 1:
         text = text.replace(patch.old, patch.new)
         path.write_text(text, encoding="utf-8")
+        _forget_compiled(path)
     elif patch.new not in text:
         raise LanewiseError(f"repairs: {patch.file} is not the file that the repair was made for ({patch.because})")
     _recorded(patch.file, text.encode(), places.packages(place))
+
+
+def _forget_compiled(path: Path) -> None:
+    """Python takes a compiled file for fresh that was made in the same second of a text of the same length."""
+    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+        compiled.unlink()
 
 
 def _recorded(file: str, data: bytes, packages: Path) -> None:

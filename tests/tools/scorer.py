@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.tools import llamacpp, quantizer
-from tests.tools.environment import environment, run
+from tests.tools import llamacpp
+from tests.tools.environment import environment, run, tool
 
 SCRIPT = Path(__file__).parents[2] / "planner" / "workers" / "score.py"
 TIMEOUT_S = 900.0
@@ -18,26 +18,18 @@ TIMEOUT_S = 900.0
 
 def binding() -> Path:
     """An interpreter with llama-cpp-python over llama.cpp's own build: nothing is compiled."""
-
-    def install(folder: Path) -> None:
-        run(sys.executable, "-m", "venv", folder / "venv")
-        package = f"llama-cpp-python=={llamacpp.VERSION}"
-        run(
-            folder / "venv" / "bin" / "python",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            package,
-            CMAKE_ARGS="-DLLAMA_BUILD=OFF",
-        )
-
-    return environment(f"llama-cpp-python-{llamacpp.VERSION}", install) / "venv" / "bin" / "python"
+    return interpreter("llama.cpp")
 
 
 def compressor() -> Path:
     """llm-compressor's interpreter: torch, transformers and compressed-tensors."""
-    return environment(quantizer.FOLDER, quantizer._install) / "venv" / "bin" / "python"
+    return interpreter("llm-compressor")
+
+
+def interpreter(tool_id: str) -> Path:
+    found = tool(tool_id).python
+    assert found is not None
+    return found
 
 
 def score(backend: str, *words: object) -> dict[str, Any]:
