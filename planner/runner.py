@@ -27,6 +27,7 @@ from catalog.units import GIB
 from planner import processes
 from planner.commands import Environments, resolved
 from planner.receipt import Result
+from planner.reuse import Shelf
 from planner.runstate import Done, Folder, opened, sha256
 from planner.steps import MISSING, OUT, RUN, WORKERS, Program, Step
 from planner.version import VERSION
@@ -83,6 +84,7 @@ class Run:
     environments: Environments
     watch: Watch
     machine: Machine
+    shelf: Shelf
     stop: threading.Event
     results: dict[str, Result] = field(default_factory=dict)
 
@@ -94,17 +96,18 @@ def run(
     watch: Watch,
     machine: Machine | None = None,
     budget_s: float | None = None,
+    reuse: tuple[Path, ...] = (),
 ) -> Ran:
     """Every step that is not kept, in order. Raises what makes the whole program impossible, before anything starts.
 
-    A step that fails takes those with it that need it; the others go on.
+    What ended well in another run below the folders `reuse` is taken from there. A step that fails takes those with it that need it; the others go on.
     """
     check(program, environments)
     began, late = time.monotonic(), False
     with opened(path) as folder, stopping() as stop:
         under_way = Run(
             program=program, folder=folder, environments=environments, watch=watch,
-            machine=machine or Machine(), stop=stop,
+            machine=machine or Machine(), shelf=Shelf(reuse, folder), stop=stop,
         )  # fmt: skip
         _tidy(under_way)
         for place, step in enumerate(program.steps, 1):
@@ -186,7 +189,7 @@ def _step(under_way: Run, step: Step, place: int, *, late: bool) -> Result:
         key = _key(under_way, step, versions, read)
     except OSError as fault:
         return Result(id=step.id, state="refused", because=f"unreadable: {fault.filename}: {fault.strerror}")
-    kept = _kept(under_way, step, key)
+    kept = _kept(under_way, step, key) or _taken(under_way, step, key)
     if kept is not None:
         return kept
     refusal = "the budget ran out before it" if late else refused(step, under_way.folder.path, under_way.machine)
@@ -205,7 +208,7 @@ def tool_versions(step: Step, environments: Environments) -> dict[str, str]:
 
 def _key(under_way: Run, step: Step, versions: Mapping[str, str], read: Mapping[str, str]) -> str:
     """Everything that a step's result depends on, as one hash."""
-    places = {RUN: str(under_way.folder.path), OUT: ""}
+    places = {RUN: ".", OUT: ""}
     words = resolved(step.command, under_way.environments, places)
     scripts = {raw: script(Path(word)) for raw, word in zip(step.command, words, strict=True) if is_script(raw)}
     needs = {name: under_way.results[name].made for name in step.needs}
@@ -228,10 +231,25 @@ def _kept(under_way: Run, step: Step, key: str) -> Result | None:
             return None
     except OSError:
         return None
+    return _as_before(step, done, "an earlier run")
+
+
+def _taken(under_way: Run, step: Step, key: str) -> Result | None:
+    """A step that ended well in another folder with the same key, its files linked into this one."""
+    found = under_way.shelf.take(step, key)
+    if found is None:
+        return None
+    done, path = found
+    under_way.folder.state.done[step.id] = done
+    under_way.folder.save()
+    return _as_before(step, done, str(path))
+
+
+def _as_before(step: Step, done: Done, where: str) -> Result:
     return Result(
         id=step.id, state="kept", command=done.command, seconds=done.seconds, exit_code=0, versions=done.versions,
         made=done.made, read=done.read, log=f"logs/{step.id}.log", said=done.said,
-        because="ended well in an earlier run; nothing that it depends on has changed",
+        because=f"ended well in {where}; nothing that it depends on has changed",
     )  # fmt: skip
 
 
@@ -257,7 +275,7 @@ def _executed(under_way: Run, step: Step, given: tuple[str, dict[str, str], dict
     except OSError as fault:
         return Result(id=step.id, state="failed", because=f"its folder cannot be made: {fault.strerror}")
     folder.save()
-    places = {RUN: str(folder.path), OUT: str(out)}
+    places = {RUN: ".", OUT: str(out.relative_to(folder.path))}  # where the step starts: files name no folder of ours
     command = resolved(step.command, under_way.environments, places)
     began = time.monotonic()
     try:

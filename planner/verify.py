@@ -110,13 +110,15 @@ class Run(Struct, frozen=True, kw_only=True):
     inventory: Inventory
     reproduce: tuple[str, ...]
     budget_s: float | None = None
+    reuse: tuple[Path, ...] = ()
+    """Folders below which other runs lie, whose finished steps are taken where everything is the same."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 def run(steps: Program, about: Run, folder: Path, environments: Environments, watch: runner.Watch) -> Receipt:
     """Run the program and write its receipt, whatever it came to. Raises what makes the whole run impossible."""
     began = about.clock()
-    ran = runner.run(steps, folder, environments, watch, budget_s=about.budget_s)
+    ran = runner.run(steps, folder, environments, watch, budget_s=about.budget_s, reuse=about.reuse)
     made = receipt_of(steps, about, (ran, folder), began)
     runstate.write(folder / RECEIPT, service.encode(made))
     runstate.write(folder / PAGE, page(made))

@@ -50,6 +50,9 @@ def add_to(commands: Commands) -> None:
     verify.add_argument(
         "--run", dest="folder", type=Path, metavar="FOLDER", help="where it runs (default: lanewise-runs/PLAN/LANE)"
     )
+    verify.add_argument(
+        "--reuse", action="append", type=Path, metavar="FOLDER", help="take the same steps from runs below (default: lanewise-runs)"
+    )
     _add_text(verify.add_argument_group("model and text"))
     verify.add_argument("--json", action="store_true", help="print the program, or the receipt, as one JSON document")
     verify.add_argument("--db", metavar="URL", help="plan store that the id is looked up in")
@@ -94,8 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder = (arguments.folder or verify.default_folder(plan, question.candidate, choice)).resolve()
     about = verify.Run(
-        question=question, inventory=here, reproduce=("lanewise", *sys.argv[1:]), budget_s=choice.budget_s
-    )
+        question=question, inventory=here, reproduce=("lanewise", *sys.argv[1:]), budget_s=choice.budget_s,
+        reuse=tuple(arguments.reuse or (verify.RUNS,)),
+    )  # fmt: skip
     made = verify.run(program, about, folder, Installed(own), Screen())
     if arguments.json:
         write_document(service.encode(made))
