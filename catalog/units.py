@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 """Bytes."""
 
 

@@ -37,7 +37,7 @@ PARTS = {
 }  # fmt: skip
 
 
-def _figure(height: float, columns: int = 1, rows: int = 1, **more: Any) -> tuple[Figure, Any]:
+def sheet(height: float, columns: int = 1, rows: int = 1, **more: Any) -> tuple[Figure, Any]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **more)
 
@@ -47,7 +47,7 @@ def memory(review: Review) -> Sketch | None:
     if not review.memory:
         return None
     bars = review.memory
-    figure, axes = _figure(0.95 + 0.42 * len(bars))
+    figure, axes = sheet(0.95 + 0.42 * len(bars))
     for row, bar in enumerate(bars):
         _stack(axes, row, bar, max(sum(each.parts.values()) for each in bars) / GIB)
     axes.set_yticks(
@@ -97,7 +97,7 @@ def candidates(review: Review) -> Sketch | None:
     if not priced:
         return None
     points = [(each.estimates["price_usd_per_month"].value, each.estimates["loss_pct"]) for each in priced]
-    figure, axes = _figure(2.9)
+    figure, axes = sheet(2.9)
     front = _front([(cost, loss.value) for cost, loss in points])
     axes.plot(*zip(*front, strict=True), color=FAINT, linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1)
     dearest = max(cost for cost, _ in points)
@@ -159,7 +159,7 @@ def quality(review: Review) -> Sketch | None:
     if not review.families:
         return None
     families = review.families
-    figure, axes = _figure(0.95 + 0.42 * len(families))
+    figure, axes = sheet(0.95 + 0.42 * len(families))
     for row, family in enumerate(families):
         _dot(axes, row, family.loss, vertical=False, colour=BLUE)
         axes.plot([family.tolerated_pct] * 2, [row - 0.36, row + 0.36], color=RED, linewidth=2)
@@ -185,7 +185,7 @@ def latency(review: Review) -> Sketch | None:
     if choice is None:
         return None
     limits = limits_s(review.plan)
-    figure, panels = _figure(2.4, columns=3)
+    figure, panels = sheet(2.4, columns=3)
     said = []
     for axes, (name, title) in zip(panels, TIMES.items(), strict=True):
         scale, unit = (1.0, "s") if name == "e2e" else (1e3, "ms")
@@ -221,7 +221,7 @@ def growth(review: Review) -> Sketch | None:
     grown = review.growth
     if grown is None:
         return None
-    figure, (left, right) = _figure(2.5, columns=2)
+    figure, (left, right) = sheet(2.5, columns=2)
     _devices(left, grown)
     _money(right, grown, review)
     for axes in (left, right):
@@ -276,7 +276,7 @@ def refusals(review: Review) -> Sketch | None:
     if not review.refusals:
         return None
     groups = review.refusals
-    figure, axes = _figure(0.7 + 0.34 * len(groups))
+    figure, axes = sheet(0.7 + 0.34 * len(groups))
     sizes = [group.candidates for group in groups]
     axes.barh([group.rule for group in groups], sizes, color=BLUE, height=0.6)
     for row, size in enumerate(sizes):

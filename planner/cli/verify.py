@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   lanewise verify plan.json --dry-run                     the steps and what they cost; nothing is run
   lanewise verify plan.json --text tickets.jsonl          run them here; a second run goes on where it ended
+  lanewise verify plan.json --all-lanes --text tickets.jsonl --calibration chats.jsonl     the table of lanes
   lanewise verify request.toml --lane gguf:Q4_K_M --text notes.md --calibration chats.jsonl --budget 60"""
 GATE_FAILED, CANCELLED = 3, 130
 
@@ -42,6 +43,13 @@ def add_to(commands: Commands) -> None:
     )
     verify.add_argument("--lane", metavar="LANE", help="an alternative of the plan instead of its choice")
     verify.add_argument(
+        "--all-lanes",
+        nargs="?",
+        const="",
+        metavar="LANE,...",
+        help="prove every lane that the request can be planned in, or these, one after the other, and compare them",
+    )
+    verify.add_argument(
         "--recipe", metavar="NAME", help="make it here by this recipe of the lane, for example fp8-dynamic, autoround"
     )
     verify.add_argument("--dry-run", action="store_true", help="print the steps with their costs and run nothing")
@@ -51,7 +59,11 @@ def add_to(commands: Commands) -> None:
         "--run", dest="folder", type=Path, metavar="FOLDER", help="where it runs (default: lanewise-runs/PLAN/LANE)"
     )
     verify.add_argument(
-        "--reuse", action="append", type=Path, metavar="FOLDER", help="take the same steps from runs below (default: lanewise-runs)"
+        "--reuse",
+        action="append",
+        type=Path,
+        metavar="FOLDER",
+        help="take the same steps from runs below (default: lanewise-runs)",
     )
     _add_text(verify.add_argument_group("model and text"))
     verify.add_argument("--json", action="store_true", help="print the program, or the receipt, as one JSON document")
@@ -88,6 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
     choice = _choice(arguments)
     plan = plan_of(arguments.source, own)
     here = service.probe(own) if arguments.here or not arguments.dry_run else None
+    if arguments.all_lanes is not None:
+        from planner.cli import compare
+
+        return compare.run(arguments, plan, choice, own, here)
     question = verify.asked(plan, choice, own, here)
     program = verify.program(question, choice)
     if here is None or arguments.dry_run:

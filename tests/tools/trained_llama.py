@@ -237,7 +237,9 @@ def perplexity(model: Any, ids: Any) -> float:
     with torch.inference_mode():
         for part in rows.split(32):
             logits = model(input_ids=part, use_cache=False).logits[:, :-1].float()
-            total += float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum"))
+            total += float(
+                torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum")
+            )
     return round(math.exp(total / (len(rows) * (CONTEXT - 1))), 3)
 
 

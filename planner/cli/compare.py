@@ -1,0 +1,67 @@
+"""`lanewise verify --all-lanes`: every lane of a request proved, and the table that compares them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from catalog.errors import BadInput
+from planner.cli.common import write_document
+
+if TYPE_CHECKING:
+    from catalog.inventory import Inventory
+    from planner.compared import Comparison
+    from planner.comparing import Prove
+    from planner.plan import Plan
+    from planner.receipt import Receipt
+    from planner.settings import Settings
+    from planner.verify import Choice
+
+GATE_FAILED, CANCELLED = 3, 130
+
+
+def run(arguments: argparse.Namespace, plan: Plan, choice: Choice, own: Settings, here: Inventory | None) -> int:
+    """Plan and prove lane after lane. Exit code 3 where every lane failed, 1 where a run did not end well."""
+    from planner import compared_report, comparing, service, verify
+
+    if choice.lane is not None or choice.recipe is not None:
+        raise BadInput("either --all-lanes, or one lane with --lane and --recipe", "--all-lanes")
+    folder = (arguments.folder or verify.RUNS / plan.id).resolve()
+    found = comparing.planned(plan, comparing.lanes_of(arguments.all_lanes), own)
+    if here is None or arguments.dry_run:
+        made, where = comparing.foreseen(plan, found), ""
+    else:
+        made = comparing.run(plan, found, folder, _prover(arguments, choice, own, here))
+        where = comparing.drawn(made, folder)
+    if arguments.json:
+        write_document(service.encode(made))
+    else:
+        compared_report.show(made, where)
+    return _code(made)
+
+
+def _prover(arguments: argparse.Namespace, choice: Choice, own: Settings, here: Inventory) -> Prove:
+    from planner import verify
+    from planner.commands import Installed
+    from planner.verify_report import Screen
+
+    def prove(plan: Plan, folder: Path) -> Receipt:
+        question = verify.asked(plan, choice, own, here)
+        about = verify.Run(
+            question=question, inventory=here, reproduce=("lanewise", *sys.argv[1:]), budget_s=choice.budget_s,
+            reuse=(folder.parent, *(arguments.reuse or (verify.RUNS,))),
+        )  # fmt: skip
+        return verify.run(verify.program(question, choice), about, folder, Installed(own), Screen())
+
+    return prove
+
+
+def _code(made: Comparison) -> int:
+    ran = [lane for lane in made.lanes if lane.ended is not None]
+    if any(lane.ended == "cancelled" for lane in ran):
+        return CANCELLED
+    if any(lane.ended == "failed" for lane in ran):
+        return 1
+    return GATE_FAILED if ran and all(lane.verdict == "fail" for lane in ran) else 0
