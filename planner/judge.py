@@ -72,6 +72,8 @@ class Runs(Struct, frozen=True, kw_only=True):
     """How, in sentences."""
     prompts: int | None = None
     """That the smoke test asked, where not as many as planned."""
+    checks: dict[str, tuple[Check, ...]] = {}
+    """Of gates whose numbers are of another kind, checked where they were read."""
     refused: dict[str, str] = {}
     """Gates whose run is not whole or cannot be read, and why: a failure that it shows stands, nothing else."""
 
@@ -147,6 +149,8 @@ def judge_gate(gate: Gate, runs: Runs) -> Judged:
     name = gate_key(gate)
     if gate.id == "smoke":
         found = _smoke(gate, runs)
+    elif name in runs.checks:
+        found = list(runs.checks[name])
     elif gate.samples_of == "tokens":
         texts = runs.tokens.get(name) or runs.tokens.get(gate.shares, {})
         found = [check for text, windows in texts.items() for check in _on_text(gate, text, windows)]
@@ -331,6 +335,8 @@ def _chosen(pairs: Pairs, places: Sequence[int]) -> Pairs:
 def _of_answers(threshold: Threshold, pairs: Pairs, name: str) -> Check:
     base, other = scores(pairs, name)
     if threshold.statistic in ("paired_difference", "valid_answers_difference"):
+        if 100 * float(base.mean()) <= -threshold.value:
+            return _nothing_to_lose(threshold, base, pairs.on)
         found = check(bounds.paired_difference(threshold.statistic, base, other), threshold, pairs.on)
         return structs.replace(found, because=found.because + _mcnemar(base, other))
     if threshold.statistic == "mean_recovery":
@@ -338,6 +344,15 @@ def _of_answers(threshold: Threshold, pairs: Pairs, name: str) -> Check:
     if threshold.statistic == "worst_task_recovery":
         return check(_worst_task(pairs, name), threshold, pairs.on)
     raise BadInput(f"no statistic of answers is called {threshold.statistic}", name)
+
+
+def _nothing_to_lose(threshold: Threshold, base: Numbers, on: str) -> Check:
+    """The baseline's own score is within what may be lost: a candidate that answers nothing would pass."""
+    return Check(
+        text=on, statistic=threshold.statistic, unit=threshold.unit, relation=threshold.relation,
+        limit=threshold.value, samples=len(base), samples_of="items", verdict="inconclusive",
+        because=f"the baseline itself scores {100 * float(base.mean()):.3g} of 100: a loss could not show",
+    )  # fmt: skip
 
 
 def _mcnemar(base: Numbers, other: Numbers) -> str:
