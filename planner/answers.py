@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from catalog.errors import BadInput
 from planner import bounds
-from planner.judge import Pairs
+from planner.judge_answers import Pairs
 
 SCHEMA = 1
 OWN_ITEMS = "your own items"

@@ -10,7 +10,9 @@ from pathlib import Path
 from catalog.errors import BadInput
 from planner import answers, judge, scorer
 from planner.answers import Both, Side
-from planner.judge import Pairs, Runs
+from planner.checks import Check
+from planner.judge import Runs
+from planner.judge_answers import Pairs
 from planner.plan import Gate, Verification
 from planner.receipt import Result
 from planner.steps import Program, Step, gate_key
@@ -30,7 +32,7 @@ class Gathered:
     greedy: dict[str, Pairs] = field(default_factory=dict)
     sampled: dict[str, Pairs] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    checks: dict[str, tuple[judge.Check, ...]] = field(default_factory=dict)
+    checks: dict[str, tuple[Check, ...]] = field(default_factory=dict)
     failed: tuple[str, ...] | None = None
     prompts: int | None = None
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from catalog.errors import BadInput
 from planner import bounds
 from planner.bounds import Measured, Numbers
-from planner.judge import Check, check
+from planner.checks import Check, check
 from planner.plan import Threshold
 
 

@@ -32,7 +32,8 @@ def add_to(commands: Commands) -> None:
         help="get the original, make the lane, measure its gates; ends with a receipt",
         description="Prove a plan's candidate: get the original, get or make the quantized model, compare the two. "
         "Statistics of tokens and a smoke test are always measured, tasks on items of your own (--task). Finished "
-        "steps are kept, so that a second run goes on. Exit codes: 0 every step ended well, 1 one did not, 3 a gate failed, "
+        "steps are kept, so that a second run goes on. Exit codes: 0 every step ended well, 1 one did not, "
+        "3 a gate failed, "
         "130 cancelled.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
