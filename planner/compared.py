@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from planner.judge import Check, Verdict
+from planner.checks import Check, Verdict
 from planner.plan import Candidate, Estimate
 from planner.receipt import Ended, Receipt
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from catalog.units import GIB, MIB
 from planner import compared
 from planner.compared import Comparison, Lane
-from planner.judge import Check
+from planner.checks import Check
 from planner.plan import Estimate
 from planner.report import console
 from planner.wording import short

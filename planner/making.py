@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec import structs
+
 from catalog import tensors
 from catalog.model import Model
 from planner import lanes
@@ -77,7 +79,14 @@ def ignored(model: Model) -> tuple[str, ...]:
 def calibration(pairing: Pairing) -> Calibration | None:
     """What to calibrate on; None for schemes that are made from the weights alone."""
     load = pairing.settled.load
-    return calibrated_on(pairing.method, pairing.lane.bits, load.mix, load.languages)
+    return fitting(calibrated_on(pairing.method, pairing.lane.bits, load.mix, load.languages), pairing.model)
+
+
+def fitting(text: Calibration | None, model: Model) -> Calibration | None:
+    """Rows no longer than the model has positions: beyond them its activations are nobody's."""
+    if text is None:
+        return None
+    return structs.replace(text, sequence_length=min(text.sequence_length, model.max_position))
 
 
 def calibrated_on(
@@ -109,7 +118,7 @@ def another(method: Method, model: Model, mix: Mapping[str, float], languages: M
         symmetric=method.recipe.symmetric,
         group_size=lanes.group_size(method, model),
         ignore=ignored(model) if method.tool == "llm-compressor" else (),
-        calibration=calibrated_on(method, IMATRIX_BELOW, mix, languages),
+        calibration=fitting(calibrated_on(method, IMATRIX_BELOW, mix, languages), model),
         host_ram_bytes=2.0 * tensors.params(tensors.inventory(model)),
     )
 
@@ -141,9 +150,10 @@ def converting(folder: str, out: str) -> tuple[str, ...]:
     return (folder, "--outtype", "f16", "--outfile", out)
 
 
-def importance_text() -> Calibration:
+def importance_text(model: Model) -> Calibration:
     """What an importance matrix is measured on where the plan asks for none but the type needs one."""
-    return Calibration(domains={}, languages={}, chat_format=False, samples=CHUNKS, sequence_length=512, public=())
+    length = min(512, model.max_position)
+    return Calibration(domains={}, languages={}, chat_format=False, samples=CHUNKS, sequence_length=length, public=())
 
 
 def measuring(original: str, text: str, out: str, chunks: int | None) -> tuple[str, ...]:

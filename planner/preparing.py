@@ -158,7 +158,10 @@ def calibrated_on(asked: Asked, make: Make) -> Calibration | None:
     """The plan's text; usual sizes for the scales of an FP8 cache where the user brought text."""
     if make.calibration is not None or not (asked.calibration and cache_scales(asked)):
         return make.calibration
-    return Calibration(domains={}, languages={}, chat_format=False, samples=SAMPLES, sequence_length=LENGTH, public=())
+    plain = Calibration(
+        domains={}, languages={}, chat_format=False, samples=SAMPLES, sequence_length=LENGTH, public=()
+    )
+    return making.fitting(plain, asked.model)
 
 
 def cache_scales(asked: Asked) -> bool:
@@ -256,7 +259,7 @@ def _quantized_file(asked: Asked, make: Make) -> Iterator[Step]:
     kind = file_type(asked.candidate)
     matrix = make.imatrix or kind in NEEDS_IMATRIX
     if matrix:
-        text = make.calibration or making.importance_text()
+        text = make.calibration or making.importance_text(asked.model)
         yield _calibration(asked, text)
         yield _importance(asked, text)
     source = baseline_path(asked)

@@ -28,10 +28,12 @@ SEED = 7
 WORDS = 1024
 HIDDEN, FEED, LAYERS, HEADS, SHARED = 256, 512, 4, 4, 2
 CONTEXT, BATCH, STEPS = 512, 4, 700
-LONGEST = 2048
-"""Positions that the configuration admits; positions above CONTEXT were never trained."""
+CALIBRATED = 8
+"""One document of so many is for calibration."""
 HELD_OUT = 12
-"""One document of so many is not trained on."""
+"""One document of so many is not trained on …"""
+PASSAGE = 40
+"""… nor is any that shares so many words in a row with one of those."""
 USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
@@ -104,18 +106,22 @@ def clean(text: str) -> str:
 
 def split(documents: list[Document]) -> tuple[list[Document], list[Document]]:
     """(trained on, held out): by a hash of the text, so that another Python moves few."""
-    held = [int(hashlib.sha256(text.encode()).hexdigest(), 16) % HELD_OUT == 0 for _, text in documents]
-    return (
-        [each for each, out in zip(documents, held, strict=True) if not out],
-        [each for each, out in zip(documents, held, strict=True) if out],
-    )
+    held = [each for each in documents if int(hashlib.sha256(each[1].encode()).hexdigest(), 16) % HELD_OUT == 0]
+    apart = {each for _, text in held for each in passages(text)} | {text for _, text in held}
+    return [each for each in documents if each[1] not in apart and apart.isdisjoint(passages(each[1]))], held
+
+
+def passages(text: str) -> set[str]:
+    """Every run of PASSAGE words."""
+    words = text.lower().split()
+    return {" ".join(words[start : start + PASSAGE]) for start in range(len(words) - PASSAGE + 1)}
 
 
 def texts(folder: Path, trained: list[Document], held: list[Document]) -> None:
     """What others calibrate on and are scored on: plain text, and chats as JSONL."""
     (folder / "train.txt").write_text("\n\n".join(text for _, text in trained) + "\n")
     (folder / "held-out.txt").write_text("\n\n".join(text for _, text in held) + "\n")
-    lines = [json.dumps({"messages": chat(each)}) for each in trained]
+    lines = [json.dumps({"messages": chat(each)}) for each in trained[::CALIBRATED]]
     (folder / "chats.jsonl").write_text("\n".join(lines) + "\n")
 
 
@@ -139,7 +145,7 @@ def pieces(text: Path, folder: Path) -> None:
     config = {
         "tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
         "pad_token": "</s>", "add_bos_token": True, "add_eos_token": False, "legacy": False,
-        "clean_up_tokenization_spaces": False, "chat_template": TEMPLATE, "model_max_length": LONGEST,
+        "clean_up_tokenization_spaces": False, "chat_template": TEMPLATE, "model_max_length": CONTEXT,
     }  # fmt: skip
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
@@ -153,7 +159,7 @@ def train(folder: Path, documents: tuple[list[Document], list[Document]], steps:
     own, held = (stream(tokenizer, each) for each in documents)
     config = LlamaConfig(
         hidden_size=HIDDEN, intermediate_size=FEED, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-        num_key_value_heads=SHARED, vocab_size=WORDS, max_position_embeddings=LONGEST, tie_word_embeddings=False,
+        num_key_value_heads=SHARED, vocab_size=WORDS, max_position_embeddings=CONTEXT, tie_word_embeddings=False,
         bos_token_id=1, eos_token_id=2, rms_norm_eps=1e-5,
     )  # fmt: skip
     model = LlamaForCausalLM(config)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from catalog.errors import BadInput, NotFound
 from planner import compared, compared_drawing, compared_report, comparing
 from planner.compared import Comparison, Lane
-from planner.judge import Check
+from planner.checks import Check
 from planner.plan import Plan
 from planner.receipt import Receipt
 from tests.verify.questions import MODEL, OWN, plan_of
