@@ -11,8 +11,8 @@ from rich.table import Table
 
 from catalog.units import GIB, MIB
 from planner import compared
-from planner.compared import Comparison, Lane
 from planner.checks import Check
+from planner.compared import Comparison, Lane
 from planner.plan import Estimate
 from planner.report import console
 from planner.wording import short

@@ -17,7 +17,8 @@ from planner.steps import LeftOut, Program, Step, gate_key
 
 State = Literal["done", "kept", "failed", "refused", "cancelled", "not run"]
 """`kept`: ended well in an earlier run with the same command, versions and contents. `refused`: not started."""
-Ended = Literal["finished", "failed", "cancelled", "out of budget"]
+Ended = Literal["finished", "decided", "failed", "cancelled", "out of budget"]
+"""`decided`: under a budget, a gate that decides failed, and what was left could not change that."""
 ENDED_WELL: tuple[State, ...] = ("done", "kept")
 
 

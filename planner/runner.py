@@ -39,6 +39,7 @@ TAIL_BYTES = 1200
 MARGIN_BYTES = 64 * 2.0**20
 """Disk that stays free beside what a step says it takes (assumed)."""
 TICK_S = 0.1
+LATE = "the budget ran out before it"
 
 
 def ram_free() -> float:
@@ -69,11 +70,22 @@ class Watch(Protocol):
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True):
-    """A run's results, in the program's order; `cancelled` by a signal, `late` where the budget ran out."""
+    """A run's results, in the program's order; `cancelled` by a signal, `late` where the budget ran out, `decided` where
+    nothing that was left could change the verdict."""
 
     results: tuple[Result, ...]
     cancelled: bool = False
     late: bool = False
+    decided: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Until:
+    """When no further step is started: after so many seconds, or once the results say why none is needed."""
+
+    budget_s: float | None = None
+    decided: Callable[[tuple[Result, ...]], str] | None = None
+    """Asked after each step that gives a gate's numbers; "" = go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +108,16 @@ def run(
     environments: Environments,
     watch: Watch,
     machine: Machine | None = None,
-    budget_s: float | None = None,
+    until: Until | None = None,
     reuse: tuple[Path, ...] = (),
 ) -> Ran:
     """Every step that is not kept, in order. Raises what makes the whole program impossible, before anything starts.
 
-    What ended well in another run below the folders `reuse` is taken from there. A step that fails takes those with it that need it; the others go on.
+    What ended well in another run below the folders `reuse` is taken from there. A step that fails takes those with it
+    that need it; the others go on.
     """
     check(program, environments)
-    began, late = time.monotonic(), False
+    began, limits, late, decided = time.monotonic(), until or Until(), "", ""
     with opened(path) as folder, stopping() as stop:
         under_way = Run(
             program=program, folder=folder, environments=environments, watch=watch,
@@ -112,11 +125,15 @@ def run(
         )  # fmt: skip
         _tidy(under_way)
         for place, step in enumerate(program.steps, 1):
-            late = late or (budget_s is not None and time.monotonic() - began >= budget_s)
-            result = _step(under_way, step, place, late=late)
+            if limits.budget_s is not None and time.monotonic() - began >= limits.budget_s:
+                late = LATE
+            result = _step(under_way, step, place, decided or late)
             under_way.results[step.id] = result
             watch.ended(step, result)
-        return Ran(results=tuple(under_way.results.values()), cancelled=stop.is_set(), late=late)
+            if step.gate and result.well and not decided and limits.decided is not None:
+                decided = limits.decided(tuple(under_way.results.values()))
+        results = tuple(under_way.results.values())
+        return Ran(results=results, cancelled=stop.is_set(), late=bool(late), decided=bool(decided))
 
 
 def check(program: Program, environments: Environments) -> None:
@@ -177,8 +194,8 @@ def _tidy(under_way: Run) -> None:
         under_way.watch.note(under_way.folder.broken)
 
 
-def _step(under_way: Run, step: Step, place: int, *, late: bool) -> Result:
-    """Keep, refuse or run one step."""
+def _step(under_way: Run, step: Step, place: int, over: str) -> Result:
+    """Keep, refuse or run one step; `over` = why none is started any more."""
     if under_way.stop.is_set():
         return Result(id=step.id, state="not run", because="the run was cancelled before it")
     unmet = [name for name in step.needs if not under_way.results[name].well]
@@ -193,9 +210,9 @@ def _step(under_way: Run, step: Step, place: int, *, late: bool) -> Result:
     kept = _kept(under_way, step, key) or _taken(under_way, step, key)
     if kept is not None:
         return kept
-    refusal = "the budget ran out before it" if late else refused(step, under_way.folder.path, under_way.machine)
+    refusal = over or refused(step, under_way.folder.path, under_way.machine)
     if refusal:
-        return Result(id=step.id, state="not run" if late else "refused", because=refusal)
+        return Result(id=step.id, state="not run" if over else "refused", because=refusal)
     under_way.watch.started(step, place, len(under_way.program.steps))
     return _executed(under_way, step, (key, versions, read))
 

@@ -131,11 +131,23 @@ class Run(Struct, frozen=True, kw_only=True):
 def run(steps: Program, about: Run, folder: Path, environments: Environments, watch: runner.Watch) -> Receipt:
     """Run the program and write its receipt, whatever it came to. Raises what makes the whole run impossible."""
     began = about.clock()
-    ran = runner.run(steps, folder, environments, watch, budget_s=about.budget_s, reuse=about.reuse)
+    ran = runner.run(steps, folder, environments, watch, until=_until(steps, about, folder), reuse=about.reuse)
     made = receipt_of(steps, about, (ran, folder), began)
     runstate.write(folder / RECEIPT, service.encode(made))
     runstate.write(folder / PAGE, page(made))
     return made
+
+
+def _until(steps: Program, about: Run, folder: Path) -> runner.Until:
+    """Under a budget, a failure that nothing can mend ends the run: gates that are left would change nothing."""
+    if about.budget_s is None:
+        return runner.Until()
+
+    def decided(results: tuple[Result, ...]) -> str:
+        found = judged(steps, about.question.candidate, results, folder)
+        return f"decided before it: {found.because}" if found.verdict == "fail" else ""
+
+    return runner.Until(budget_s=about.budget_s, decided=decided)
 
 
 def receipt_of(steps: Program, about: Run, made: tuple[runner.Ran, Path], began: datetime) -> Receipt:
@@ -177,7 +189,7 @@ def _ended(ran: runner.Ran) -> receipt.Ended:
         return "cancelled"
     if any(each.state in ("failed", "refused") for each in ran.results):
         return "failed"
-    return "out of budget" if ran.late else "finished"
+    return "decided" if ran.decided else "out of budget" if ran.late else "finished"
 
 
 def page(made: Receipt) -> bytes:

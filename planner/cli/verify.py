@@ -57,7 +57,9 @@ def add_to(commands: Commands) -> None:
     )
     verify.add_argument("--dry-run", action="store_true", help="print the steps with their costs and run nothing")
     verify.add_argument("--here", action="store_true", help="costs of a dry run on this machine, not the planned one")
-    verify.add_argument("--budget", type=number, metavar="MINUTES", help="the cheapest decisive gates that fit into it")
+    verify.add_argument(
+        "--budget", type=number, metavar="MINUTES", help="the cheapest decisive gates that fit into it, until one fails"
+    )
     verify.add_argument(
         "--run", dest="folder", type=Path, metavar="FOLDER", help="where it runs (default: lanewise-runs/PLAN/LANE)"
     )

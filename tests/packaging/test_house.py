@@ -33,6 +33,7 @@ SHELL = frozenset(
         "render",
         "report",
         "resources",
+        "reuse",
         "review_page",
         "runner",
         "runstate",

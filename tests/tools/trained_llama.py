@@ -133,7 +133,6 @@ def chat(document: Document) -> list[dict[str, str]]:
 def pieces(text: Path, folder: Path) -> None:
     """`tokenizer.model`: byte-pair encoding with bytes to fall back on, trained by SentencePiece."""
     import sentencepiece
-    from transformers import LlamaTokenizer
 
     sentencepiece.SentencePieceTrainer.train(
         input=str(text), model_prefix=str(folder / "tokenizer"), model_type="bpe", vocab_size=WORDS,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from catalog.errors import BadInput, NotFound
 from planner import compared, compared_drawing, compared_report, comparing
-from planner.compared import Comparison, Lane
 from planner.checks import Check
+from planner.compared import Comparison, Lane
 from planner.plan import Plan
 from planner.receipt import Receipt
 from tests.verify.questions import MODEL, OWN, plan_of

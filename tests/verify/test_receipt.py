@@ -117,6 +117,7 @@ def test_weights_and_data_of_steps_that_did_not_end_are_not_in_it() -> None:
         ({"candidate": "refused"}, {}, "failed"),
         ({"candidate": "cancelled"}, {"cancelled": True}, "cancelled"),
         ({"compare-own-2048": "not run"}, {"late": True}, "out of budget"),
+        ({"compare-own-2048": "not run"}, {"late": True, "decided": True}, "decided"),
     ],
 )
 def test_how_a_run_ended(states: dict[str, State], ran: dict[str, bool], ended: str) -> None:

@@ -17,7 +17,8 @@ from msgspec import structs
 
 from catalog.errors import BadInput, LanewiseError, NotFound
 from planner import processes, runstate
-from planner.runner import TAIL_BYTES, Machine, ram_free
+from planner.receipt import Result
+from planner.runner import TAIL_BYTES, Machine, Until, ram_free
 from planner.steps import Program
 from tests.verify.run_chain import steps as blocking
 from tests.verify.worlds import COPY, WRITE, Here, chain, program, ran, states, step
@@ -254,10 +255,30 @@ def test_daemons_of_a_step_do_not_outlive_it(folder: Path) -> None:
 
 
 def test_a_budget_that_ran_out_starts_nothing_more(folder: Path) -> None:
-    found, _ = ran(chain(), folder, budget_s=0.0)
+    found, _ = ran(chain(), folder, until=Until(budget_s=0.0))
     assert states(found) == {"a": "not run", "b": "not run", "c": "not run"}
     assert found.late
     assert found.results[0].because == "the budget ran out before it"
+
+
+def test_what_is_decided_starts_nothing_more(folder: Path) -> None:
+    """Asked once per gate; steps that ended well before are kept all the same."""
+    steps = program(
+        *(step(name, WRITE, "{out}/made", name, gate=gate) for name, gate in (("a", ""), ("b", "x"), ("c", "y")))
+    )
+    asked: list[int] = []
+
+    def decided(results: tuple[Result, ...]) -> str:
+        asked.append(len(results))
+        return "decided before it: x failed"
+
+    found, _ = ran(steps, folder, until=Until(decided=decided))
+    assert states(found) == {"a": "done", "b": "done", "c": "not run"}
+    assert (asked, found.decided, found.late) == ([2], True, False)
+    assert found.results[2].because == "decided before it: x failed"
+    again, _ = ran(steps, folder, until=Until(decided=lambda _: ""))
+    assert states(again) == {"a": "kept", "b": "kept", "c": "done"}
+    assert not again.decided
 
 
 def alive(folder: Path) -> list[psutil.Process]:
