@@ -1,0 +1,142 @@
+"""Documents to retrieve from, as long as the served context: RULER's tasks by lm-eval's own functions.
+
+Their haystacks are a repeated sentence, other needles, random words, or essays; essays are the user's own text here, in
+sentences. Two of the thirteen ask about articles of the hub and are left out by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nltk
+import numpy as np
+from score_common import Refusal
+
+from benchmark_model import Voice
+
+SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
+NEEDLES: dict[str, dict[str, Any]] = {
+    "niah_single_1": {"type_haystack": "repeat", "type_needle_k": "words", "type_needle_v": "numbers"},
+    "niah_single_2": {"type_haystack": "essay", "type_needle_k": "words", "type_needle_v": "numbers"},
+    "niah_single_3": {"type_haystack": "essay", "type_needle_k": "words", "type_needle_v": "uuids"},
+    "niah_multikey_1": {
+        "type_haystack": "essay", "type_needle_k": "words", "type_needle_v": "numbers", "num_needle_k": 4,
+    },
+    "niah_multikey_2": {"type_haystack": "needle", "type_needle_k": "words", "type_needle_v": "numbers"},
+    "niah_multikey_3": {"type_haystack": "needle", "type_needle_k": "uuids", "type_needle_v": "uuids"},
+    "niah_multivalue": {
+        "type_haystack": "essay", "type_needle_k": "words", "type_needle_v": "numbers", "num_needle_v": 4,
+    },
+    "niah_multiquery": {
+        "type_haystack": "essay", "type_needle_k": "words", "type_needle_v": "numbers", "num_needle_q": 4,
+    },
+}  # fmt: skip
+"""As lm-eval's niah_utils.py gives them."""
+QUESTIONS = ("ruler_qa_squad", "ruler_qa_hotpot")
+ANSWER_TOKENS = {"ruler_vt": 30, "ruler_cwe": 120, "ruler_fwe": 50}
+NEEDLE_TOKENS = 128
+
+
+def documents(voice: Voice, given: argparse.Namespace) -> dict[str, Any]:
+    """Tasks with their documents, and the tasks that are left out with the reason."""
+    nltk.download = lambda *_, **__: False  # sentences are cut here: nothing is fetched
+    tokens = counting(voice)
+    haystack = words(given.haystack)
+    left_out = {name: "it asks about articles of the hub" for name in QUESTIONS}
+    made: dict[str, Any] = {}
+    for name, build in builders(haystack).items():
+        if build is None:
+            left_out[name] = "its haystack is text of your own: give --text"
+            continue
+        random.seed(f"{given.seed} {name}")
+        np.random.seed(given.seed)  # noqa: NPY002 - lm-eval's functions draw from it
+        try:
+            rows = build(tokens, given.context, given.each)
+        except (ValueError, AssertionError) as fault:
+            raise Refusal(f"{name} at {given.context} tokens: {fault}") from fault
+        made[name] = {
+            "documents": rows,
+            "answer_tokens": ANSWER_TOKENS.get(name, NEEDLE_TOKENS),
+            "delimiter": "\n\n" if name == "ruler_cwe" else " ",
+        }
+        print(f"{name}: {len(rows)} documents", file=sys.stderr)
+    return {"context": given.context, "seed": given.seed, "tasks": made, "left_out": left_out,
+            "haystack_words": len(haystack)}  # fmt: skip
+
+
+def counting(voice: Voice) -> Callable[[str], SimpleNamespace]:
+    """The model's own tokenizer as lm-eval's functions call one."""
+    return lambda text: SimpleNamespace(input_ids=voice.ask("encode", texts=[text], special=True)[0])
+
+
+def words(paths: list[Path]) -> list[str]:
+    """The user's text as words, files one after the other."""
+    return [word for path in paths for word in path.read_text(encoding="utf-8").split()]
+
+
+Build = Callable[[Any, int, int], list[dict[str, Any]]]
+
+
+def builders(haystack: list[str]) -> dict[str, Build | None]:
+    """A function for each task; None where it lacks its haystack."""
+    from lm_eval.tasks.ruler import prepare_niah
+
+    prepare_niah.cached_sent_tokenize = SENTENCE.split
+    found: dict[str, Build | None] = {}
+    for name, about in NEEDLES.items():
+        essay = about["type_haystack"] == "essay"
+        found[name] = None if essay and not haystack else needles(about, haystack)
+    return found | {"ruler_vt": variables, "ruler_cwe": common, "ruler_fwe": frequent}
+
+
+def needles(about: dict[str, Any], haystack: list[str]) -> Build:
+    from lm_eval.tasks.ruler import niah_utils, prepare_niah
+
+    def build(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
+        essay = about["type_haystack"] == "essay"
+        hay = repeated(haystack, context) if essay else prepare_niah.get_haystack(type_haystack=about["type_haystack"])
+        made: list[dict[str, Any]] = prepare_niah.generate_samples(
+            hay, tokens, max_seq_length=context, template=niah_utils.TEMPLATE, num_samples=each, **about
+        )
+        return made
+
+    return build
+
+
+def repeated(haystack: list[str], context: int) -> list[str]:
+    """Text as long as the context by its words, over and over where it is shorter, as RULER's authors do."""
+    return haystack * -(-context // len(haystack))
+
+
+def variables(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
+    from lm_eval.tasks.ruler import vt_utils
+
+    example = vt_utils.sys_vartrack_w_noise_random(tokenizer=tokens, num_samples=1, max_seq_length=500, incremental=5)
+    made: list[dict[str, Any]] = vt_utils.sys_vartrack_w_noise_random(
+        tokenizer=tokens, num_samples=each, max_seq_length=context, icl_example=example[0]
+    )
+    return made
+
+
+def common(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
+    from lm_eval.tasks.ruler import cwe_utils
+
+    cwe_utils.RNG.seed(random.random())
+    made: list[dict[str, Any]] = cwe_utils.sys_word_pair_random(
+        num_samples=each, max_seq_length=context, tokenizer=tokens
+    )
+    return made
+
+
+def frequent(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
+    from lm_eval.tasks.ruler import fwe_utils
+
+    made: list[dict[str, Any]] = fwe_utils.sys_kwext(tokenizer=tokens, max_seq_length=context, num_samples=each)
+    return made
