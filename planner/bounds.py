@@ -11,7 +11,7 @@ difference still has a width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,11 @@ class Measured(Struct, frozen=True, kw_only=True):
     def swapped(self, **changes: Any) -> Measured:
         """The same on another scale."""
         return Measured(**({name: getattr(self, name) for name in self.__struct_fields__} | changes))
+
+
+def numbers(values: Iterable[float]) -> Numbers:
+    """As an array."""
+    return np.asarray(list(values), dtype=np.float64)
 
 
 def least(statistic: str) -> int:

@@ -25,6 +25,8 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 NAMES = ("base_logprob", "cand_logprob", "kl", "dp", "agrees", "broken")
 CORRECT = 0.5
 """A score from which an answer counts as right."""
+SHOWN = 5
+"""Failures that a sentence names."""
 GRADES: tuple[Verdict, ...] = ("fail", "inconclusive", "pass")
 """The worst first."""
 
@@ -52,6 +54,8 @@ class Pairs(Struct, frozen=True, kw_only=True):
     items: tuple[str, ...] = ()
     """Answers to the same item are averaged: only items are independent. Empty: each pair is its own item."""
     tasks: tuple[str, ...] = ()
+    on: str = ""
+    """What was asked, and how answers were chosen, for people."""
 
 
 class Runs(Struct, frozen=True, kw_only=True):
@@ -60,8 +64,16 @@ class Runs(Struct, frozen=True, kw_only=True):
     tokens: dict[str, dict[str, Windows]] = {}
     """Text by text."""
     answers: dict[str, Pairs] = {}
+    sampled: dict[str, Pairs] = {}
+    """The same at the served sampling parameters, where that was asked as well."""
     failures: int | None = None
     """Answers that failed the smoke test; None where it was not run."""
+    failed: tuple[str, ...] = ()
+    """How, in sentences."""
+    prompts: int | None = None
+    """That the smoke test asked, where not as many as planned."""
+    refused: dict[str, str] = {}
+    """Gates whose run is not whole or cannot be read, and why: a failure that it shows stands, nothing else."""
 
 
 class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -134,7 +146,7 @@ def judge_gate(gate: Gate, runs: Runs) -> Judged:
     """A gate on what was run for it; named as not run where nothing was."""
     name = gate_key(gate)
     if gate.id == "smoke":
-        found = _smoke(gate, runs.failures)
+        found = _smoke(gate, runs)
     elif gate.samples_of == "tokens":
         texts = runs.tokens.get(name) or runs.tokens.get(gate.shares, {})
         found = [check for text, windows in texts.items() for check in _on_text(gate, text, windows)]
@@ -142,7 +154,9 @@ def judge_gate(gate: Gate, runs: Runs) -> Judged:
         if found and absent:
             return _missing(gate, f"not run on {', '.join(absent)}", tuple(found))
     else:
-        found = list(_on_answers(gate, runs.answers))
+        found = [*_on_answers(gate, runs.answers), *_on_answers(gate, runs.sampled)]
+    if name in runs.refused:
+        return _missing(gate, runs.refused[name], tuple(found))
     if not found:
         return _missing(gate, "not run")
     return _judged(gate, found, broken=any(check.statistic == "broken_tokens" for check in found))
@@ -172,16 +186,18 @@ def _judged(gate: Gate, checks: list[Check], *, broken: bool) -> Judged:
     )
 
 
-def _smoke(gate: Gate, failures: int | None) -> list[Check]:
-    if failures is None:
+def _smoke(gate: Gate, runs: Runs) -> list[Check]:
+    if runs.failures is None:
         return []
-    (threshold,) = gate.thresholds
+    (threshold,), failures, prompts = gate.thresholds, runs.failures, runs.prompts or gate.samples
+    more = f" and {len(runs.failed) - SHOWN} more" if len(runs.failed) > SHOWN else ""
+    said = f": {'; '.join(runs.failed[:SHOWN])}{more}" if runs.failed else ""
     verdict: Verdict = "pass" if failures <= threshold.value else "fail"
     return [
         Check(
             statistic=threshold.statistic, unit=threshold.unit, value=float(failures), relation=threshold.relation,
-            limit=threshold.value, samples=gate.samples, samples_of=gate.samples_of, verdict=verdict,
-            because=f"{failures} of {gate.samples} answers failed",
+            limit=threshold.value, samples=prompts, samples_of=gate.samples_of, verdict=verdict,
+            because=f"{failures} failures in {prompts} answers{said}",
         )
     ]  # fmt: skip
 
@@ -281,24 +297,46 @@ def _sentence(found: Measured, threshold: Threshold, verdict: Verdict, further: 
 def _on_answers(gate: Gate, answers: Mapping[str, Pairs]) -> Iterator[Check]:
     """Thresholds of a gate on paired answers; `task:*` = of all tasks together."""
     if gate.id == "flip_rate":
-        pairs = [pairs for name, pairs in sorted(answers.items()) if name.startswith("task:") or name == "long_context"]
+        pairs = _of_tasks(answers)
         if pairs:
-            wrong = np.concatenate([_flips(each) for each in pairs])
-            yield from (check(bounds.item_share("right_to_wrong", wrong), each) for each in gate.thresholds)
+            wrong, on = np.concatenate([_flips(each) for each in pairs]), "; ".join(dict.fromkeys(e.on for e in pairs))
+            yield from (check(bounds.item_share("right_to_wrong", wrong), each, on) for each in gate.thresholds)
     elif gate.id in answers:
         for threshold in gate.thresholds:
             yield _of_answers(threshold, answers[gate.id], gate.id)
 
 
+def _of_tasks(answers: Mapping[str, Pairs]) -> list[Pairs]:
+    """All tasks' answers; an item that counts for several tasks once."""
+    seen: set[str] = set()
+    found = []
+    for name, pairs in sorted(answers.items()):
+        if not name.startswith("task:") and name != "long_context":
+            continue
+        scores(pairs, name)
+        new = [place for place, item in enumerate(pairs.items) if item not in seen]
+        seen.update(pairs.items)
+        found.append(pairs if not pairs.items else _chosen(pairs, new))
+    return [each for each in found if each.baseline]
+
+
+def _chosen(pairs: Pairs, places: Sequence[int]) -> Pairs:
+    """Some of the pairs."""
+    lists = {name: value for name in pairs.__struct_fields__ if isinstance(value := getattr(pairs, name), tuple)}
+    return structs.replace(
+        pairs, **{name: tuple(value[place] for place in places) if value else () for name, value in lists.items()}
+    )
+
+
 def _of_answers(threshold: Threshold, pairs: Pairs, name: str) -> Check:
     base, other = scores(pairs, name)
     if threshold.statistic in ("paired_difference", "valid_answers_difference"):
-        found = check(bounds.paired_difference(threshold.statistic, base, other), threshold)
+        found = check(bounds.paired_difference(threshold.statistic, base, other), threshold, pairs.on)
         return structs.replace(found, because=found.because + _mcnemar(base, other))
     if threshold.statistic == "mean_recovery":
-        return check(_recovery(threshold.statistic, base, other, name), threshold)
+        return check(_recovery(threshold.statistic, base, other, name), threshold, pairs.on)
     if threshold.statistic == "worst_task_recovery":
-        return check(_worst_task(pairs, name), threshold)
+        return check(_worst_task(pairs, name), threshold, pairs.on)
     raise BadInput(f"no statistic of answers is called {threshold.statistic}", name)
 
 
@@ -321,15 +359,11 @@ def _worst_task(pairs: Pairs, name: str) -> Measured:
     if not pairs.tasks:
         raise BadInput("the worst task needs the task of each pair", name)
     split = {
-        task: Pairs(**{field: _kept(getattr(pairs, field), pairs.tasks, task) for field in pairs.__struct_fields__})
+        task: _chosen(pairs, [place for place, own in enumerate(pairs.tasks) if own == task])
         for task in sorted(set(pairs.tasks))
     }
     found = [_recovery("worst_task_recovery", *scores(part, name), f"{name} {task}") for task, part in split.items()]
     return min(found, key=lambda each: each.upper)
-
-
-def _kept(values: tuple[Any, ...], tasks: tuple[str, ...], task: str) -> tuple[Any, ...]:
-    return tuple(value for value, own in zip(values, tasks, strict=True) if own == task) if values else ()
 
 
 def _flips(pairs: Pairs) -> Numbers:

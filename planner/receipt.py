@@ -112,7 +112,7 @@ def _gate(
 ) -> GateResult:
     key = gate_key(gate)
     run = program.measures.get(key)
-    steps = [step for step in program.steps if run is not None and step.gate == run]
+    steps = [] if run is None else list(program.steps_of(run))
     ended = [step.id for step in steps if step.id in by_id and by_id[step.id].well]
     measured = bool(steps) and len(ended) == len(steps)
     because = [*reasons.get(key, []), *([judged.because] if measured else _unended(steps, by_id))]

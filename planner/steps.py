@@ -19,6 +19,8 @@ from planner.spread import between
 RUN, OUT, WORKERS = "{run}", "{out}", "{workers}"
 OWN_PYTHON = "{python:}"
 PLACEHOLDER = re.compile(r"\{(run|out|workers|python:[a-z0-9.-]*|tool:[a-z0-9.-]+|text|neutral|calibration)\}")
+ALL_TASKS = "task:*"
+"""The run of what is read off the answers to all paired tasks."""
 MISSING = ("{text}", "{neutral}", "{calibration}")
 """Stand for files that the user has not named yet; a program with one is shown and not run."""
 
@@ -74,6 +76,10 @@ class Program(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What cannot be done here and what the numbers do not contain."""
     expected_s: Estimate = NOTHING
 
+    def steps_of(self, run: str) -> tuple[Step, ...]:
+        """Steps that give a run's numbers; `task:*` = those of all paired tasks."""
+        return tuple(step for step in self.steps if gives(step, run))
+
     def closure(self, wanted: Iterable[str]) -> set[str]:
         """Ids of steps with all that they need."""
         by_id, found, open_ = {step.id: step for step in self.steps}, set[str](), list(wanted)
@@ -83,6 +89,11 @@ class Program(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 found.add(step.id)
                 open_ += step.needs
         return found
+
+
+def gives(step: Step, run: str) -> bool:
+    """Whether a step gives a run's numbers."""
+    return step.gate == run if run != ALL_TASKS else step.gate.startswith("task:") or step.gate == "long_context"
 
 
 def gate_key(gate: Gate) -> str:
@@ -125,12 +136,19 @@ def within(program: Program, budget_s: float) -> Program:
 def _without(program: Program, wanted: set[str], dropped: dict[str, float], budget_s: float) -> Program:
     steps = tuple(step for step in program.steps if step.id in wanted)
     over = f"outside the budget of {budget_s / 60:g} minutes"
+    kept = {gate: run for gate, run in program.measures.items() if any(gives(step, run) for step in steps)}
     out = tuple(
-        LeftOut(gate=gate, because=f"{over}: the steps up to it take about {dropped[run] / 60:.3g} minutes")
+        LeftOut(
+            gate=gate, because=f"{over}: the steps up to it take about {_least(program, run, dropped) / 60:.3g} minutes"
+        )
         for gate, run in program.measures.items()
-        if run in dropped
+        if gate not in kept
     )
-    kept = {gate: run for gate, run in program.measures.items() if run not in dropped}
     return structs.replace(
         program, steps=steps, measures=kept, left_out=(*program.left_out, *out), expected_s=together(steps)
     )
+
+
+def _least(program: Program, run: str, dropped: dict[str, float]) -> float:
+    """Seconds up to the first gate of a run that was dropped."""
+    return min(seconds for gate, seconds in dropped.items() if any(step.gate == gate for step in program.steps_of(run)))

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from catalog.errors import BadInput, NotFound
 from catalog.inventory import Inventory
-from planner import judge, receipt, recipe, runner, runstate, service
+from planner import gathered, judge, receipt, recipe, runner, runstate, service
 from planner.asked import with_recipe
 from planner.commands import Environments
 from planner.judge import Judgement
@@ -154,13 +154,7 @@ def judged(steps: Program, candidate: Candidate, results: tuple[Result, ...], fo
     """What the raw numbers of steps that ended well come to. Raises BadInput for a file the scorer did not write."""
     if candidate.verification is None:
         return Judgement(verdict="pass", because="nothing is in fewer bits than the original", gates=())
-    well = {result.id for result in results if result.well}
-    tokens: dict[str, dict[str, judge.Windows]] = {}
-    for step in steps.steps:
-        if step.gate and step.id in well:
-            _, found = judge.read((folder / step.makes[0]).read_bytes(), step.makes[0])
-            tokens.setdefault(step.gate, {})[step.text] = judge.joined(tuple(found.values()))
-    return judge.judge(candidate.verification, judge.Runs(tokens=tokens))
+    return judge.judge(candidate.verification, gathered.runs(steps, candidate.verification, results, folder))
 
 
 def _ended(ran: runner.Ran) -> receipt.Ended:

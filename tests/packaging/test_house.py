@@ -20,6 +20,7 @@ SHELL = frozenset(
         "commands",
         "drawings",
         "evidence_report",
+        "gathered",
         "headroom_report",
         "listing",
         "machine_report",
