@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -84,7 +85,7 @@ def fetched(given: argparse.Namespace) -> None:
     """The task's data set into the hub's cache; facts of it into a file."""
     from benchmark_tasks import facts_of, loaded
 
-    made = facts_of(loaded(given.task, {}))
+    made = facts_of(loaded(given.task))
     write_json(given.out, {"schema": SCHEMA, "tasks": made})
     print(json.dumps({"documents": sum(each["documents"] for each in made.values()), "tasks": len(made)}))
 
@@ -97,7 +98,8 @@ def retrieved(given: argparse.Namespace) -> None:
     with Voice(command(given)) as voice:
         made = documents(voice, given)
     write_json(given.out, {"schema": SCHEMA, **made})
-    print(json.dumps({"tasks": sorted(made["tasks"]), "left_out": made["left_out"], "context": given.context}))
+    lengths = {name: about["tokens"] for name, about in sorted(made["tasks"].items())}
+    print(json.dumps({"tokens": lengths, "left_out": made["left_out"], "context": given.context}))
 
 
 def command(given: argparse.Namespace) -> list[str]:
@@ -110,36 +112,43 @@ def command(given: argparse.Namespace) -> list[str]:
 
 def asked(given: argparse.Namespace) -> None:
     """Every document of a task, answered and scored."""
+    if given.repeats > 1 and not given.temperature:
+        raise Refusal("several answers to an item are all the same at temperature 0: give --temperature")
+    with tempfile.TemporaryDirectory(dir=given.out.parent) as cache:
+        if not given.task:  # data of the user's own is read anew, and nothing of it is left in the hub's cache
+            os.environ["HF_DATASETS_CACHE"] = cache
+        answered(given)
+
+
+def answered(given: argparse.Namespace) -> None:
+    """Load the task, put it to the model, write its answers."""
     from benchmark_model import Remote, Voice
     from benchmark_tasks import chosen, evaluated, facts_of, tasks_of
 
     began = time.monotonic()
     tasks = tasks_of(given, read)
-    if given.repeats > 1 and not given.temperature:
-        raise Refusal("several answers to an item are all the same at temperature 0: give --temperature")
-    facts, picked = facts_of(tasks), chosen(tasks, given)
+    picked, made = chosen(tasks, given), list[dict[str, Any]]()
+    results: dict[str, Any] = {}
     with Voice(command(given)) as voice:
-        remote = Remote(voice, given)
-        made: list[dict[str, Any]] = []
-        said: dict[str, Any] = {}
+        remote = Remote(voice, given, picked)
         for sample in range(given.repeats):
             remote.sample = sample
-            logged, results = evaluated(remote, tasks, picked, chat=remote.chats)
-            said = said or results
+            logged, found = evaluated(remote, tasks, picked, chat=remote.chats)
+            results = results or found
             made += answers_of(logged, item_names(logged), remote.said, (given.metric, given.filter, sample))
-        facts_said = voice.facts
-    seconds = round(time.monotonic() - began, 3)
-    write_json(given.out, document(given, facts_said, made, seconds))
-    print(json.dumps(shown(made, said) | {
-        "documents": len({each["item"] for each in made}), "chat": remote.chats, "cut": remote.cut, "data": facts,
-        "seconds": seconds,
-    }))  # fmt: skip
+    details = {
+        **shown(made, results),
+        "documents": len({(each["task"], each["item"]) for each in made}), "chat": remote.chats, "cut": remote.cut,
+        "seconds": round(time.monotonic() - began, 3), "data": facts_of(tasks),
+    }  # fmt: skip
+    write_json(given.out, document(given, voice.facts, made, details))
+    print(json.dumps(details))
 
 
 def document(
-    given: argparse.Namespace, facts: dict[str, Any], made: list[dict[str, Any]], seconds: float
+    given: argparse.Namespace, facts: dict[str, Any], made: list[dict[str, Any]], details: dict[str, Any]
 ) -> dict[str, Any]:
-    """answers.json."""
+    """answers.json. How long an answer may be is the task's own affair."""
     path = given.model
     return {
         "schema": SCHEMA,
@@ -148,11 +157,12 @@ def document(
         "backend": f"lm-eval over {given.backend}",
         "versions": {"lm_eval": version("lm_eval"), "datasets": version("datasets"), **facts["versions"]},
         "sampling": {
-            "temperature": given.temperature, "top_p": given.top_p, "top_k": given.top_k,
-            "max_tokens": max((each["tokens"] for each in made), default=0), "seed": given.seed,
+            "temperature": given.temperature, "top_p": given.top_p, "top_k": given.top_k, "max_tokens": 0,
+            "seed": given.seed,
         },
-        "seconds": seconds,
+        "seconds": details["seconds"],
         "answers": made,
+        "details": details,
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -69,9 +69,9 @@ class Voice:
 class Remote(TemplateLM):
     """What lm-eval asks, put to the process."""
 
-    def __init__(self, voice: Voice, given: argparse.Namespace) -> None:
+    def __init__(self, voice: Voice, given: argparse.Namespace, picked: Mapping[str, list[int]]) -> None:
         super().__init__()
-        self.voice, self.given, self.facts = voice, given, voice.facts
+        self.voice, self.given, self.facts, self.picked = voice, given, voice.facts, picked
         self.sample = 0
         self.said: dict[tuple[str, int], dict[str, Any]] = {}
         self.cut = {"prompts": 0, "answers": 0}
@@ -150,7 +150,7 @@ class Remote(TemplateLM):
             top_k=self.given.top_k, seeds=[self._seed(request) for request in requests],
         )  # fmt: skip
         for request, answer, (_, _, faults) in zip(requests, made, fed, strict=True):
-            self.said[(request.task_name, request.doc_id)] = answer | {"faults": faults}
+            self.said[self._key(request)] = answer | {"faults": faults}
         return [str(each["text"]) for each in made]
 
     def _room(self, ids: list[int], most: int) -> tuple[list[int], int, list[str]]:
@@ -165,9 +165,14 @@ class Remote(TemplateLM):
             self.cut["answers"] += 1
         return kept, left, faults
 
+    def _key(self, request: Instance) -> tuple[str, int]:
+        """The task and the document by its place in the whole data; lm-eval counts those that were picked."""
+        return request.task_name, self.picked[request.task_name][request.doc_id]
+
     def _seed(self, request: Instance) -> list[int]:
         """Of one answer: the same for both sides, another for each document and each sample."""
-        return [self.given.seed, self.sample, zlib.crc32(request.task_name.encode()), request.doc_id]
+        task, document = self._key(request)
+        return [self.given.seed, self.sample, zlib.crc32(task.encode()), document]
 
 
 class Progress:

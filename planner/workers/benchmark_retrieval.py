@@ -42,6 +42,10 @@ NEEDLES: dict[str, dict[str, Any]] = {
 QUESTIONS = ("ruler_qa_squad", "ruler_qa_hotpot")
 ANSWER_TOKENS = {"ruler_vt": 30, "ruler_cwe": 120, "ruler_fwe": 50}
 NEEDLE_TOKENS = 128
+KEPT = ("input", "outputs", "gen_prefix", "length")
+COUNTS = {"num_needle_k": 1, "num_needle_v": 1, "num_needle_q": 1}
+TEMPLATE_TOKENS = 32
+"""Room for what a chat template puts around a prompt (assumed)."""
 
 
 def documents(voice: Voice, given: argparse.Namespace) -> dict[str, Any]:
@@ -62,7 +66,8 @@ def documents(voice: Voice, given: argparse.Namespace) -> dict[str, Any]:
         except (ValueError, AssertionError) as fault:
             raise Refusal(f"{name} at {given.context} tokens: {fault}") from fault
         made[name] = {
-            "documents": rows,
+            "documents": [{key: row[key] for key in KEPT} | {"max_length": given.context} for row in rows],
+            "tokens": [min(row["length"] for row in rows), max(row["length"] for row in rows)],
             "answer_tokens": ANSWER_TOKENS.get(name, NEEDLE_TOKENS),
             "delimiter": "\n\n" if name == "ruler_cwe" else " ",
         }
@@ -97,17 +102,56 @@ def builders(haystack: list[str]) -> dict[str, Build | None]:
 
 
 def needles(about: dict[str, Any], haystack: list[str]) -> Build:
+    """lm-eval's own prompts, as much of the haystack as fits: its own steps are 500 words of an essay."""
     from lm_eval.tasks.ruler import niah_utils, prepare_niah
 
-    def build(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
-        essay = about["type_haystack"] == "essay"
-        hay = repeated(haystack, context) if essay else prepare_niah.get_haystack(type_haystack=about["type_haystack"])
-        made: list[dict[str, Any]] = prepare_niah.generate_samples(
-            hay, tokens, max_seq_length=context, template=niah_utils.TEMPLATE, num_samples=each, **about
+    kind, wanted = about["type_haystack"], COUNTS | about
+    keys = max(wanted["num_needle_k"], wanted["num_needle_q"])
+    many = wanted["num_needle_q"] * wanted["num_needle_v"] > 1
+
+    def one(units: int, hay: list[str] | str) -> dict[str, Any]:
+        text, answers, query = prepare_niah.generate_input_output(
+            units, hay, template=niah_utils.TEMPLATE, **wanted | {"num_needle_k": keys}
         )
-        return made
+        value = wanted["type_needle_v"] if many else wanted["type_needle_v"][:-1]
+        verb = "are" if many else "is"
+        prefix = f"The special magic {value} for {query} mentioned in the provided text {verb}"
+        return {"input": text, "outputs": answers, "gen_prefix": prefix}
+
+    def build(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
+        hay = repeated(haystack, context) if kind == "essay" else prepare_niah.get_haystack(type_haystack=kind)
+        least = 2 * keys * wanted["num_needle_v"]
+
+        def size(row: dict[str, Any]) -> int:
+            return len(tokens(row["input"] + row["gen_prefix"]).input_ids) + NEEDLE_TOKENS + TEMPLATE_TOKENS
+
+        units = largest(lambda count: size(one(count, hay)) <= context, least, context)
+        return [fitting(lambda count: one(count, hay), size, (units, least, context)) for _ in range(each)]
 
     return build
+
+
+def largest(fits: Callable[[int], bool], least: int, most: int) -> int:
+    """The largest count that fits, by halves. Raises ValueError where the least does not."""
+    if not fits(least):
+        raise ValueError("the context has no room for the question")
+    while most - least > 1 + least // 64:
+        middle = (least + most) // 2
+        least, most = (middle, most) if fits(middle) else (least, middle)
+    return least
+
+
+def fitting(
+    make: Callable[[int], dict[str, Any]], size: Callable[[dict[str, Any]], int], counts: tuple[int, int, int]
+) -> dict[str, Any]:
+    """One document of so many units; each draw is as long as it comes out, so that some have to give way."""
+    units, least, context = counts
+    while units >= least:
+        row = make(units)
+        if (length := size(row)) <= context:
+            return row | {"length": length, "max_length": context}
+        units -= max(1, units // 50)
+    raise ValueError("the context has no room for the question")
 
 
 def repeated(haystack: list[str], context: int) -> list[str]:
@@ -120,7 +164,7 @@ def variables(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
 
     example = vt_utils.sys_vartrack_w_noise_random(tokenizer=tokens, num_samples=1, max_seq_length=500, incremental=5)
     made: list[dict[str, Any]] = vt_utils.sys_vartrack_w_noise_random(
-        tokenizer=tokens, num_samples=each, max_seq_length=context, icl_example=example[0]
+        tokenizer=tokens, num_samples=each, max_seq_length=context - TEMPLATE_TOKENS, icl_example=example[0]
     )
     return made
 
@@ -130,7 +174,7 @@ def common(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
 
     cwe_utils.RNG.seed(random.random())
     made: list[dict[str, Any]] = cwe_utils.sys_word_pair_random(
-        num_samples=each, max_seq_length=context, tokenizer=tokens
+        num_samples=each, max_seq_length=context - TEMPLATE_TOKENS, tokenizer=tokens
     )
     return made
 
@@ -138,5 +182,6 @@ def common(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
 def frequent(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
     from lm_eval.tasks.ruler import fwe_utils
 
-    made: list[dict[str, Any]] = fwe_utils.sys_kwext(tokenizer=tokens, max_seq_length=context, num_samples=each)
+    room = context - TEMPLATE_TOKENS - ANSWER_TOKENS["ruler_fwe"]
+    made: list[dict[str, Any]] = fwe_utils.sys_kwext(tokenizer=tokens, max_seq_length=room, num_samples=each)
     return made

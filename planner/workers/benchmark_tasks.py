@@ -23,11 +23,11 @@ FEWSHOT_SEED = 1234
 Tasks = dict[str, Any]
 
 
-def loaded(what: str | dict[str, Any], metadata: dict[str, Any]) -> Tasks:
+def loaded(what: str | dict[str, Any]) -> Tasks:
     """A task or a group with its data. Raises Refusal where there is none of the name, or its data cannot be had."""
     random.seed(0)
     np.random.seed(FEWSHOT_SEED)  # noqa: NPY002 - lm-eval's tasks draw from it while they load
-    manager = TaskManager(metadata=metadata)
+    manager = TaskManager(include_defaults=isinstance(what, str))
     if isinstance(what, str) and not Path(what).suffix and what not in manager.task_index:
         raise Refusal(f"lm-eval has no task called {what}")
     try:
@@ -56,13 +56,13 @@ def unloaded(what: str | dict[str, Any], fault: Exception) -> str:
 def tasks_of(given: argparse.Namespace, read: Callable[[Path], dict[str, Any]]) -> Tasks:
     """What `run` was asked for."""
     if given.task:
-        return loaded(given.task, {})
+        return loaded(given.task)
     if given.items:
         return retrieval_tasks(given.items)
     if given.allow_task_code:
-        return loaded(str(given.file), {})
+        return loaded(str(given.file))
     utils.env = sandboxed()
-    return loaded(read(given.file), {})
+    return loaded(read(given.file))
 
 
 def sandboxed() -> ImmutableSandboxedEnvironment:
@@ -96,8 +96,7 @@ def retrieval_tasks(path: Path) -> Tasks:
                     {"metric": str(made["context"]), "aggregation": aggregate_metrics, "higher_is_better": True}
                 ],
                 "generation_kwargs": {"do_sample": False, "max_gen_toks": about["answer_tokens"], "until": []},
-            },
-            {},
+            }
         )
     return found
 
