@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from catalog.errors import BadInput
 from planner import bounds
-from planner.judge import Pairs
+from planner.judge_answers import Pairs
 
 SCHEMA = 1
 OWN_ITEMS = "your own items"
@@ -169,9 +169,9 @@ def _pairs(both: Iterable[Both], value: Callable[[Answer], float | None], said: 
     )
 
 
-def of_family(both: Iterable[Both], family: str) -> tuple[Both, ...]:
-    """Answers to the user's items that count for a family: its own, and those of no family."""
-    return tuple(each for each in both if each[0].task in (family, ""))
+def of_families(both: Iterable[Both], families: Sequence[str]) -> tuple[Both, ...]:
+    """Answers to the user's items of these families; "" = of none."""
+    return tuple(each for each in both if each[0].task in families)
 
 
 def smoke(both: Sequence[Both], structure: Sequence[str] = ()) -> tuple[str, ...]:

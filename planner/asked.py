@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from planner.lanes import BY_ID, Method
 from planner.lanes.lane import grouped
 from planner.pairing import is_original
 from planner.plan import Candidate, Plan
+from planner.questions import Questions
 from planner.settle import DISK, GBIT, NETWORK
 from planner.steps import word
 
@@ -45,6 +46,8 @@ class Asked:
     gpus: int = 0
     """For tools; 0 is a CPU."""
     seed: int = 0
+    questions: Questions = field(default_factory=Questions)
+    """Beside the smoke test."""
 
     @property
     def gguf(self) -> bool:

@@ -8,16 +8,18 @@ from functools import cached_property
 from pathlib import Path
 
 from catalog.errors import BadInput
-from planner import answers, judge
-from planner.answers import OWN_ITEMS, Both, Side
-from planner.judge import Pairs, Runs
+from planner import answers, judge, scorer
+from planner.answers import Both, Side
+from planner.checks import Check
+from planner.judge import Runs
+from planner.judge_answers import Pairs
 from planner.plan import Gate, Verification
 from planner.receipt import Result
 from planner.steps import Program, Step, gate_key
 
-ANSWERS, FAULTS = "answers.json", "faults.json"
+ANSWERS, FAULTS, SCORES = "answers.json", "faults.json", "scores.json"
 BASELINE, CANDIDATE = "-baseline", "-candidate"
-SMOKE = "smoke"
+SMOKE, SCORER = "smoke", "scorer"
 
 
 @dataclass
@@ -27,10 +29,10 @@ class Gathered:
     program: Program
     folder: Path
     well: frozenset[str]
-    runs: dict[str, dict[str, dict[str, judge.Windows]]] = field(default_factory=dict)
     greedy: dict[str, Pairs] = field(default_factory=dict)
     sampled: dict[str, Pairs] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, tuple[Check, ...]] = field(default_factory=dict)
     failed: tuple[str, ...] | None = None
     prompts: int | None = None
 
@@ -73,6 +75,7 @@ def runs(program: Program, verification: Verification, results: Iterable[Result]
         failures=None if seen.failed is None else len(seen.failed),
         failed=seen.failed or (),
         prompts=seen.prompts,
+        checks=seen.checks,
         refused=seen.refused,
     )
 
@@ -94,13 +97,30 @@ def _gate(seen: Gathered, gate: Gate) -> None:
     if run is None:
         return
     try:
-        _smoke(seen, run) if gate.id == SMOKE else _answers(seen, key, run)
+        _measured(seen, gate, run)
     except BadInput as fault:
         seen.refused[key] = fault.message if fault.path == "$" else f"{fault.path}: {fault.message}"
         return
     missing = [step.id for step in seen.program.steps_of(run) if step.id not in seen.well]
     if missing:
         seen.refused[key] = f"not run: {', '.join(missing)}"
+
+
+def _measured(seen: Gathered, gate: Gate, run: str) -> None:
+    if gate.id == SMOKE:
+        _smoke(seen, run)
+    elif gate.id == SCORER:
+        _scores(seen, gate, run)
+    else:
+        _answers(seen, gate_key(gate), run)
+
+
+def _scores(seen: Gathered, gate: Gate, run: str) -> None:
+    """Both sides' numbers of the user's scorer."""
+    for step in (each for each in seen.ended(run) if each.makes[0].endswith(f"/{SCORES}")):
+        paths = (f"{step.id.removesuffix(CANDIDATE)}{BASELINE}/{SCORES}", step.makes[0])
+        sides = [scorer.read((seen.folder / path).read_bytes(), path) for path in paths]
+        seen.checks[gate_key(gate)] = tuple(scorer.judged(sides[0], sides[1], each) for each in gate.thresholds)
 
 
 def _smoke(seen: Gathered, run: str) -> None:
@@ -117,7 +137,8 @@ def _answers(seen: Gathered, key: str, run: str) -> None:
         return
     for step in filter(_of_answers, seen.ended(run)):
         side, both = seen.both(step)
-        own = answers.of_family(both, key.partition(":")[2]) if step.text == OWN_ITEMS and ":" in key else both
+        families = seen.program.items.get(key)
+        own = both if families is None else answers.of_families(both, families)
         on = ", ".join(filter(None, (step.text, side.sampling.words)))
         pairs = (answers.validity if key == "structured_output" else answers.scores)(own, on)
         kept = seen.sampled if side.sampling.temperature > 0 else seen.greedy

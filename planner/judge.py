@@ -9,22 +9,21 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from catalog.errors import BadInput
 from planner import bounds
 from planner.bounds import Measured, Numbers
+from planner.checks import Check, Verdict, check
+from planner.judge_answers import Pairs, on_answers
 from planner.plan import Gate, Threshold, Verification
 from planner.steps import gate_key
 
-Verdict = Literal["pass", "fail", "inconclusive"]
 NAMES = ("base_logprob", "cand_logprob", "kl", "dp", "agrees", "broken")
-CORRECT = 0.5
-"""A score from which an answer counts as right."""
 SHOWN = 5
 """Failures that a sentence names."""
 GRADES: tuple[Verdict, ...] = ("fail", "inconclusive", "pass")
@@ -46,18 +45,6 @@ class Windows(Struct, frozen=True, kw_only=True):
         return len(self.kl)
 
 
-class Pairs(Struct, frozen=True, kw_only=True):
-    """Scores from 0 to 1 of both sides' answers, pair by pair; `items` names what was asked, `tasks` of which part."""
-
-    baseline: tuple[float, ...]
-    candidate: tuple[float, ...]
-    items: tuple[str, ...] = ()
-    """Answers to the same item are averaged: only items are independent. Empty: each pair is its own item."""
-    tasks: tuple[str, ...] = ()
-    on: str = ""
-    """What was asked, and how answers were chosen, for people."""
-
-
 class Runs(Struct, frozen=True, kw_only=True):
     """What was run, by `gate_key`. A run of several gates stands under the name that they share."""
 
@@ -72,27 +59,10 @@ class Runs(Struct, frozen=True, kw_only=True):
     """How, in sentences."""
     prompts: int | None = None
     """That the smoke test asked, where not as many as planned."""
+    checks: dict[str, tuple[Check, ...]] = {}
+    """Of gates whose numbers are of another kind, checked where they were read."""
     refused: dict[str, str] = {}
     """Gates whose run is not whole or cannot be read, and why: a failure that it shows stands, nothing else."""
-
-
-class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One threshold on one text: what was measured, its one-sided 95 % bounds, and what follows."""
-
-    text: str = ""
-    statistic: str
-    unit: str
-    value: float | None = None
-    lower: float | None = None
-    upper: float | None = None
-    relation: str
-    limit: float
-    samples: int
-    samples_of: str
-    verdict: Verdict
-    further: int | None = None
-    """Windows or items beside those there until it is resolved four times of five; None where nobody can say."""
-    because: str
 
 
 class Judged(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -147,6 +117,8 @@ def judge_gate(gate: Gate, runs: Runs) -> Judged:
     name = gate_key(gate)
     if gate.id == "smoke":
         found = _smoke(gate, runs)
+    elif name in runs.checks:
+        found = list(runs.checks[name])
     elif gate.samples_of == "tokens":
         texts = runs.tokens.get(name) or runs.tokens.get(gate.shares, {})
         found = [check for text, windows in texts.items() for check in _on_text(gate, text, windows)]
@@ -154,7 +126,7 @@ def judge_gate(gate: Gate, runs: Runs) -> Judged:
         if found and absent:
             return _missing(gate, f"not run on {', '.join(absent)}", tuple(found))
     else:
-        found = [*_on_answers(gate, runs.answers), *_on_answers(gate, runs.sampled)]
+        found = [*on_answers(gate, runs.answers), *on_answers(gate, runs.sampled)]
     if name in runs.refused:
         return _missing(gate, runs.refused[name], tuple(found))
     if not found:
@@ -249,148 +221,6 @@ def _too_few(threshold: Threshold, text: str, count: int) -> Check:
         limit=threshold.value, samples=count, samples_of="windows", verdict="inconclusive", further=least - count,
         because=f"{count} windows, {least} are the least that show its spread",
     )  # fmt: skip
-
-
-def check(found: Measured, threshold: Threshold, text: str = "") -> Check:
-    """One threshold: its stated bound decides a pass, both beyond it a fail."""
-    verdict = _verdict(found, threshold)
-    needed = found.needs(threshold.value) if verdict == "inconclusive" else None
-    further = None if needed is None else max(1, needed - found.samples)
-    return Check(
-        text=text,
-        statistic=found.statistic,
-        unit=found.unit,
-        value=found.value,
-        lower=found.lower,
-        upper=found.upper,
-        relation=threshold.relation,
-        limit=threshold.value,
-        samples=found.samples,
-        samples_of=found.samples_of,
-        verdict=verdict,
-        further=further,
-        because=_sentence(found, threshold, verdict, further),
-    )
-
-
-def _verdict(found: Measured, threshold: Threshold) -> Verdict:
-    ends = [found.lower, found.upper]
-    if threshold.relation == "<=":
-        keeps = [end <= threshold.value for end in ends]
-    else:
-        keeps = [end >= threshold.value for end in ends]
-    stated = {"lower": keeps[0], "upper": keeps[1], "value": all(keeps)}[threshold.bound]
-    return "pass" if stated else "inconclusive" if any(keeps) else "fail"
-
-
-def _sentence(found: Measured, threshold: Threshold, verdict: Verdict, further: int | None) -> str:
-    unit = "" if found.unit == "1" else f" {found.unit}"
-    seen = f"{found.statistic} {found.value:.4g} ({found.lower:.4g} to {found.upper:.4g}){unit}"
-    held = f"{threshold.bound} bound {threshold.relation} {threshold.value:g}"
-    if verdict != "inconclusive":
-        return f"{seen}: {held} {'holds' if verdict == 'pass' else 'is broken by both bounds'}"
-    if further is None:
-        return f"{seen} straddles {held}: the estimate lies on it, more samples need not help"
-    return f"{seen} straddles {held}: {further:,} more {found.samples_of} resolve it four times of five"
-
-
-def _on_answers(gate: Gate, answers: Mapping[str, Pairs]) -> Iterator[Check]:
-    """Thresholds of a gate on paired answers; `task:*` = of all tasks together."""
-    if gate.id == "flip_rate":
-        pairs = _of_tasks(answers)
-        if pairs:
-            wrong, on = np.concatenate([_flips(each) for each in pairs]), "; ".join(dict.fromkeys(e.on for e in pairs))
-            yield from (check(bounds.item_share("right_to_wrong", wrong), each, on) for each in gate.thresholds)
-    elif gate.id in answers:
-        for threshold in gate.thresholds:
-            yield _of_answers(threshold, answers[gate.id], gate.id)
-
-
-def _of_tasks(answers: Mapping[str, Pairs]) -> list[Pairs]:
-    """All tasks' answers; an item that counts for several tasks once."""
-    seen: set[str] = set()
-    found = []
-    for name, pairs in sorted(answers.items()):
-        if not name.startswith("task:") and name != "long_context":
-            continue
-        scores(pairs, name)
-        new = [place for place, item in enumerate(pairs.items) if item not in seen]
-        seen.update(pairs.items)
-        found.append(pairs if not pairs.items else _chosen(pairs, new))
-    return [each for each in found if each.baseline]
-
-
-def _chosen(pairs: Pairs, places: Sequence[int]) -> Pairs:
-    """Some of the pairs."""
-    lists = {name: value for name in pairs.__struct_fields__ if isinstance(value := getattr(pairs, name), tuple)}
-    return structs.replace(
-        pairs, **{name: tuple(value[place] for place in places) if value else () for name, value in lists.items()}
-    )
-
-
-def _of_answers(threshold: Threshold, pairs: Pairs, name: str) -> Check:
-    base, other = scores(pairs, name)
-    if threshold.statistic in ("paired_difference", "valid_answers_difference"):
-        found = check(bounds.paired_difference(threshold.statistic, base, other), threshold, pairs.on)
-        return structs.replace(found, because=found.because + _mcnemar(base, other))
-    if threshold.statistic == "mean_recovery":
-        return check(_recovery(threshold.statistic, base, other, name), threshold, pairs.on)
-    if threshold.statistic == "worst_task_recovery":
-        return check(_worst_task(pairs, name), threshold, pairs.on)
-    raise BadInput(f"no statistic of answers is called {threshold.statistic}", name)
-
-
-def _mcnemar(base: Numbers, other: Numbers) -> str:
-    """How surprising the answers that turned are; nothing where scores are not all 0 or 1."""
-    if not np.isin(np.concatenate([base, other]), (0.0, 1.0)).all():
-        return ""
-    lost, won = int((base > other).sum()), int((other > base).sum())
-    return f"; {lost} turned wrong, {won} right (McNemar, one-sided: p = {bounds.mcnemar(base, other):.2g})"
-
-
-def _recovery(statistic: str, base: Numbers, other: Numbers, name: str) -> Measured:
-    if base.sum() <= 0:
-        raise BadInput("the baseline scores nothing: no recovery can be said", name)
-    return bounds.recovery(statistic, base, other)
-
-
-def _worst_task(pairs: Pairs, name: str) -> Measured:
-    """The task whose upper bound is lowest: a noisy task is not yet a lost one."""
-    if not pairs.tasks:
-        raise BadInput("the worst task needs the task of each pair", name)
-    split = {
-        task: _chosen(pairs, [place for place, own in enumerate(pairs.tasks) if own == task])
-        for task in sorted(set(pairs.tasks))
-    }
-    found = [_recovery("worst_task_recovery", *scores(part, name), f"{name} {task}") for task, part in split.items()]
-    return min(found, key=lambda each: each.upper)
-
-
-def _flips(pairs: Pairs) -> Numbers:
-    """Whether a right answer became wrong, item by item; a share where an item was answered more than once."""
-    scores(pairs, "flip_rate")
-    base, other = np.asarray(pairs.baseline), np.asarray(pairs.candidate)
-    return _by_item(np.asarray((base >= CORRECT) & (other < CORRECT), dtype=np.float64), pairs.items)
-
-
-def scores(pairs: Pairs, name: str) -> tuple[Numbers, Numbers]:
-    """Both sides' scores item by item. Raises BadInput where they are not paired, or not from 0 to 1."""
-    base, other = np.asarray(pairs.baseline, dtype=np.float64), np.asarray(pairs.candidate, dtype=np.float64)
-    lengths = {len(base), len(other)} | {len(each) for each in (pairs.items, pairs.tasks) if each}
-    if len(lengths) != 1 or not len(base):
-        raise BadInput(f"{len(base)} and {len(other)} scores are not pairs of the same answers", name)
-    both = np.concatenate([base, other])
-    if not bool(((both >= 0) & (both <= 1)).all()):
-        raise BadInput("a score is not a number from 0 to 1", name)
-    return _by_item(base, pairs.items), _by_item(other, pairs.items)
-
-
-def _by_item(values: Numbers, items: Sequence[str]) -> Numbers:
-    """Means of the answers to each item; the values themselves where no items are named."""
-    if not items:
-        return values
-    _, place = np.unique(np.asarray(items), return_inverse=True)
-    return np.asarray(np.bincount(place, values) / np.bincount(place))
 
 
 def read(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Windows]]:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from planner.judge import Check, Judged, Judgement, Verdict
+from planner.checks import Check, Verdict
+from planner.judge import Judged, Judgement
 from planner.plan import Candidate, Gate, Threshold
 from planner.steps import LeftOut, Program, Step, gate_key
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from planner.answering import families
 from planner.asked import Asked, candidate_of
 from planner.making import kind_of_text
 from planner.preparing import CANDIDATE, ORIGINAL, candidate_is_original, preparing
@@ -29,6 +30,7 @@ def program(asked: Asked) -> Program:
         baseline=verification.baseline if verification is not None else asked.original,
         steps=(*prepared, *measured),
         measures=measures,
+        items=families(asked, measures),
         left_out=tuple(left_out),
         notes=tuple(notes(asked)) if verification is not None else (NOTHING_LOST,),
     )

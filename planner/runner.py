@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import threading
@@ -213,9 +214,20 @@ def _key(under_way: Run, step: Step, versions: Mapping[str, str], read: Mapping[
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
+IMPORTS = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
+
+
 def script(path: Path) -> list[str]:
-    """Hashes of a script and of the modules beside it that carry its name, which it imports."""
-    return [sha256(each) for each in sorted({path, *path.parent.glob(f"{path.stem}_*.py")})]
+    """Hashes of a script, of the modules beside it that carry its name, and of those that any of them imports."""
+    found, open_ = set[Path](), [path, *path.parent.glob(f"{path.stem}_*.py")]
+    while open_:
+        each = open_.pop()
+        if each not in found:
+            found.add(each)
+            if each.suffix == ".py":
+                names = IMPORTS.findall(each.read_text(encoding="utf-8", errors="replace"))
+                open_ += [beside for name in names if (beside := each.with_name(f"{name}.py")).is_file()]
+    return [sha256(each) for each in sorted(found)]
 
 
 def _kept(under_way: Run, step: Step, key: str) -> Result | None:

@@ -1,14 +1,14 @@
 """Steps that measure gates, and the gates that this version does not measure, with the reason.
 
 Statistics of tokens are measured: the baseline's log-probabilities are recorded once per text and context, the
-candidate's are compared with them. Everything that needs answers is left out by name.
+candidate's are compared with them. What needs answers is asked by `planner/answering.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner import toolrates
+from planner import answering, toolrates
 from planner.asked import Asked, named
 from planner.making import ASKED
 from planner.plan import Estimate, Gate, Text
@@ -36,14 +36,10 @@ LOG_BYTES = 4.0
 SCORED_SHARE = 0.5
 """The first half of a window is context alone, as in llama-perplexity."""
 ELSEWHERE = {
-    "smoke": "it asks the served engine",
     "cache_kld_mean": "the scorer keeps its cache in 16 bits",
-    "task": "paired tasks through lm-eval",
     "long_context": "paired tasks through lm-eval",
-    "flip_rate": "it is read off the answers of paired tasks",
-    "structured_output": "it is read off the answers of paired tasks",
 }
-"""Why gates are not measured by this version; `task` stands for every family's."""
+"""Why gates are not measured by this version."""
 UNREADABLE = ("AWQ-INT4", "GPTQ-INT4", "GPTQ-INT8", "AutoRound", "ModelOpt", "Quark", "MXFP4", "MXFP8")
 """Formats of checkpoints that transformers beside llm-compressor cannot open: it has compressed-tensors alone."""
 
@@ -58,10 +54,12 @@ def scoring(asked: Asked) -> tuple[list[Step], dict[str, str], list[LeftOut]]:
         if because:
             out.append(LeftOut(gate=gate_key(gate), because=because))
         else:
-            measures[gate_key(gate)] = gate.shares or gate_key(gate)
+            measures[gate_key(gate)] = (
+                answering.run_of(asked, gate) if _answered(gate) else gate.shares or gate_key(gate)
+            )
     runs = [gate for gate in _gates(asked) if measures.get(gate_key(gate)) == gate_key(gate)]
     for gate in runs:
-        steps += _run_of(asked, gate)
+        steps += answering.steps(asked, gate) if _answered(gate) else _run_of(asked, gate)
         out += _untested_texts(asked, gate, measures)
     return steps, measures, out
 
@@ -72,8 +70,9 @@ def _gates(asked: Asked) -> tuple[Gate, ...]:
 
 def unmeasured(asked: Asked, gate: Gate) -> str:
     """Why this version does not measure a gate; "" where it does."""
-    if gate.id not in SHORT_ORDER:
-        return f"not measured by this version: {ELSEWHERE[gate.id.partition(':')[0]]}"
+    because = _unasked(asked, gate)
+    if because:
+        return because
     if not asked.has_baseline:
         return "its baseline is the 16-bit model that this one was quantized from: name it with --original"
     if asked.candidate.recipe.online:
@@ -84,6 +83,18 @@ def unmeasured(asked: Asked, gate: Gate) -> str:
     if artifact is not None and not asked.gguf and any(name in artifact.format for name in UNREADABLE):
         return f"not measured by this version: its scorer opens compressed-tensors checkpoints, not {artifact.format}"
     return ""
+
+
+def _unasked(asked: Asked, gate: Gate) -> str:
+    """What the user did not give, or this version does not know."""
+    if _answered(gate):
+        return answering.lacking(asked, gate)
+    return "" if gate.id in SHORT_ORDER else f"not measured by this version: {ELSEWHERE[gate.id]}"
+
+
+def _answered(gate: Gate) -> bool:
+    """Whether answers settle a gate, and not log-probabilities."""
+    return gate.id.partition(":")[0] in answering.KINDS
 
 
 def notes(asked: Asked) -> Iterator[str]:
@@ -97,6 +108,8 @@ def notes(asked: Asked) -> Iterator[str]:
         yield "the checkpoint carries scales for its FP8 cache, and token statistics see that cache"
     elif _cache_in_fewer_bits(asked):
         yield f"token statistics see the weights: the {candidate.kv_cache_dtype} cache is not in them"
+    if candidate.verification is not None:
+        yield from answering.notes(asked)
     if candidate.lane == "nvfp4" and not asked.gpus:
         yield "vLLM has no NVFP4 kernel for a CPU: the checkpoint is made and scored through transformers, never served"
     if make is not None and made_here(asked) and make.calibration is None and "gptq" in make.algorithm.lower():

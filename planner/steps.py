@@ -69,6 +69,8 @@ class Program(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: tuple[Step, ...]
     measures: dict[str, str] = {}
     """Gate -> the gate under whose id steps give its numbers."""
+    items: dict[str, tuple[str, ...]] = {}
+    """Gate -> families of the user's items that count for it, "" = those of no family."""
     left_out: tuple[LeftOut, ...] = ()
     missing: tuple[str, ...] = ()
     """What the user has to give before this can be run, in sentences."""

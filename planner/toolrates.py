@@ -24,6 +24,8 @@ PER_TOKEN = {
 SmoothQuant with GPTQ), 32 x 256 in 36.5 and 124.6 s (GPTQ, AWQ). AutoRound was not tried: as AWQ, assumed."""
 SCORED = {"transformers": 1.8e-11, "llama.cpp": 9.4e-12}
 """Seconds per parameter and token for log-probabilities: 8 x 512 tokens in 3 to 22 s, 20 x 512 in 13 s."""
+WRITTEN = {"transformers": 2.4e-10, "llama.cpp": 1.2e-10}
+"""Seconds per parameter and token of an answer, eight side by side (assumed)."""
 IMPORTANCE = 8.6e-12
 """The same of llama-imatrix: 40 x 512 tokens in 23.7 s."""
 CONVERTED = 2.0e-8
@@ -67,6 +69,12 @@ def tokenized(tokens: float) -> Estimate:
 def scored(params: float, tokens: float, backend: str) -> Estimate:
     """Log-probabilities of every position on a CPU."""
     return about(START_S + params * tokens * SCORED[backend])
+
+
+def answered(params: float, tokens: tuple[float, float], backend: str, gpus: int) -> Estimate:
+    """Prompts read and answers written, in tokens; answers are taken to be as long as they may be."""
+    prompt, answer = tokens
+    return about(START_S + params * (prompt * SCORED[backend] + answer * WRITTEN[backend]) / _faster(gpus))
 
 
 def converted(size: float) -> Estimate:

@@ -11,11 +11,12 @@ from msgspec import Struct
 
 from catalog.errors import BadInput, NotFound
 from catalog.inventory import Inventory
-from planner import gathered, judge, receipt, recipe, runner, runstate, service
+from planner import gathered, judge, receipt, recipe, runner, runstate, service, task_files
 from planner.asked import with_recipe
 from planner.commands import Environments
 from planner.judge import Judgement
 from planner.plan import Candidate, Plan
+from planner.questions import Questions, extended
 from planner.receipt import Receipt, Result
 from planner.settings import Settings
 from planner.steps import Program
@@ -37,6 +38,10 @@ class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     calibration: tuple[Path, ...] = ()
     budget_s: float | None = None
     seed: int = 0
+    tasks: tuple[Path, ...] = ()
+    """Task files of the user's own."""
+    questions: Questions = Questions()
+    """How they are asked; its items are read from the files."""
 
 
 def asked(plan: Plan, choice: Choice, settings: Settings, inventory: Inventory | None) -> recipe.Asked:
@@ -46,11 +51,12 @@ def asked(plan: Plan, choice: Choice, settings: Settings, inventory: Inventory |
     model = service.with_requested_model(source, settings).model(source)
     if choice.recipe is not None:
         candidate = with_recipe(candidate, choice.recipe, model, plan.request.get("workload") or {})
+    questions = _questions(choice, settings)
     planned, revision = _named(source)
     original, pinned = (planned, revision) if choice.original is None else _named(choice.original)
     return recipe.Asked(
         plan=plan,
-        candidate=candidate,
+        candidate=extended(candidate, questions),
         model=model,
         original=original,
         revision=pinned or (model.revision if choice.original is None and not original.startswith("/") else None),
@@ -62,7 +68,14 @@ def asked(plan: Plan, choice: Choice, settings: Settings, inventory: Inventory |
         calibration=_files(choice.calibration, "--calibration"),
         gpus=_gpus(candidate, settings) if inventory is None else len(inventory.gpus),
         seed=choice.seed,
+        questions=questions,
     )
+
+
+def _questions(choice: Choice, settings: Settings) -> Questions:
+    """The user's items counted, with how they are asked."""
+    known = {each.family for each in service.facts(settings).gates.benchmarks}
+    return task_files.questions(task_files.own_items(choice.tasks, known), choice.questions)
 
 
 def _named(source: str) -> tuple[str, str | None]:

@@ -11,6 +11,7 @@ import msgspec
 
 from catalog.errors import BadInput
 from planner.cli.common import Commands, number, write_document
+from planner.cli.verify_answers import add_answers, asking
 
 if TYPE_CHECKING:
     from planner.steps import Program
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   lanewise verify plan.json --dry-run                     the steps and what they cost; nothing is run
   lanewise verify plan.json --text tickets.jsonl          run them here; a second run goes on where it ended
-  lanewise verify request.toml --lane gguf:Q4_K_M --text notes.md --calibration chats.jsonl --budget 60"""
+  lanewise verify request.toml --lane gguf:Q4_K_M --text notes.md --calibration chats.jsonl --budget 60
+  lanewise verify plan.json --text tickets.jsonl --task questions.jsonl      tasks on items of your own as well"""
 GATE_FAILED, CANCELLED = 3, 130
 
 
@@ -29,8 +31,9 @@ def add_to(commands: Commands) -> None:
         "verify",
         help="get the original, make the lane, measure its gates; ends with a receipt",
         description="Prove a plan's candidate: get the original, get or make the quantized model, compare the two. "
-        "Statistics of tokens are measured; gates that need answers are left out by name. Finished steps are kept, so "
-        "that a second run goes on. Exit codes: 0 every step ended well, 1 one did not, 3 a gate failed, "
+        "Statistics of tokens and a smoke test are always measured, tasks on items of your own (--task). Finished "
+        "steps are kept, so that a second run goes on. Exit codes: 0 every step ended well, 1 one did not, "
+        "3 a gate failed, "
         "130 cancelled.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -51,6 +54,7 @@ def add_to(commands: Commands) -> None:
         "--run", dest="folder", type=Path, metavar="FOLDER", help="where it runs (default: lanewise-runs/PLAN/LANE)"
     )
     _add_text(verify.add_argument_group("model and text"))
+    add_answers(verify.add_argument_group("answers"))
     verify.add_argument("--json", action="store_true", help="print the program, or the receipt, as one JSON document")
     verify.add_argument("--db", metavar="URL", help="plan store that the id is looked up in")
     verify.set_defaults(run=run)
@@ -119,6 +123,8 @@ def _choice(arguments: argparse.Namespace) -> Choice:
         calibration=tuple(arguments.calibration),
         budget_s=None if arguments.budget is None else 60.0 * arguments.budget,
         seed=arguments.seed,
+        tasks=tuple(arguments.task),
+        questions=asking(arguments),
     )
 
 

@@ -37,6 +37,7 @@ SHELL = frozenset(
         "settings",
         "sketch",
         "store",
+        "task_files",
         "tools",
         "verify",
         "verify_report",

@@ -178,6 +178,7 @@ class World:
         self.folder = folder
         self.steps: list[Step] = []
         self.failed: set[str] = set()
+        self.items: dict[str, tuple[str, ...]] = {}
 
     def wrote(self, slug: str, run: str, one: Side, other: Side, text: str = "") -> World:
         for name, made, own in (("baseline", one, ""), ("candidate", other, run)):
@@ -197,7 +198,7 @@ class World:
     def program(self, **measures: str) -> Program:
         return Program(
             plan_id="0" * 16, lane="fp8", engine="vllm 0", baseline="x", steps=tuple(self.steps),
-            measures={name.replace("task_", "task:"): run for name, run in measures.items()},
+            measures={name.replace("task_", "task:"): run for name, run in measures.items()}, items=self.items,
         )  # fmt: skip
 
     def judged(self, *gates: Gate, **measures: str) -> judge.Judgement:
@@ -221,6 +222,7 @@ def test_the_users_items_are_split_by_family_and_those_of_none_count_for_each(tm
         return side(*many(500, wrong, task="rag"), *loose)
 
     world = World(tmp_path).wrote("own", "task:chat", asked(0), asked(100), answers.OWN_ITEMS)
+    world.items = {"task:chat": ("",), "task:rag": ("rag", "")}
     runs = {"task_chat": "task:chat", "task_rag": "task:chat", "flip_rate": "task:*"}
     found = {each.gate: each for each in world.judged(TASK, RAG, FLIPS, **runs).gates}
     assert found["task:chat"].checks[0].samples == 1000

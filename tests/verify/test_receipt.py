@@ -15,6 +15,7 @@ import pytest
 from catalog.errors import BadInput, NotFound
 from catalog.inventory import Host, Inventory
 from planner import receipt, recipe, service, verify
+from planner.answers import Answer, Sampling, Side
 from planner.receipt import Receipt, Result, State
 from planner.runner import Ran
 from planner.steps import Program
@@ -49,10 +50,20 @@ def written(states: dict[str, State], **ran: bool) -> tuple[Program, Receipt]:
     program = recipe.program(asked)
     with tempfile.TemporaryDirectory() as folder:
         for step in program.steps:
-            if step.gate:
+            if step.makes[0].endswith("answers.json"):
+                plain_answers(Path(folder) / step.makes[0])
+            elif step.gate:
                 statistics(Path(folder) / step.makes[0])
         whole = Ran(results=results(program, states), **ran), Path(folder)
         return program, verify.receipt_of(program, about(asked), whole, WHEN)
+
+
+def plain_answers(path: Path) -> None:
+    """What a side answers that has no fault."""
+    path.parent.mkdir(parents=True)
+    said = tuple(Answer(task="smoke", item=str(place), text="yes", tokens=1, stopped="end") for place in range(20))
+    made = Side(schema=1, model="m", model_sha256="0", backend="transformers", sampling=Sampling(), answers=said)
+    path.write_bytes(msgspec.json.encode(made))
 
 
 def statistics(path: Path) -> None:
@@ -80,10 +91,13 @@ def test_a_gate_is_measured_only_where_all_its_steps_ended_well(one: State, two:
 
 def test_gates_that_no_step_measures_are_never_measured() -> None:
     _, made = written({})
-    tasks = [gate for gate in made.gates if gate.gate in ("smoke", "task:chat", "flip_rate")]
-    assert len(tasks) == 3
+    tasks = [gate for gate in made.gates if gate.gate in ("task:chat", "flip_rate")]
+    assert len(tasks) == 2
     assert not any(gate.measured for gate in tasks)
-    assert all("not measured by this version" in gate.because for gate in tasks)
+    assert all("--task FILE" in gate.because for gate in tasks)
+    _, none = written({"answers-smoke-candidate": "failed"})
+    (smoke,) = (gate for gate in none.gates if gate.gate == "smoke")
+    assert (smoke.measured, smoke.verdict) == (False, "inconclusive")
 
 
 def test_weights_and_data_of_steps_that_did_not_end_are_not_in_it() -> None:

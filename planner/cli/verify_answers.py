@@ -1,0 +1,48 @@
+"""Flags of `lanewise verify` for what both sides are asked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from catalog.errors import BadInput
+
+if TYPE_CHECKING:
+    from planner.questions import Questions
+
+
+def add_answers(group: argparse._ArgumentGroup) -> None:
+    """Declare them."""
+    group.add_argument(
+        "--task", type=Path, action="append", default=[], metavar="FILE",
+        help="items of your own that both sides answer (JSONL, docs/reference/tasks.md); may be repeated",
+    )  # fmt: skip
+    group.add_argument("--answer-tokens", type=int, metavar="N", help="of one answer, at most (default: 512)")
+    group.add_argument("--sampled", action="store_true", help="ask them a second time as served, with --temperature")
+    group.add_argument("--temperature", type=float, metavar="T", help="of sampled answers")
+    group.add_argument("--top-p", type=float, metavar="P", help="likeliest tokens that sum to it (default: all)")
+    group.add_argument("--top-k", type=int, metavar="K", help="so many likeliest tokens (default: all)")
+    group.add_argument("--samples", type=int, metavar="N", help="sampled answers to each item (default: 1)")
+    group.add_argument(
+        "--scorer", metavar="COMMAND", help="your own measure: a program that prints a number for each answer, no shell"
+    )
+    group.add_argument("--scorer-tolerance", type=float, metavar="N", help="how far its mean may fall, in its own unit")
+
+
+def asking(arguments: argparse.Namespace) -> Questions:
+    """How items are asked, as the flags say. Raises BadInput naming the flag."""
+    from planner import task_files
+    from planner.questions import ANSWER_TOKENS, Questions
+
+    tokens = ANSWER_TOKENS if arguments.answer_tokens is None else arguments.answer_tokens
+    for name, value in (("--answer-tokens", tokens), ("--samples", arguments.samples)):
+        if value is not None and value < 1:
+            raise BadInput(f"expected 1 or more, got {value}", name)
+    given = {name: getattr(arguments, name) for name in ("temperature", "top_p", "top_k", "samples")}
+    return Questions(
+        answer_tokens=tokens,
+        sampled=task_files.sampling(given, sampled=arguments.sampled, tokens=tokens, seed=arguments.seed),
+        samples=arguments.samples or 1,
+        scorer=task_files.scorer(arguments.scorer, arguments.scorer_tolerance),
+    )
