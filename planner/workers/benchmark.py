@@ -5,7 +5,8 @@ usage: benchmark.py fetch --task NAME --out facts.json
                               [--seed S] --out items.json
        benchmark.py run --speaker PYTHON --backend B --model PATH (--task NAME | --file TASK.yaml | --items items.json)
                         [--metric M] [--filter F] [--chat] [--limit N] [--repeats R] [--context N] [--seed S]
-                        [--temperature T --top-p P --top-k K] [--batch N] [--allow-task-code] --out answers.json
+                        [--temperature T --top-p P --top-k K] [--answer-tokens N] [--batch N]
+                        [--allow-task-code] --out answers.json
 
 The model runs in a process of its own (`speaker.py`, by the interpreter PYTHON), so that it opens what lm-eval's
 environment cannot: compressed-tensors checkpoints and GGUF files. Only `fetch` uses a network.
@@ -55,6 +56,7 @@ def main() -> None:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speaker", type=Path, required=True)
+    parser.add_argument("--script", type=Path, default=SPEAKER)
     parser.add_argument("--backend", choices=("transformers", "llama.cpp"), required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--device", default="auto")
@@ -77,6 +79,7 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--top-k", type=int, default=0)
+    parser.add_argument("--answer-tokens", type=int, default=256)
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--allow-task-code", action="store_true")
 
@@ -105,7 +108,7 @@ def retrieved(given: argparse.Namespace) -> None:
 def command(given: argparse.Namespace) -> list[str]:
     """The words that start the model's process."""
     return [
-        str(given.speaker), str(SPEAKER), "--backend", given.backend, "--model", str(given.model),
+        str(given.speaker), str(given.script), "--backend", given.backend, "--model", str(given.model),
         "--device", given.device, "--dtype", given.dtype, "--threads", str(given.threads),
     ]  # fmt: skip
 

@@ -140,7 +140,7 @@ class Remote(TemplateLM):
 
     def _answered(self, requests: list[Instance], prompts: list[list[int]]) -> list[str]:
         """A batch of prompts whose stop texts are the same; others one by one."""
-        wanted = [normalize_gen_kwargs(request.args[1], 256) for request in requests]
+        wanted = [normalize_gen_kwargs(request.args[1], self.given.answer_tokens) for request in requests]
         if any(each["until"] != wanted[0]["until"] for each in wanted):
             return [self._answered([one], [ids])[0] for one, ids in zip(requests, prompts, strict=True)]
         fed = [self._room(ids, int(each["max_gen_toks"])) for ids, each in zip(prompts, wanted, strict=True)]

@@ -17,9 +17,9 @@ from typing import Any
 
 import nltk
 import numpy as np
-from score_common import Refusal
-
 from benchmark_model import Voice
+from calibrate import Fault, read
+from score_common import Refusal
 
 SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
 NEEDLES: dict[str, dict[str, Any]] = {
@@ -52,15 +52,18 @@ def documents(voice: Voice, given: argparse.Namespace) -> dict[str, Any]:
     """Tasks with their documents, and the tasks that are left out with the reason."""
     nltk.download = lambda *_, **__: False  # sentences are cut here: nothing is fetched
     tokens = counting(voice)
-    haystack = words(given.haystack)
-    left_out = {name: "it asks about articles of the hub" for name in QUESTIONS}
+    try:
+        haystack = words(given.haystack)
+    except Fault as fault:
+        raise Refusal(str(fault)) from fault
+    left_out = dict.fromkeys(QUESTIONS, "it asks about articles of the hub")
     made: dict[str, Any] = {}
     for name, build in builders(haystack).items():
         if build is None:
             left_out[name] = "its haystack is text of your own: give --text"
             continue
         random.seed(f"{given.seed} {name}")
-        np.random.seed(given.seed)  # noqa: NPY002 - lm-eval's functions draw from it
+        np.random.seed(given.seed)
         try:
             rows = build(tokens, given.context, given.each)
         except (ValueError, AssertionError) as fault:
@@ -82,8 +85,10 @@ def counting(voice: Voice) -> Callable[[str], SimpleNamespace]:
 
 
 def words(paths: list[Path]) -> list[str]:
-    """The user's text as words, files one after the other."""
-    return [word for path in paths for word in path.read_text(encoding="utf-8").split()]
+    """The user's text as words, files one after the other; of chats what was said."""
+    rows = [row for path in paths for row in read(path)]
+    said = [str(row.get("text") or " ".join(str(turn.get("content", "")) for turn in row["messages"])) for row in rows]
+    return [word for text in said for word in text.split()]
 
 
 Build = Callable[[Any, int, int], list[dict[str, Any]]]
@@ -172,7 +177,7 @@ def variables(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
 def common(tokens: Any, context: int, each: int) -> list[dict[str, Any]]:
     from lm_eval.tasks.ruler import cwe_utils
 
-    cwe_utils.RNG.seed(random.random())
+    cwe_utils.RNG.seed(random.getrandbits(32))
     made: list[dict[str, Any]] = cwe_utils.sys_word_pair_random(
         num_samples=each, max_seq_length=context - TEMPLATE_TOKENS, tokenizer=tokens
     )

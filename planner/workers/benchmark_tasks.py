@@ -26,7 +26,7 @@ Tasks = dict[str, Any]
 def loaded(what: str | dict[str, Any]) -> Tasks:
     """A task or a group with its data. Raises Refusal where there is none of the name, or its data cannot be had."""
     random.seed(0)
-    np.random.seed(FEWSHOT_SEED)  # noqa: NPY002 - lm-eval's tasks draw from it while they load
+    np.random.seed(FEWSHOT_SEED)
     manager = TaskManager(include_defaults=isinstance(what, str))
     if isinstance(what, str) and not Path(what).suffix and what not in manager.task_index:
         raise Refusal(f"lm-eval has no task called {what}")

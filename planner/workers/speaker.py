@@ -8,7 +8,7 @@ It ends when its standard input does. What libraries print goes to standard erro
 facts                                    -> vocabulary, context length, BOS, EOS, chat template, versions
 encode {texts, special: true|false|null} -> token ids; null = special tokens unless the text has its BOS already
 chat {messages, open}                    -> the text that the model's own chat template makes; open = an answer begins
-score {rows: [[ids, first]]}             -> [[sum of log-probabilities of ids from `first` on, all of them the likeliest]]
+score {rows: [[ids, first]]}             -> [[log-probability of ids from `first` on, all of them the likeliest]]
 answer {prompts: [ids], until, max_tokens: [...], temperature, top_p, top_k, seeds} -> [{text, tokens, stopped}]
 """
 

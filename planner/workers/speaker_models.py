@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from answer_models import DAY
 from score_common import Refusal
 from score_models import BATCH, GgufTokens, HubTokens, Transformers, log_softmax, open_gguf
 from speaker_sampling import Reading, Sampler
@@ -71,8 +72,9 @@ class Folder:
 
     def chat(self, messages: list[dict[str, Any]], *, begins: bool) -> str:
         made: str = self.own.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=begins, continue_final_message=not begins
-        )
+            messages, tokenize=False, add_generation_prompt=begins, continue_final_message=not begins,
+            strftime_now=DAY.strftime,
+        )  # fmt: skip
         return made
 
     def score(self, rows: Sequence[Row]) -> list[tuple[float, bool]]:
@@ -184,7 +186,8 @@ class Gguf:
             raise Refusal("the GGUF file has no chat template")
         begin, end = self._piece(self.api.llama_vocab_bos), self._piece(self.api.llama_vocab_eos)
         turn = Jinja2ChatFormatter(template.decode(), end, begin, add_generation_prompt=begins)
-        text: str = turn(messages=messages).prompt  # type: ignore[arg-type]
+        turn.strftime_now = DAY.strftime
+        text: str = turn(messages=messages).prompt
         return text if begins else continued(text, str(messages[-1]["content"]))
 
     def score(self, rows: Sequence[Row]) -> list[tuple[float, bool]]:
