@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from planner import toolrates
+from planner import benchmarks, toolrates
 from planner.answers import OWN_ITEMS, Sampling
 from planner.asked import Asked
 from planner.plan import Gate
@@ -29,7 +29,7 @@ from planner.questions import FORMED, SCORER, OwnItems
 from planner.steps import ALL_TASKS, OUT, OWN_PYTHON, RUN, WORKERS, Step, gate_key, word
 
 SMOKE, FLIPS, TASK = "smoke", "flip_rate", "task:"
-KINDS = (SMOKE, "task", FLIPS, FORMED, SCORER)
+KINDS = (SMOKE, "task", benchmarks.LONG, FLIPS, FORMED, SCORER)
 """Kinds of gates that answers settle."""
 ITEMS = f"{RUN}/items/items.json"
 SMOKE_ITEMS, SMOKE_PROMPTS = f"{WORKERS}/smoke.json", 20
@@ -49,19 +49,16 @@ SIDES = ("baseline", "candidate")
 def lacking(asked: Asked, gate: Gate) -> str:
     """What the user would have to give before answers settle a gate; "" where it is there."""
     own = asked.questions.own
-    if gate.id.startswith(TASK) and not counting(asked, gate):
-        if own is not None:
-            return f"no item of --task counts for it: give items of the family {_family(gate)}"
-        return f"items of your own prove it: --task FILE{_or_public(gate)}"
+    if (gate.id.startswith(TASK) or gate.id == benchmarks.LONG) and not counting(asked, gate):
+        because = benchmarks.lacking(asked, gate)
+        if because and own is not None:
+            return f"no item of --task counts for it: give items of the family {_family(gate)}, or: {because}"
+        return because
     if gate.id == FORMED and (own is None or not own.formed):
         return "items with a `schema` or `tools` prove it: --task FILE"
-    if gate.id == FLIPS and not any(counting(asked, each) for each in _tasks(asked)):
+    if gate.id == FLIPS and not any(not lacking(asked, each) for each in _tasks(asked)):
         return "it is read off the answers to paired tasks, and none is asked: --task FILE"
     return ""
-
-
-def _or_public(gate: Gate) -> str:
-    return "" if _own(gate) else f" (the plan's own, {gate.benchmarks[0].name}, is not run by this version)"
 
 
 def _family(gate: Gate) -> str:
@@ -81,7 +78,7 @@ def _tasks(asked: Asked) -> list[Gate]:
 def counting(asked: Asked, gate: Gate) -> tuple[str, ...]:
     """Families whose items count for a task's gate, "" = those of no family; nothing where none does."""
     own = asked.questions.own
-    if own is None or not gate.id.startswith(TASK):
+    if own is None or not gate.id.startswith(TASK) or benchmarks.files_of(asked, gate):
         return ()
     loose = _own(gate) or not any(map(_own, _tasks(asked)))
     return tuple(name for name in (_family(gate), *([""] if loose else [])) if own.scored.get(name))
@@ -100,7 +97,7 @@ def run_of(asked: Asked, gate: Gate) -> str:
     """The run that gives a gate's numbers: all that the user's items settle share one."""
     if gate.id == FLIPS:
         return ALL_TASKS
-    if gate.id.startswith(TASK) or gate.id == FORMED:
+    if counting(asked, gate) or gate.id == FORMED:
         return own_run(asked)
     return gate_key(gate)
 
@@ -124,6 +121,7 @@ def notes(asked: Asked) -> Iterator[str]:
     """What the answers do not contain, and items that no gate counts."""
     own = asked.questions.own
     yield f"answers come from the files through {_tool(asked)[1]}, not from the served engine, with a 16-bit cache"
+    yield from benchmarks.notes(asked)
     if own is None:
         return
     if own.formed:
@@ -136,7 +134,9 @@ def notes(asked: Asked) -> Iterator[str]:
 
 def steps(asked: Asked, gate: Gate) -> Iterator[Step]:
     """The steps of one run, named by the gate that it is measured under."""
-    if gate.id == SMOKE:
+    if benchmarks.proves(asked, gate) and not counting(asked, gate):
+        yield from benchmarks.steps(asked, gate)
+    elif gate.id == SMOKE:
         yield from _both(asked, gate, SMOKE, (SMOKE_PROMPTS, SMOKE_LETTERS), Sampling(max_tokens=SMOKE_TOKENS))
     elif gate.id == SCORER:
         yield from _scored(asked, gate)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct, structs
 
+from catalog.public_tasks import PublicTask
 from planner.answers import Sampling
 from planner.plan import Candidate, Gate, Threshold, Verification
 
@@ -42,6 +43,39 @@ class Scorer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Words of it that are files here."""
 
 
+class TaskFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A task of lm-eval in a file of the user's, over data beside it."""
+
+    path: str
+    name: str
+    data: tuple[str, ...]
+    family: str = ""
+    """That it counts for; "" = it says none."""
+    chat: bool = False
+    """Whether it is asked through the chat template."""
+    documents: int
+    letters: float = 0.0
+    """Of a document, on average."""
+    answer_tokens: float = 0.0
+    """That are written, at most; 0 where options are scored."""
+
+
+class Benched(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked through lm-eval."""
+
+    tasks: tuple[PublicTask, ...] = ()
+    """That lm-eval has for the plan's benchmarks."""
+    public: bool = False
+    """Whether the user asks for them: their data comes from the hub."""
+    retrieval: bool = False
+    """The same of those whose documents are made here."""
+    files: tuple[TaskFile, ...] = ()
+    limit: int = 0
+    """Documents of each benchmark, at most; 0: as many as the plan says."""
+    code: bool = False
+    """Whether a task file may run code."""
+
+
 class Questions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that both sides are asked beside the smoke test."""
 
@@ -52,6 +86,7 @@ class Questions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     samples: int = 1
     """Sampled answers to each item."""
     scorer: Scorer | None = None
+    benched: Benched = Benched()
 
 
 def extended(candidate: Candidate, asked: Questions) -> Candidate:

@@ -220,8 +220,16 @@ def _step(under_way: Run, step: Step, place: int, over: str) -> Result:
 def tool_versions(step: Step, environments: Environments) -> dict[str, str]:
     """What runs a step, as versions."""
     if step.tool:
-        return dict(environments.versions(step.tool))
+        others = {name: environments.versions(name) for name in _other_tools(step)}
+        more = {f"{name}: {package}": made for name, found in others.items() for package, made in found.items()}
+        return {**environments.versions(step.tool), **more}
     return {"lanewise": VERSION, "python": platform.python_version()}
+
+
+def _other_tools(step: Step) -> list[str]:
+    """Environments whose interpreters a step names beside its own."""
+    named = (word.removeprefix("{python:").removesuffix("}") for word in step.command if word.startswith("{python:"))
+    return sorted({name for name in named if name} - {step.tool})
 
 
 def _key(under_way: Run, step: Step, versions: Mapping[str, str], read: Mapping[str, str]) -> str:

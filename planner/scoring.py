@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner import answering, toolrates
+from planner import answering, benchmarks, toolrates
 from planner.asked import Asked, named
 from planner.making import ASKED
 from planner.plan import Estimate, Gate, Text
@@ -37,7 +37,6 @@ SCORED_SHARE = 0.5
 """The first half of a window is context alone, as in llama-perplexity."""
 ELSEWHERE = {
     "cache_kld_mean": "the scorer keeps its cache in 16 bits",
-    "long_context": "paired tasks through lm-eval",
 }
 """Why gates are not measured by this version."""
 UNREADABLE = ("AWQ-INT4", "GPTQ-INT4", "GPTQ-INT8", "AutoRound", "ModelOpt", "Quark", "MXFP4", "MXFP8")
@@ -60,7 +59,7 @@ def scoring(asked: Asked) -> tuple[list[Step], dict[str, str], list[LeftOut]]:
     runs = [gate for gate in _gates(asked) if measures.get(gate_key(gate)) == gate_key(gate)]
     for gate in runs:
         steps += answering.steps(asked, gate) if _answered(gate) else _run_of(asked, gate)
-        out += _untested_texts(asked, gate, measures)
+        out += [*_untested_texts(asked, gate, measures), *benchmarks.untested(asked, gate)]
     return steps, measures, out
 
 

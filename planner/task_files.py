@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from catalog.errors import BadInput
 from planner.answers import Sampling
 from planner.questions import OwnItems, Questions, Scorer
@@ -115,10 +117,9 @@ def questions(own: OwnItems | None, asked: Questions) -> Questions:
     """All of it together. Raises BadInput for what has nothing to be asked."""
     if own is None and asked.scorer is not None:
         raise BadInput("it scores answers to your own items: --task FILE", "--scorer")
-    if own is None and asked.sampled is not None:
-        raise BadInput("it samples answers to your own items: --task FILE", "--sampled")
+    benched = asked.benched
+    if own is None and asked.sampled is not None and not (benched.files or benched.public or benched.retrieval):
+        raise BadInput("it samples answers to tasks: --task FILE, --benchmarks", "--sampled")
     if own is not None and not (own.scored or own.formed or asked.scorer):
         raise BadInput("no item expects anything: `answer`, `schema`, `tools`, or a --scorer", "--task")
-    return Questions(
-        own=own, answer_tokens=asked.answer_tokens, sampled=asked.sampled, samples=asked.samples, scorer=asked.scorer
-    )
+    return structs.replace(asked, own=own)

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from catalog.errors import BadInput, NotFound
 from catalog.inventory import Inventory
-from planner import gathered, judge, receipt, recipe, runner, runstate, service, task_files
+from planner import bench_files, gathered, judge, receipt, recipe, runner, runstate, service, task_files
 from planner.asked import with_recipe
 from planner.commands import Environments
 from planner.judge import Judgement
@@ -75,7 +75,9 @@ def asked(plan: Plan, choice: Choice, settings: Settings, inventory: Inventory |
 def _questions(choice: Choice, settings: Settings) -> Questions:
     """The user's items counted, with how they are asked."""
     known = {each.family for each in service.facts(settings).gates.benchmarks}
-    return task_files.questions(task_files.own_items(choice.tasks, known), choice.questions)
+    benched, own = bench_files.benched(choice.tasks, choice.questions.benched, known)
+    items = task_files.own_items(own, known)
+    return task_files.questions(items, structs.replace(choice.questions, benched=benched))
 
 
 def _named(source: str) -> tuple[str, str | None]:

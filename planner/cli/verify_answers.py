@@ -16,8 +16,15 @@ def add_answers(group: argparse._ArgumentGroup) -> None:
     """Declare them."""
     group.add_argument(
         "--task", type=Path, action="append", default=[], metavar="FILE",
-        help="items of your own that both sides answer (JSONL, docs/reference/tasks.md); may be repeated",
+        help="items of your own that both sides answer (JSONL), or a task of lm-eval (YAML): docs/reference/tasks.md; "
+        "may be repeated",
     )  # fmt: skip
+    group.add_argument(
+        "--benchmarks", action="store_true", help="run the plan's public benchmarks through lm-eval, data from the hub"
+    )
+    group.add_argument("--retrieval", action="store_true", help="run the long-context benchmark, documents made here")
+    group.add_argument("--limit", type=int, metavar="N", help="documents of each benchmark, at most, drawn by --seed")
+    group.add_argument("--allow-task-code", action="store_true", help="a task file may run the Python that it names")
     group.add_argument("--answer-tokens", type=int, metavar="N", help="of one answer, at most (default: 512)")
     group.add_argument("--sampled", action="store_true", help="ask them a second time as served, with --temperature")
     group.add_argument("--temperature", type=float, metavar="T", help="of sampled answers")
@@ -33,10 +40,14 @@ def add_answers(group: argparse._ArgumentGroup) -> None:
 def asking(arguments: argparse.Namespace) -> Questions:
     """How items are asked, as the flags say. Raises BadInput naming the flag."""
     from planner import task_files
-    from planner.questions import ANSWER_TOKENS, Questions
+    from planner.questions import ANSWER_TOKENS, Benched, Questions
 
     tokens = ANSWER_TOKENS if arguments.answer_tokens is None else arguments.answer_tokens
-    for name, value in (("--answer-tokens", tokens), ("--samples", arguments.samples)):
+    for name, value in (
+        ("--answer-tokens", tokens),
+        ("--samples", arguments.samples),
+        ("--limit", arguments.limit),
+    ):
         if value is not None and value < 1:
             raise BadInput(f"expected 1 or more, got {value}", name)
     given = {name: getattr(arguments, name) for name in ("temperature", "top_p", "top_k", "samples")}
@@ -45,4 +56,10 @@ def asking(arguments: argparse.Namespace) -> Questions:
         sampled=task_files.sampling(given, sampled=arguments.sampled, tokens=tokens, seed=arguments.seed),
         samples=arguments.samples or 1,
         scorer=task_files.scorer(arguments.scorer, arguments.scorer_tolerance),
+        benched=Benched(
+            public=arguments.benchmarks,
+            retrieval=arguments.retrieval,
+            limit=arguments.limit or 0,
+            code=arguments.allow_task_code,
+        ),
     )

@@ -93,11 +93,11 @@ def called(item: dict[str, Any], answer: dict[str, Any]) -> tuple[str, Any] | No
 
 def written(text: str) -> list[tuple[Any, Any]]:
     """(name, arguments) of the calls that an answer writes as JSON; none where something is no call."""
-    text = END.sub("", THOUGHT.sub("", text).strip())
+    text = THOUGHT.sub("", text).strip()
     parts = next((found for kind in CALLS if (found := kind.findall(text))), [text])
     calls: list[Any] = []
     for part in parts:
-        value = parsed(part)
+        value = parsed(END.sub("", part))
         calls += value if isinstance(value, list) else [value]
     found = [pair(each) for each in calls]
     return [each for each in found if each is not None] if None not in found else []

@@ -14,6 +14,7 @@ SHELL = frozenset(
         "accuracy",
         "api",
         "archive",
+        "bench_files",
         "browse",
         "charts",
         "cli",
