@@ -114,6 +114,7 @@ def within(program: Program, budget_s: float) -> Program:
             by_gate.setdefault(step.gate, []).append(step.id)
     for gate, ids in by_gate.items():
         more = program.closure([*wanted, *ids])
+        more |= _beside(program, more)
         seconds = together(step for step in program.steps if step.id in more).value
         if seconds <= budget_s and not dropped:
             wanted = more
@@ -134,3 +135,10 @@ def _without(program: Program, wanted: set[str], dropped: dict[str, float], budg
     return structs.replace(
         program, steps=steps, measures=kept, left_out=(*program.left_out, *out), expected_s=together(steps)
     )
+
+
+def _beside(program: Program, wanted: set[str]) -> set[str]:
+    """Steps that no gate needs and that look at what is there anyway."""
+    needed = {need for step in program.steps for need in step.needs}
+    idle = [step for step in program.steps if not step.gate and step.needs and step.id not in needed]
+    return {step.id for step in idle if wanted.issuperset(step.needs)}
