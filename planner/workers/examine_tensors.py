@@ -7,6 +7,8 @@ from examine_weights import Found
 from tensor_files import Block, Checkpoint
 from tensor_formats import Layout
 
+SIGNED = ("packed", "gptq", "awq")
+"""Kinds whose scales may be negative: AutoRound turns a group over so that the longer side of the integers is used."""
 PART = 1 << 24
 """Values that are looked at at once."""
 ONES = {"F16": 0x7C00, "BF16": 0x7F80}
@@ -15,13 +17,14 @@ ONES = {"F16": 0x7C00, "BF16": 0x7F80}
 
 def tensor_faults(made: Checkpoint, known: dict[str, Layout], found: Found) -> None:
     """Faults of values and of scales."""
-    scales = {name for each in known.values() for name in each.scales}
+    scales = {name: each for each in known.values() for name in each.scales}
     for name, entry in made.entries.items():
         count = broken(made, name)
         if count:
             found.fault(f"{count} values are not finite", name)
         if name in scales or name.endswith(("k_scale", "v_scale", "input_scale")):
-            scale_faults(made, name, found)
+            signed = name in scales and scales[name].kind in SIGNED
+            scale_faults(made, name, found, signed=signed)
         if entry.dtype == "F8_E4M3" and f"{name}_scale" in made and not np.any(made.raw(name) & 0x7F):
             found.fault("every value is zero", name)
     found.seen["scales"] = len(scales)
@@ -47,7 +50,7 @@ def exponents(bits: Block, ones: int) -> int:
     return int(np.count_nonzero((bits & ones) == ones))
 
 
-def scale_faults(made: Checkpoint, name: str, found: Found) -> None:
+def scale_faults(made: Checkpoint, name: str, found: Found, *, signed: bool) -> None:
     """A scale is a positive number; those of MX formats are powers of two by their byte."""
     entry = made.entries[name]
     if entry.dtype == "U8":
@@ -57,7 +60,9 @@ def scale_faults(made: Checkpoint, name: str, found: Found) -> None:
         return
     values = made.floats(name)
     negative, zero = int(np.count_nonzero(values < 0)), int(np.count_nonzero(values == 0))
-    if negative:
+    if negative and signed:
+        found.seen["negative_scales"] = found.seen.get("negative_scales", 0) + negative
+    elif negative:
         found.fault(f"{negative} of {values.size} scales are negative", name)
     if zero == values.size or (zero and entry.dtype != "F8_E4M3"):
         found.fault(f"{zero} of {values.size} scales are zero", name)
