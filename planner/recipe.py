@@ -10,6 +10,7 @@ from msgspec import structs
 
 from planner.answering import families
 from planner.asked import Asked, candidate_of
+from planner.inspecting import inspecting
 from planner.making import kind_of_text
 from planner.preparing import CANDIDATE, ORIGINAL, candidate_is_original, preparing
 from planner.scoring import notes, scoring
@@ -20,7 +21,7 @@ NOTHING_LOST = "nothing is in fewer bits than the original: there is nothing to 
 
 def program(asked: Asked) -> Program:
     """The steps of one candidate, the cheapest decisive gate first. Raises Unsupported for what is not made here."""
-    prepared = list(preparing(asked))
+    prepared, looks = list(preparing(asked)), list(inspecting(asked))
     measured, measures, left_out = scoring(asked)
     verification = asked.candidate.verification
     whole = Program(
@@ -28,13 +29,13 @@ def program(asked: Asked) -> Program:
         lane=asked.candidate.lane,
         engine=f"{asked.candidate.engine} {asked.candidate.engine_version}",
         baseline=verification.baseline if verification is not None else asked.original,
-        steps=(*prepared, *measured),
+        steps=(*prepared, *looks, *measured),
         measures=measures,
         items=families(asked, measures),
         left_out=tuple(left_out),
         notes=tuple(notes(asked)) if verification is not None else (NOTHING_LOST,),
     )
-    kept = whole.closure([_weights(asked), *(step.id for step in measured)])
+    kept = whole.closure([_weights(asked), *(step.id for step in (*looks, *measured))])
     steps = tuple(step for step in whole.steps if step.id in kept)
     return structs.replace(whole, steps=steps, missing=_missing(asked, steps), expected_s=together(steps))
 

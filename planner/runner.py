@@ -70,8 +70,8 @@ class Watch(Protocol):
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True):
-    """A run's results, in the program's order; `cancelled` by a signal, `late` where the budget ran out, `decided` where
-    nothing that was left could change the verdict."""
+    """A run's results, in the program's order; `cancelled` by a signal, `late` where the budget ran out,
+    `decided` where nothing left could change the verdict."""
 
     results: tuple[Result, ...]
     cancelled: bool = False

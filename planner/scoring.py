@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner import answering, benchmarks, toolrates
+from planner import answering, benchmarks, cache_gate, toolrates
 from planner.asked import Asked, named
 from planner.making import ASKED
 from planner.plan import Estimate, Gate, Text
@@ -18,16 +18,13 @@ from planner.preparing import (
     COMPRESSOR,
     LLAMA,
     ORIGINAL,
-    ORIGINAL_MODEL,
     WORKING,
     baseline_path,
-    cache_scales,
-    calibrated_on,
     candidate_is_original,
     candidate_path,
     made_here,
 )  # fmt: skip
-from planner.proof import FULL_CACHE, OWN_TEXT, SHORT_ORDER
+from planner.proof import OWN_TEXT
 from planner.spread import between
 from planner.steps import OUT, RUN, WORKERS, LeftOut, Step, gate_key
 
@@ -35,10 +32,7 @@ LOG_BYTES = 4.0
 """Per token of the vocabulary and scored place, as float32."""
 SCORED_SHARE = 0.5
 """The first half of a window is context alone, as in llama-perplexity."""
-ELSEWHERE = {
-    "cache_kld_mean": "the scorer keeps its cache in 16 bits",
-}
-"""Why gates are not measured by this version."""
+SAME_ANSWERS = "answers are read with a 16-bit cache, and the weights are the original's"
 UNREADABLE = ("AWQ-INT4", "GPTQ-INT4", "GPTQ-INT8", "AutoRound", "ModelOpt", "Quark", "MXFP4", "MXFP8")
 """Formats of checkpoints that transformers beside llm-compressor cannot open: it has compressed-tensors alone."""
 
@@ -69,26 +63,30 @@ def _gates(asked: Asked) -> tuple[Gate, ...]:
 
 def unmeasured(asked: Asked, gate: Gate) -> str:
     """Why this version does not measure a gate; "" where it does."""
-    because = _unasked(asked, gate)
+    because = answering.lacking(asked, gate) if _answered(gate) else ""
     if because:
         return because
+    if cache_gate.is_of_cache(gate):
+        return _unread_weights(asked) or _never(cache_gate.unread(asked))
     if not asked.has_baseline:
         return "its baseline is the 16-bit model that this one was quantized from: name it with --original"
+    if candidate_is_original(asked) and not asked.candidate.recipe.online:
+        return _never(SAME_ANSWERS if _answered(gate) else cache_gate.unread(asked))
+    return _unread_weights(asked)
+
+
+def _never(because: str) -> str:
+    return f"not measured by this version: {because}" if because else ""
+
+
+def _unread_weights(asked: Asked) -> str:
+    """Why no file of the candidate can be scored."""
     if asked.candidate.recipe.online:
         return "not measured by this version: the engine quantizes while it loads, so no file is scored (--recipe)"
-    if candidate_is_original(asked):
-        return "not measured by this version: the weights are the original's, and the scorer keeps its cache in 16 bits"
     artifact = asked.candidate.artifact
     if artifact is not None and not asked.gguf and any(name in artifact.format for name in UNREADABLE):
         return f"not measured by this version: its scorer opens compressed-tensors checkpoints, not {artifact.format}"
     return ""
-
-
-def _unasked(asked: Asked, gate: Gate) -> str:
-    """What the user did not give, or this version does not know."""
-    if _answered(gate):
-        return answering.lacking(asked, gate)
-    return "" if gate.id in SHORT_ORDER else f"not measured by this version: {ELSEWHERE[gate.id]}"
 
 
 def _answered(gate: Gate) -> bool:
@@ -102,11 +100,8 @@ def notes(asked: Asked) -> Iterator[str]:
     make = candidate.make
     if make is not None and make.because == ASKED:
         yield f"made here by the recipe {candidate.recipe.name}, which was {ASKED}: the plan's own may be another"
-    scaled = make is not None and cache_scales(asked) and calibrated_on(asked, make) is not None
-    if scaled:
-        yield "the checkpoint carries scales for its FP8 cache, and token statistics see that cache"
-    elif _cache_in_fewer_bits(asked):
-        yield f"token statistics see the weights: the {candidate.kv_cache_dtype} cache is not in them"
+    if cache_gate.note(asked):
+        yield cache_gate.note(asked)
     if candidate.verification is not None:
         yield from answering.notes(asked)
     if candidate.lane == "nvfp4" and not asked.gpus:
@@ -115,19 +110,23 @@ def notes(asked: Asked) -> Iterator[str]:
         yield f"{make.scheme} is made by rounding to nearest: the plan asks for no calibration text"
 
 
-def _cache_in_fewer_bits(asked: Asked) -> bool:
-    return asked.candidate.kv_cache_dtype not in ("auto", "f16", "bf16", "bfloat16", "float16", f"{FULL_CACHE:g}")
-
-
 def _run_of(asked: Asked, gate: Gate) -> Iterator[Step]:
     """Tokens, baseline, candidate: for every text that there is."""
     texts = [(text, _slug(text)) for text in gate.texts if _files(asked, text)]
     share = 1.0 / sum(text.windows for text, _ in texts) if texts else 0.0
     for text, slug in texts:
         name = f"{slug}-{gate.context_tokens}"
+        name = f"cache-{name}" if cache_gate.is_of_cache(gate) else name
         yield _tokens(asked, gate, text, name)
         yield _record(asked, gate, text, (name, share))
         yield _compare(asked, gate, text, (name, share))
+
+
+def _sides(asked: Asked, gate: Gate) -> tuple[tuple[str, str], tuple[str, str]]:
+    """(path, the step that makes it) of the side that is held against, and of the candidate."""
+    first = (baseline_path(asked), _source(asked))
+    own = first if candidate_is_original(asked) else (candidate_path(asked), CANDIDATE)
+    return (own if cache_gate.is_of_cache(gate) else first), own
 
 
 def _slug(text: Text) -> str:
@@ -161,7 +160,7 @@ def _scorer(asked: Asked, verb: str) -> tuple[str, ...]:
 
 def _tokens(asked: Asked, gate: Gate, text: Text, name: str) -> Step:
     context, files = gate.context_tokens or 0, _files(asked, text)
-    tokenizer = baseline_path(asked) if asked.gguf else ORIGINAL_MODEL
+    (tokenizer, source), _ = _sides(asked, gate)
     return Step(
         id=f"tokens-{name}",
         does=f"{text.windows} windows of {context} tokens of {text.name}",
@@ -172,7 +171,7 @@ def _tokens(asked: Asked, gate: Gate, text: Text, name: str) -> Step:
             "--windows", str(text.windows), "--seed", str(asked.seed), "--out", f"{OUT}/tokens.json",
         ),
         env=asked.env,
-        needs=(_source(asked),),
+        needs=(source,),
         reads=asked.texts if text.name == OWN_TEXT else asked.neutral,
         makes=(f"tokens-{name}/tokens.json",),
         ram_bytes=WORKING,
@@ -190,17 +189,19 @@ def _record(asked: Asked, gate: Gate, text: Text, place: tuple[str, float]) -> S
     name, share = place
     context = gate.context_tokens or 0
     stored = LOG_BYTES * text.windows * context * SCORED_SHARE * asked.model.vocab
+    (path, source), _ = _sides(asked, gate)
+    own = cache_gate.is_of_cache(gate)
     return Step(
         id=f"baseline-{name}",
-        does=f"log-probabilities of the baseline on {text.name}, {context} tokens",
-        proves="what the unquantized model says",
+        does=f"log-probabilities of the {gate.compares[1] if own else 'baseline'} on {text.name}, {context} tokens",
+        proves="what the same weights say with whole keys and values" if own else "what the unquantized model says",
         tool=_tool(asked)[0],
         command=(
-            *_scorer(asked, "record"), "--model", baseline_path(asked),
+            *_scorer(asked, "record"), "--model", path, *(cache_gate.full(asked) if own else ()),
             "--tokens", f"{RUN}/tokens-{name}/tokens.json", "--out", f"{OUT}/base",
         ),
         env=asked.env,
-        needs=(_source(asked), f"tokens-{name}"),
+        needs=(source, f"tokens-{name}"),
         makes=(f"baseline-{name}/base",),
         ram_bytes=_ram(asked, context, asked.original_bytes),
         disk_bytes=stored,
@@ -211,18 +212,19 @@ def _record(asked: Asked, gate: Gate, text: Text, place: tuple[str, float]) -> S
 
 def _compare(asked: Asked, gate: Gate, text: Text, place: tuple[str, float]) -> Step:
     name, share = place
+    _, (path, source) = _sides(asked, gate)
     return Step(
         id=f"compare-{name}",
         does=f"the candidate against it on {text.name}, {gate.context_tokens} tokens",
         proves="KL divergence, agreement, perplexity and changed probabilities per token",
         tool=_tool(asked)[0],
         command=(
-            *_scorer(asked, "compare"), "--model", candidate_path(asked),
+            *_scorer(asked, "compare"), "--model", path, *cache_gate.served(asked),
             "--tokens", f"{RUN}/tokens-{name}/tokens.json", "--against", f"{RUN}/baseline-{name}/base",
             "--out", f"{OUT}/stats.npz",
         ),
         env=asked.env,
-        needs=(CANDIDATE, f"tokens-{name}", f"baseline-{name}"),
+        needs=(source, f"tokens-{name}", f"baseline-{name}"),
         makes=(f"compare-{name}/stats.npz",),
         ram_bytes=_ram(asked, gate.context_tokens or 0, asked.original_bytes),
         disk_bytes=64.0 * text.windows * (gate.context_tokens or 0),

@@ -127,6 +127,7 @@ def within(program: Program, budget_s: float) -> Program:
             by_gate.setdefault(step.gate, []).append(step.id)
     for gate, ids in by_gate.items():
         more = program.closure([*wanted, *ids])
+        more |= _beside(program, more)
         seconds = together(step for step in program.steps if step.id in more).value
         if seconds <= budget_s and not dropped:
             wanted = more
@@ -154,3 +155,10 @@ def _without(program: Program, wanted: set[str], dropped: dict[str, float], budg
 def _least(program: Program, run: str, dropped: dict[str, float]) -> float:
     """Seconds up to the first gate of a run that was dropped."""
     return min(seconds for gate, seconds in dropped.items() if any(step.gate == gate for step in program.steps_of(run)))
+
+
+def _beside(program: Program, wanted: set[str]) -> set[str]:
+    """Steps that no gate needs and that look at what is there anyway."""
+    needed = {need for step in program.steps for need in step.needs}
+    idle = [step for step in program.steps if not step.gate and step.needs and step.id not in needed]
+    return {step.id for step in idle if wanted.issuperset(step.needs)}

@@ -32,6 +32,8 @@ CONVERTED = 2.0e-8
 """Seconds per byte of convert_hf_to_gguf.py: 6.4 to 17.2 s for 271 MB, most of it start-up."""
 BLOCKS = {"IQ": 1.44e-7, "Q8_0": 9e-9, "": 4.1e-8}
 """Seconds per parameter of llama-quantize: IQ4_XS 19.5 s, Q8_0 1.2 s, K-quants 4.4 to 7.2 s."""
+EXAMINED = 1e-8
+"""Seconds per byte of a quantized checkpoint that is looked into with numpy, at most (see decision 0036)."""
 HASHED = 1e9
 """Bytes hashed per second (assumed)."""
 
@@ -91,6 +93,11 @@ def blocked(params: float, kind: str) -> Estimate:
     """llama-quantize to a type; it runs on the CPU."""
     rate = next(rate for prefix, rate in BLOCKS.items() if kind.startswith(prefix))
     return about(1.0 + params * rate)
+
+
+def examined(size: float) -> Estimate:
+    """A look into the files of a checkpoint."""
+    return about(1.0 + size * EXAMINED)
 
 
 def _faster(gpus: int) -> float:

@@ -3,6 +3,7 @@
 usage: score.py tokens  --tokenizer PATH --text FILE... --context N --windows K [--seed S] --out tokens.json
        score.py record  --backend NAME --model PATH --tokens tokens.json --out BASE_DIR [--store float32|float16]
        score.py compare --backend NAME --model PATH --tokens tokens.json --against BASE_DIR --out stats.npz
+       record and compare: [--cache auto|16|fp8|f16|q8_0|...] what keys and values are kept in (score_cache.py)
 NAME: `transformers` (folders with safetensors, compressed-tensors too) or `llama.cpp` (any GGUF file, through
 llama-cpp-python; LLAMA_CPP_LIB_PATH names the folder of the libraries). Python 3.10 or newer, numpy and one of them.
 It knows nothing of Lanewise. What was done is printed as one JSON object; progress and errors go to stderr.
@@ -184,6 +185,7 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
         each.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
         each.add_argument("--threads", type=int, default=0)
+        each.add_argument("--cache", default="auto")
         each.set_defaults(run=run)
     commands.choices["record"].add_argument("--store", choices=("float32", "float16"), default="float32")
     commands.choices["compare"].add_argument("--against", type=Path, required=True)

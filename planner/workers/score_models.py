@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from score_cache import Simulated, ggml_type
 from score_common import Refusal, versions
 from score_statistics import ROWS, Block
 
@@ -17,6 +18,8 @@ BATCH = 512
 """Tokens that llama.cpp decodes at once: it keeps the logits of no more than these."""
 ERROR = 4
 """llama.cpp's level of a message that says what failed."""
+FLASH = 1
+"""llama.h, LLAMA_FLASH_ATTN_TYPE_ENABLED: a quantized V asks for it, and the side it is held against is read so too."""
 SAID: list[str] = []
 """What llama.cpp called an error."""
 KEPT: list[Any] = []
@@ -38,17 +41,20 @@ class Transformers:
             path, dtype=args.dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
         self.model.to(self.device).eval()
+        self.cache = Simulated(self.model, path, args.cache)
         self.vocabulary = self.model.get_input_embeddings().num_embeddings
 
     def facts(self) -> dict[str, Any]:
         names = ("torch", "transformers", "compressed-tensors", "numpy")
-        return {"device": self.device, "dtype": str(self.model.dtype), "versions": versions(version, names)}
+        said = {"device": self.device, "dtype": str(self.model.dtype), "cache": self.cache.facts()}
+        return {**said, "versions": versions(version, names)}
 
     def logprobs(self, ids: list[int]) -> Iterator[Block]:
         first = len(ids) // 2
         with self.torch.inference_mode():
-            fed = self.torch.tensor([ids], device=self.device)
-            logits = self.model(input_ids=fed, use_cache=False).logits[0, first:-1]
+            fed, cache = self.torch.tensor([ids], device=self.device), self.cache.made()
+            given = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
+            logits = self.model(input_ids=fed, **given).logits[0, first:-1]
             for start in range(0, len(logits), ROWS):
                 rows = self.torch.log_softmax(logits[start : start + ROWS].float(), -1)
                 yield rows.cpu().numpy()
@@ -58,7 +64,7 @@ class LlamaCpp:
     """A GGUF file, decoded window by window with an emptied cache."""
 
     def __init__(self, path: Path, args: argparse.Namespace) -> None:
-        self.args = args
+        self.args, self.cache = args, ggml_type(args.cache)
         self.api, self.model = open_gguf(path, layers=0 if args.device == "cpu" else 999)
         vocab = self.api.llama_model_get_vocab(self.model)
         self.vocabulary = self.api.llama_vocab_n_tokens(vocab)
@@ -66,7 +72,9 @@ class LlamaCpp:
 
     def facts(self) -> dict[str, Any]:
         system = self.api.llama_print_system_info().decode()
-        return {"device": system, "dtype": "the file's", "versions": versions(version, ("llama_cpp_python", "numpy"))}
+        kept = "llama.cpp's default" if self.cache is None else "llama.cpp's own, with flash attention"
+        said = {"device": system, "dtype": "the file's", "cache": {"asked": self.args.cache, "is": kept}}
+        return {**said, "versions": versions(version, ("llama_cpp_python", "numpy"))}
 
     def logprobs(self, ids: list[int]) -> Iterator[Block]:
         if self.context is None:
@@ -98,6 +106,9 @@ class LlamaCpp:
         given = self.api.llama_context_default_params()
         given.n_ctx, given.n_batch, given.n_ubatch = context, BATCH, BATCH
         given.n_threads = given.n_threads_batch = self.args.threads or os.cpu_count() or 1
+        if self.cache is not None:
+            given.type_k = given.type_v = self.cache
+            given.flash_attn_type = FLASH
         opened = self.api.llama_init_from_model(self.model, given)
         if not opened:
             raise Refusal(f"llama.cpp could not open a context of {context} tokens: too little memory?")
