@@ -79,7 +79,14 @@ def answer(
         "tokens": int(said.get("tokens", 0)),
         "stopped": str(said.get("stopped", "end")),
         "faults": list(said.get("faults", [])),
+        "details": details_of(sample),
     }
+
+
+def details_of(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """The log-probability of every option, as it was measured."""
+    firsts = [each[0] for each in sample["resps"]]
+    return {} if isinstance(firsts[0], str) else {"logprobs": [float(each[0]) for each in firsts]}
 
 
 def score_of(task: str, sample: Mapping[str, Any], metric: str) -> float:
