@@ -44,7 +44,7 @@ PLACES = (
     "benchmarks.csv", "speed/*.toml", "quality/*.toml", "gates.toml",
 )  # fmt: skip
 """What a catalogue folder may hold."""
-ELSEWHERE = frozenset({"truth", "tools.toml"})
+ELSEWHERE = frozenset({"truth", "tools.toml", "lm_eval.toml"})
 """Beside it, read by others: measurements that predictions are compared with, tool environments."""
 
 SPEED, QUALITY = "speed/parameters.toml", "quality/parameters.toml"

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 
 from catalog.errors import BadInput
 from planner import bounds
-from planner.bounds import Measured, Numbers
+from planner.bounds import Numbers
 from planner.checks import Check, check
 from planner.plan import Gate, Threshold
 
@@ -70,11 +70,13 @@ def _of_answers(threshold: Threshold, pairs: Pairs, name: str) -> Check:
             return _nothing_to_lose(threshold, base, pairs.on)
         found = check(bounds.paired_difference(threshold.statistic, base, other), threshold, pairs.on)
         return structs.replace(found, because=found.because + _mcnemar(base, other))
+    if threshold.statistic not in ("mean_recovery", "worst_task_recovery"):
+        raise BadInput(f"no statistic of answers is called {threshold.statistic}", name)
+    if base.sum() <= 0:
+        return _nothing_to_lose(threshold, base, pairs.on)
     if threshold.statistic == "mean_recovery":
-        return check(_recovery(threshold.statistic, base, other, name), threshold, pairs.on)
-    if threshold.statistic == "worst_task_recovery":
-        return check(_worst_task(pairs, name), threshold, pairs.on)
-    raise BadInput(f"no statistic of answers is called {threshold.statistic}", name)
+        return check(bounds.recovery(threshold.statistic, base, other), threshold, pairs.on)
+    return _worst_task(threshold, pairs, name)
 
 
 def _nothing_to_lose(threshold: Threshold, base: Numbers, on: str) -> Check:
@@ -94,22 +96,21 @@ def _mcnemar(base: Numbers, other: Numbers) -> str:
     return f"; {lost} turned wrong, {won} right (McNemar, one-sided: p = {bounds.mcnemar(base, other):.2g})"
 
 
-def _recovery(statistic: str, base: Numbers, other: Numbers, name: str) -> Measured:
-    if base.sum() <= 0:
-        raise BadInput("the baseline scores nothing: no recovery can be said", name)
-    return bounds.recovery(statistic, base, other)
-
-
-def _worst_task(pairs: Pairs, name: str) -> Measured:
-    """The task whose upper bound is lowest: a noisy task is not yet a lost one."""
+def _worst_task(threshold: Threshold, pairs: Pairs, name: str) -> Check:
+    """The task whose upper bound is lowest: a noisy task is not yet a lost one. Where the baseline scores nothing,
+    nothing can be lost: such tasks are named."""
     if not pairs.tasks:
         raise BadInput("the worst task needs the task of each pair", name)
     split = {
-        task: _chosen(pairs, [place for place, own in enumerate(pairs.tasks) if own == task])
+        task: scores(_chosen(pairs, [place for place, own in enumerate(pairs.tasks) if own == task]), name)
         for task in sorted(set(pairs.tasks))
     }
-    found = [_recovery("worst_task_recovery", *scores(part, name), f"{name} {task}") for task, part in split.items()]
-    return min(found, key=lambda each: each.upper)
+    found = {task: bounds.recovery(threshold.statistic, *both) for task, both in split.items() if both[0].sum() > 0}
+    worst = min(found, key=lambda task: found[task].upper)
+    made = check(found[worst], threshold, pairs.on)
+    none = [task for task in split if task not in found]
+    idle = f"; the baseline scores nothing in {', '.join(none)}" if none else ""
+    return structs.replace(made, because=f"{worst}: {made.because}{idle}")
 
 
 def _flips(pairs: Pairs) -> Numbers:

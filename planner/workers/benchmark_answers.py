@@ -19,8 +19,7 @@ class Unusable(Exception):
 
 def item_of(task: str, sample: Mapping[str, Any]) -> str:
     """A name for what was asked: the rendered prompt with its options, and nothing of the answer."""
-    prompts = [[str(each) for each in arguments[:1 + (not isinstance(arguments[1], dict))]]
-               if len(arguments) > 1 else [str(arguments[0])] for arguments in sample["arguments"]]  # fmt: skip
+    prompts = [[each for each in arguments if isinstance(each, str)] for arguments in sample["arguments"]]
     text = json.dumps([task, prompts], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -80,7 +79,14 @@ def answer(
         "tokens": int(said.get("tokens", 0)),
         "stopped": str(said.get("stopped", "end")),
         "faults": list(said.get("faults", [])),
+        "details": details_of(sample),
     }
+
+
+def details_of(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """The log-probability of every option, as it was measured."""
+    firsts = [each[0] for each in sample["resps"]]
+    return {} if isinstance(firsts[0], str) else {"logprobs": [float(each[0]) for each in firsts]}
 
 
 def score_of(task: str, sample: Mapping[str, Any], metric: str) -> float:

@@ -105,6 +105,17 @@ class Remote(TemplateLM):
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         return list(self.voice.ask("encode", texts=[string], special=add_special_tokens)[0])
 
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """As lm-eval does; where one token spans both, which lm-eval refuses, from the first token that differs."""
+        before, after = super()._encode_pair(context, continuation)
+        if after:
+            return before, after
+        whole = self.tok_encode(context + continuation)
+        pairs = enumerate(zip(before, whole, strict=False))
+        same = next((place for place, (own, other) in pairs if own != other), len(whole))
+        first = max(1, min(same, len(whole) - 1))
+        return whole[:first], whole[first:]
+
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:

@@ -37,7 +37,7 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise Refused(f"{path}: expected a mapping with `task`, `dataset_path` …")
     checked(path, found)
-    return found | {"dataset_kwargs": found["dataset_kwargs"] | {"data_files": files(path, found)}}
+    return found | {"dataset_kwargs": {"data_files": files(path, found)}}
 
 
 def said(fault: Any) -> str:
