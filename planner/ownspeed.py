@@ -43,6 +43,9 @@ between models and lanes of one source and device, in sample. Length: the median
 REACH = 1.0
 """Distance of logarithms of lengths over which what a length adds is forgotten (assumed: a factor of 2.7)."""
 
+REMAINS = 1.0
+"""Variance that no measurement at another load settles, in units of the length's (assumed): users, bursts and percentiles."""
+
 
 class Asked(Struct, frozen=True, kw_only=True):
     """What a plan's pairing has in common with measurements. Mean tokens."""
@@ -75,7 +78,8 @@ def moved(deviations: Sequence[Deviation], asked: Asked) -> Moved:
     near = [each for each in deviations if each.accelerator == asked.accelerator and each.engine == asked.engine]
     if not near:
         return STILL
-    priors = _priors(near, asked.engine)
+    usual = PRIORS.get(asked.engine, PRIORS[""])
+    priors = _priors(near, usual)
     here = Deviation(
         **{name: getattr(asked, name) for name in Asked.__struct_fields__}, decode=1, prefill=1, deviation=0, noise=0
     )  # fmt: skip
@@ -83,10 +87,11 @@ def moved(deviations: Sequence[Deviation], asked: Asked) -> Moved:
     among += np.diag([each.noise for each in near])
     measured = np.array([each.deviation for each in near])
     found = [_posterior(among, _beside(near, here, priors, which), measured) for which in (0, 1)]
-    whole = [each.machine**2 + each.case**2 + each.length**2 for each in priors]
+    left = [_variance(each) - known for each, (_, known) in zip(priors, found, strict=True)]
+    decode, prefill = (max(0.0, 1 - some / _variance(each)) for each, some in zip(usual, left, strict=True))
     return Moved(
-        decode=found[0][0], prefill=found[1][0], decode_settled=found[0][1] / whole[0],
-        prefill_settled=found[1][1] / whole[1], measured=any(_same(each, here) for each in near),
+        decode=found[0][0], prefill=found[1][0], decode_settled=decode, prefill_settled=prefill,
+        measured=any(_same(each, here) for each in near),
     )  # fmt: skip
 
 
@@ -106,15 +111,21 @@ def narrowed(band: tuple[float, float], settled: float) -> tuple[float, float]:
     return band[0] ** left, band[1] ** left
 
 
-def _priors(near: Sequence[Deviation], engine: str) -> tuple[Spread, Spread]:
+def _variance(spread: Spread) -> float:
+    """Of a pairing before anything is measured, with what stays unknown at another load."""
+    return spread.machine**2 + spread.case**2 + (1 + REMAINS) * spread.length**2
+
+
+def _priors(near: Sequence[Deviation], usual: tuple[Spread, Spread]) -> tuple[Spread, Spread]:
     """A machine that lies far off says itself that the spread between machines is too narrow for it."""
-    usual = PRIORS.get(engine, PRIORS[""])
-    far = [
-        math.sqrt(sum((each.deviation * getattr(each, name)) ** 2 for each in near) / max(1e-9, sum(getattr(each, name) ** 2 for each in near)))
-        for name in ("decode", "prefill")
-    ]  # fmt: skip
-    decode, prefill = (replace(each, machine=max(each.machine, off)) for each, off in zip(usual, far, strict=True))
-    return decode, prefill
+    decode, prefill = usual
+    off = np.array([each.deviation for each in near])
+    slopes = np.array([(each.decode, each.prefill) for each in near])
+    far = np.sqrt(((off[:, None] * slopes) ** 2).sum(axis=0) / np.maximum((slopes**2).sum(axis=0), 1e-9))
+    return (
+        replace(decode, machine=max(decode.machine, float(far[0]))),
+        replace(prefill, machine=max(prefill.machine, float(far[1]))),
+    )
 
 
 def _covariance(a: Deviation, b: Deviation, priors: tuple[Spread, Spread]) -> float:

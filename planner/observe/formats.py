@@ -34,7 +34,10 @@ def read(data: bytes, source: str) -> Reading:
     """What a file says, in the first format that claims it. Raises BadInput naming the formats where none does."""
     text = data.decode("utf-8-sig", errors="replace")
     for one in FORMATS:
-        if one.claims(text):
-            return one.read(text, source)
+        try:
+            if one.claims(text):
+                return one.read(text, source)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as fault:
+            raise BadInput(f"looks like a {one.name}, but is damaged ({type(fault).__name__}: {fault})", source) from None
     known = ", ".join(one.name for one in FORMATS)
     raise BadInput(f"in no format that is read here; those are: {known}", source)

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 
 from planner.observe.reading import Chosen, Reading, Seen, Unknown, bounded, latest, lines_of
 
+DEVICE_NAME = r"(?P<of>[\w\[\]:.-]+)"
 BUFFERS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("kv_mib", re.compile(r"(?P<of>[\w\[\]:]+) KV buffer size = +(?P<value>[\d.]+) MiB")),
-    ("state_mib", re.compile(r"(?P<of>[\w\[\]:]+) RS buffer size = +(?P<value>[\d.]+) MiB")),
-    ("compute_buffer_mib", re.compile(r"(?P<of>[\w\[\]:]+) compute buffer size (?:= |of |is ) *(?P<value>[\d.]+) MiB")),
-    ("output_buffer_mib", re.compile(r"(?P<of>[\w\[\]:]+) +output buffer size = +(?P<value>[\d.]+) MiB")),
-    ("model_buffer_mib", re.compile(r"(?P<of>[\w\[\]:]+) (?:model )?buffer size = +(?P<value>[\d.]+) MiB")),
+    ("kv_mib", re.compile(rf": +{DEVICE_NAME} KV buffer size = +(?P<value>[\d.]+) MiB")),
+    ("state_mib", re.compile(rf": +{DEVICE_NAME} RS buffer size = +(?P<value>[\d.]+) MiB")),
+    ("compute_buffer_mib", re.compile(rf": +{DEVICE_NAME} compute buffer size (?:= |of |is ) *(?P<value>[\d.]+) MiB")),
+    ("output_buffer_mib", re.compile(rf": +{DEVICE_NAME} +output buffer size = +(?P<value>[\d.]+) MiB")),
+    ("model_buffer_mib", re.compile(rf"(?:load_tensors|load): +{DEVICE_NAME} (?:model )?buffer size = +(?P<value>[\d.]+) MiB")),
 )
 """A size per device; the first that fits reads the line. Caches of one device (full and windowed layers) are added up, and so
 are the buffers of a model in several files."""
@@ -67,6 +68,7 @@ PASSED = re.compile(
     r"|memory_seq|graph_reserve|llama_model_loader: - kv|model size|file size|layer +\d+:|checkpoint"
 )
 """Sizes that are no buffer of this start: tokenizer tables, plans of `-fit`, free memory, saved prompts."""
+EMPTY = re.compile(r"buffer size = +0\.00 MiB")
 ENGINE = re.compile(r"llama_|llm_load|load_tensors:|ggml_|srv  llama_server")
 
 
@@ -84,7 +86,7 @@ def read(text: str, source: str) -> Reading:
     clocks: list[tuple[float, bool]] = []
     for number, line in lines_of(text):
         place = f"line {number}"
-        found, stated = list(_seen(line, place)), _settings(line)
+        found, stated, empty = list(_seen(line, place)), _settings(line), EMPTY.search(line) is not None
         numbers += found
         settings |= stated
         picked = [Chosen(what=what, name=match[1], place=place) for what, one in CHOICES for match in one.finditer(line)]
@@ -92,7 +94,7 @@ def read(text: str, source: str) -> Reading:
         if (clock := CLOCK.match(line)) is not None:
             minutes, seconds, milli, micro = map(int, clock.groups())
             clocks.append((60 * minutes + seconds + milli / 1e3 + micro / 1e6, READY.search(line) is not None))
-        if not (found or stated or picked) and MEASURE.search(line) and not PASSED.search(line):
+        if not (found or stated or picked or empty) and MEASURE.search(line) and not PASSED.search(line):
             unknown.append(Unknown(place=place, text=CLOCK.sub("", line).strip()))
     ready = [Seen(metric="ready_s", value=at, place="clock of the log") for at, up in clocks if up][-1:]
     told, count = bounded(unknown)
@@ -106,7 +108,8 @@ def read(text: str, source: str) -> Reading:
 def _seen(line: str, place: str) -> Iterator[Seen]:
     for metric, one in BUFFERS:
         if (match := one.search(line)) is not None:
-            yield Seen(metric=metric, value=float(match["value"]), place=place, of=match["of"])
+            if float(match["value"]):  # a dry run of `-fit` prints buffers of nothing
+                yield Seen(metric=metric, value=float(match["value"]), place=place, of=match["of"])
             break
     for metric, one in NUMBERS:
         if (match := one.search(line)) is not None:
