@@ -1,10 +1,10 @@
 """What the user's own measurements of speed say of the formulas, on the same machine: a posterior, not a factor.
 
-Decoding and prompts each take some factor longer than the formulas say; its logarithm is unknown before a measurement and
-normal: one part is the machine's with this engine, one more the model's and lane's on it, one more the length's.
-Spreads are those of the published rows (docs/accuracy/speed.md): the machine's part is the residual of a source that was
-left out of the fit, the others lie between and within groups of in-sample residuals. Other machines have nothing in
-common with it.
+Decoding and prompts each take some factor longer than the formulas say; its logarithm is unknown before a measurement
+and normal: one part is the machine's with this engine, one more the model's and lane's on it, one more the length's.
+Spreads are those of the published rows (docs/accuracy/speed.md): the machine's part is the residual of a source that
+was left out of the fit, the others lie between and within groups of in-sample residuals. Other machines have nothing
+in common with it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ PRIORS: dict[str, tuple[Spread, Spread]] = {
     "llama.cpp": (Spread(machine=0.18, case=0.07, length=0.06), Spread(machine=0.39, case=0.08, length=0.22)),
     "": (Spread(machine=0.38, case=0.10, length=0.08), Spread(machine=0.43, case=0.28, length=0.23)),
 }
-"""Decoding and prompts by engine, the last row for engines that batch. Machine: median |ln| with the source left out over
-0.674 (decode_tok_s 0.123, prefill_tok_s 0.264; tpot_ms 0.260; for ttft_ms the larger 0.287 with the accelerator left out). Case:
-between models and lanes of one source and device, in sample. Length: the median within one of those."""
+"""Decoding and prompts by engine, the last row for engines that batch. Machine: median |ln| with the source left out
+over 0.674 (decode_tok_s 0.123, prefill_tok_s 0.264; tpot_ms 0.260; for ttft_ms the larger 0.287 with the accelerator
+left out). Case: between models and lanes of one source and device, in sample. Length: median within one of those."""
 REACH = 1.0
 """Distance of logarithms of lengths over which what a length adds is forgotten (assumed: a factor of 2.7)."""
 
 REMAINS = 1.0
-"""Variance that no measurement at another load settles, in units of the length's (assumed): users, bursts and percentiles."""
+"""Variance that stays unknown at another load, in units of the length's: users, bursts, percentiles (assumed)."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -132,7 +132,9 @@ def _covariance(a: Deviation, b: Deviation, priors: tuple[Spread, Spread]) -> fl
     return a.decode * b.decode * _kernel(a, b, priors[0]) + a.prefill * b.prefill * _kernel(a, b, priors[1])
 
 
-def _beside(near: Sequence[Deviation], here: Deviation, priors: tuple[Spread, Spread], which: int) -> NDArray[np.float64]:
+def _beside(
+    near: Sequence[Deviation], here: Deviation, priors: tuple[Spread, Spread], which: int
+) -> NDArray[np.float64]:
     return np.array([(each.decode, each.prefill)[which] * _kernel(each, here, priors[which]) for each in near])
 
 

@@ -22,7 +22,7 @@ from planner.ownspeed import Asked, Moved
 from planner.remembered import remembered
 
 ONE_RUN = 0.05
-"""Spread (ln) of a measurement that was not repeated (assumed; benchmarks of one server here repeat within 0.02 to 0.1)."""
+"""Spread (ln) of a measurement that was not repeated (assumed)."""
 LEAST = 0.01
 """Spread of the median of any number of repeats: what does not average out (assumed)."""
 STEP = 0.05
