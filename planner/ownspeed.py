@@ -25,6 +25,10 @@ PROMPTS = ("matrix_efficiency", "attention_efficiency", "request_s", "arrival_s"
 """Parameters that each factor moves: shares are divided by it, seconds multiplied."""
 
 
+Numbers = NDArray[np.float64]
+Places = NDArray[np.float64]
+
+
 class Spread(Struct, frozen=True, kw_only=True):
     """Standard deviations of logarithms."""
 
@@ -73,26 +77,65 @@ class Moved(Struct, frozen=True, kw_only=True):
 STILL = Moved()
 
 
+class Machine:
+    """What was measured on one accelerator with one engine, ready to be asked."""
+
+    def __init__(self, near: Sequence[Deviation], engine: str) -> None:
+        self._usual = PRIORS.get(engine, PRIORS[""])
+        self._cases = {
+            key: number for number, key in enumerate(dict.fromkeys((each.lane, each.model) for each in near))
+        }
+        self._versions = {(each.lane, each.model, _release(each.version)) for each in near}
+        self._at = self._places(near)
+        self._slopes = np.array([(each.decode, each.prefill) for each in near])
+        measured = np.array([each.deviation for each in near])
+        self._priors = _widened(self._usual, self._slopes, measured)
+        among = np.diag([each.noise + 1e-12 for each in near])
+        for which, spread in enumerate(self._priors):
+            slope = self._slopes[:, which]
+            among = among + slope[:, None] * slope * _kernel(self._at, self._at, spread)
+        self._among = among
+        self._settled = np.linalg.solve(among, measured)
+
+    def moved(self, asked: Asked) -> Moved:
+        """The posterior of a pairing's two logarithms."""
+        here, shifts, settled = self._places([asked]), [0.0, 0.0], [0.0, 0.0]
+        for which, (spread, usual) in enumerate(zip(self._priors, self._usual, strict=True)):
+            beside = self._slopes[:, which] * _kernel(self._at, here, spread)[:, 0]
+            known = float(beside @ np.linalg.solve(self._among, beside))
+            shifts[which] = float(beside @ self._settled)
+            settled[which] = max(0.0, 1 - (_variance(spread) - known) / _variance(usual))
+        return Moved(
+            decode=shifts[0], prefill=shifts[1], decode_settled=settled[0], prefill_settled=settled[1],
+            measured=(asked.lane, asked.model, _release(asked.version)) in self._versions,
+        )  # fmt: skip
+
+    def _places(self, cases: Sequence[Deviation | Asked]) -> Places:
+        """[case, (number of lane and model, ln prompt, ln output)]; -1 for a lane and model that were not measured."""
+        return np.array(
+            [
+                (
+                    self._cases.get((each.lane, each.model), -1),
+                    math.log(max(each.prompt, 1.0)),
+                    math.log(max(each.output, 1.0)),
+                )
+                for each in cases
+            ]
+        )
+
+
+def machines(deviations: Sequence[Deviation]) -> dict[tuple[str, str], Machine]:
+    """By accelerator and engine: other machines have nothing in common with one."""
+    near: dict[tuple[str, str], list[Deviation]] = {}
+    for each in deviations:
+        near.setdefault((each.accelerator, each.engine), []).append(each)
+    return {key: Machine(found, key[1]) for key, found in near.items()}
+
+
 def moved(deviations: Sequence[Deviation], asked: Asked) -> Moved:
     """What the machine's own measurements say of a pairing; nothing where there are none."""
-    near = [each for each in deviations if each.accelerator == asked.accelerator and each.engine == asked.engine]
-    if not near:
-        return STILL
-    usual = PRIORS.get(asked.engine, PRIORS[""])
-    priors = _priors(near, usual)
-    here = Deviation(
-        **{name: getattr(asked, name) for name in Asked.__struct_fields__}, decode=1, prefill=1, deviation=0, noise=0
-    )  # fmt: skip
-    among = np.array([[_covariance(a, b, priors) for b in near] for a in near])
-    among += np.diag([each.noise for each in near])
-    measured = np.array([each.deviation for each in near])
-    found = [_posterior(among, _beside(near, here, priors, which), measured) for which in (0, 1)]
-    left = [_variance(each) - known for each, (_, known) in zip(priors, found, strict=True)]
-    decode, prefill = (max(0.0, 1 - some / _variance(each)) for each, some in zip(usual, left, strict=True))
-    return Moved(
-        decode=found[0][0], prefill=found[1][0], decode_settled=decode, prefill_settled=prefill,
-        measured=any(_same(each, here) for each in near),
-    )  # fmt: skip
+    found = machines(deviations).get((asked.accelerator, asked.engine))
+    return STILL if found is None else found.moved(asked)
 
 
 def scaled(fitted: Resolved, by: Moved) -> Resolved:
@@ -116,11 +159,9 @@ def _variance(spread: Spread) -> float:
     return spread.machine**2 + spread.case**2 + (1 + REMAINS) * spread.length**2
 
 
-def _priors(near: Sequence[Deviation], usual: tuple[Spread, Spread]) -> tuple[Spread, Spread]:
+def _widened(usual: tuple[Spread, Spread], slopes: Numbers, off: Numbers) -> tuple[Spread, Spread]:
     """A machine that lies far off says itself that the spread between machines is too narrow for it."""
     decode, prefill = usual
-    off = np.array([each.deviation for each in near])
-    slopes = np.array([(each.decode, each.prefill) for each in near])
     far = np.sqrt(((off[:, None] * slopes) ** 2).sum(axis=0) / np.maximum((slopes**2).sum(axis=0), 1e-9))
     return (
         replace(decode, machine=max(decode.machine, float(far[0]))),
@@ -128,31 +169,14 @@ def _priors(near: Sequence[Deviation], usual: tuple[Spread, Spread]) -> tuple[Sp
     )
 
 
-def _covariance(a: Deviation, b: Deviation, priors: tuple[Spread, Spread]) -> float:
-    return a.decode * b.decode * _kernel(a, b, priors[0]) + a.prefill * b.prefill * _kernel(a, b, priors[1])
+def _kernel(a: Places, b: Places, spread: Spread) -> Numbers:
+    """[a, b]: covariance of what decoding, or prompts, take longer in two cases on one machine with one engine."""
+    case = (a[:, None, 0] == b[None, :, 0]) & (a[:, None, 0] >= 0)
+    far = ((a[:, None, 1:] - b[None, :, 1:]) ** 2).sum(axis=2)
+    length = spread.length**2 * np.exp(-0.5 * far / REACH**2)
+    return np.asarray(spread.machine**2 + case * (spread.case**2 + length))
 
 
-def _beside(
-    near: Sequence[Deviation], here: Deviation, priors: tuple[Spread, Spread], which: int
-) -> NDArray[np.float64]:
-    return np.array([(each.decode, each.prefill)[which] * _kernel(each, here, priors[which]) for each in near])
-
-
-def _kernel(a: Deviation, b: Deviation, spread: Spread) -> float:
-    """Covariance of what decoding, or prompts, take longer in two cases on one machine with one engine."""
-    case = a.lane == b.lane and a.model == b.model
-    far = sum(math.log(max(x, 1.0) / max(y, 1.0)) ** 2 for x, y in ((a.prompt, b.prompt), (a.output, b.output)))
-    length = spread.length**2 * math.exp(-0.5 * far / REACH**2) if case else 0.0
-    return spread.machine**2 + spread.case**2 * case + length
-
-
-def _posterior(
-    among: NDArray[np.float64], beside: NDArray[np.float64], measured: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Mean, and the variance that is settled."""
-    weights = np.linalg.solve(among + 1e-12 * np.eye(len(measured)), beside)
-    return float(weights @ measured), float(weights @ beside)
-
-
-def _same(a: Deviation, b: Deviation) -> bool:
-    return (a.lane, a.model) == (b.lane, b.model) and a.version.split(" ")[0] == b.version.split(" ")[0]
+def _release(version: str) -> str:
+    """`b4798` of `b4798 (1782cdfe)`."""
+    return version.partition(" ")[0]

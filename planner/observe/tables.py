@@ -42,15 +42,23 @@ def listed(rows: Sequence[Observation], out: Console | None = None) -> None:
     if not rows:
         out.print("Nothing is kept: `lanewise observe FILE --add` keeps what a file says.")
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for title in ("run", "id", "number", "value", "of", "where", "from"):
-        table.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
-    for row in rows:
-        where = f"{row.accelerators} x {row.accelerator}{f' ({row.machine})' if row.machine else ''}"
-        what = f"{row.model} {row.lane}, {row.engine} {row.engine_version}".strip()
-        cells = (row.run, row.id, _name(row.metric, row.stat), _measured(row), what, where, row.source)
-        table.add_row(*map(escape, cells))
-    out.print(table)
+    for run in dict.fromkeys(row.run for row in rows):
+        found = [row for row in rows if row.run == run]
+        first = found[0]
+        host = f" of {first.machine}" if first.machine else ""
+        who = f"{first.model} {first.lane}, {first.engine} {first.engine_version}".strip()
+        where = f"{first.accelerators} x {first.accelerator}{host}"
+        out.print(f"[bold]{run}[/] {escape(f'{who} on {where}, from {first.source}')}", highlight=False)
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+        for row in found:
+            table.add_row(f"  {row.id}", _name(row.metric, row.stat), _measured(row), escape(_load(_load_of(row))))
+        out.print(table, highlight=False)
+
+
+def _load_of(row: Observation) -> Load:
+    return Load(
+        kind=row.load, prompt=row.prompt, output=row.output, users=row.users, rate=row.rate, depth=row.depth
+    )  # fmt: skip
 
 
 def _reading(out: Console, reading: Reading) -> None:
