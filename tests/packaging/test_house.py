@@ -29,6 +29,7 @@ SHELL = frozenset(
         "listing",
         "machine_report",
         "measurements",
+        "observe",
         "oracles",
         "processes",
         "render",
