@@ -21,6 +21,8 @@ SHELL = frozenset(
         "drawings",
         "evidence_report",
         "headroom_report",
+        "jobqueue",
+        "jobs_report",
         "listing",
         "machine_report",
         "measurements",
