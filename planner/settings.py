@@ -66,8 +66,8 @@ def to_environment(own: Settings) -> dict[str, str]:
         "LANEWISE_CATALOG_DIR": str(own.catalog_dir),
         "LANEWISE_DATABASE_URL": own.database_url,
         "LANEWISE_TOOLS_DIR": str(own.tools_dir or ""),
-        "LANEWISE_JOBS_DIR": "where jobs of a server are run (default: `jobs` in the data folder)",
-        "LANEWISE_TEXTS_DIR": "the folder of which a job may name texts (default: none)",
+        "LANEWISE_JOBS_DIR": str(own.jobs_dir or ""),
+        "LANEWISE_TEXTS_DIR": str(own.texts_dir or ""),
         "LANEWISE_LOCAL_MODELS": "yes" if own.local_models else "no",
     }
 

@@ -41,6 +41,7 @@ ATTEMPTS = 3
 MOST_QUEUED = 100
 """Jobs that may wait (assumed)."""
 ID = re.compile(r"[0-9a-f]{16}")
+STEP = re.compile(r"[^\0\ud800-\udfff]{1,128}")
 SILENT = "its worker stopped before it ended"
 SHOWN = [each for each in JOBS.c if each.name not in ("ask", "token", "place", "content", "lease_until")]
 
@@ -172,7 +173,7 @@ class Book:
         with self.reading() as connection:
             _row(connection, job)
             wanted = select(LOGS.c[stream]).where(LOGS.c.job == job, LOGS.c.step == step)
-            content: bytes | None = None if "\0" in step else connection.scalar(wanted)
+            content: bytes | None = connection.scalar(wanted) if STEP.fullmatch(step) else None
         if content is None:
             raise NotFound(f"job {job!r} has no log of a step {step!r}")
         return bytes(content)
