@@ -102,7 +102,19 @@ class EventsOperation(Operation):
 
     def __post_init__(self) -> None:
         said = "Events `job`, `step` and `note` with their numbers, `progress` without one; ends with the job"
-        self.responses = {"200": _plain(said, "text/event-stream"), "400": BAD, "404": NO_JOB}
+        stream = OpenAPIResponse(description=said, content={"text/event-stream": OpenAPIMediaType(schema=_event())})
+        self.responses = {"200": stream, "400": BAD, "404": NO_JOB}
+
+
+def _event() -> Schema:
+    """One server-sent event; its data are a JSON object."""
+    text, kinds = Schema(type=OpenAPIType.STRING), ("job", "step", "note", "progress")
+    fields: dict[str, Schema | Reference] = {
+        "event": Schema(type=OpenAPIType.STRING, enum=kinds),
+        "id": text,
+        "data": text,
+    }
+    return Schema(type=OpenAPIType.OBJECT, properties=fields, required=["event", "data"])
 
 
 @dataclass

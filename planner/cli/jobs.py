@@ -43,7 +43,7 @@ def add_to(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     jobs.set_defaults(run=list_jobs, limit=20, json=False, db=None)
-    parts = jobs.add_subparsers(metavar="list|show|cancel|work")
+    parts = jobs.add_subparsers(metavar="ACTION")
     listed = _part(parts, "list", "jobs, newest first", list_jobs)
     listed.add_argument("--limit", type=int, default=20, metavar="N", help="jobs at most (default: %(default)s)")
     shown = _part(parts, "show", "one job and its steps", show)
@@ -69,7 +69,7 @@ def _add_work(parts: Commands) -> None:
     work.add_argument("--once", action="store_true", help="end when no job waits")
     work.add_argument("--texts", type=Path, metavar="FOLDER", help="the folder of which jobs may name texts")
     work.add_argument("--db", metavar="URL", help="the store of the server")
-    work.add_argument("--until-eof", action="store_true", help=argparse.SUPPRESS)
+    work.add_argument("--until-eof", action="store_true", help="end when standard input does, as a server's own")
     work.set_defaults(run=work_on)
 
 

@@ -4,8 +4,8 @@ python fake.py serve …      `lanewise serve …` whose worker is this script
 python fake.py work …       `lanewise jobs work …` whose jobs are this script
 python fake.py child JOB    the process of one job: three steps, each of which adds its letter
 
-The step that FAKE_BLOCK names (a, b or c) starts a child that leaves its group, says so and sleeps unless FAKE_FOLDER/go is there.
-Others take FAKE_STEP_S seconds. Leases last FAKE_LEASE_S seconds.
+The step that FAKE_BLOCK names (a, b or c) starts a child that leaves its group, says so and sleeps, unless there is
+FAKE_FOLDER/go. Others take FAKE_STEP_S seconds. Leases last FAKE_LEASE_S seconds.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ from tests.verify.worlds import step as one
 
 SELF = (sys.executable, str(Path(__file__).resolve()))
 CODE = """
-import pathlib, subprocess, sys, time
-out, before, letter, blocks, folder, seconds = sys.argv[1:]
+import fcntl, pathlib, subprocess, sys, time
+out, before, letter, blocks, folder, seconds, seed = sys.argv[1:]
 folder = pathlib.Path(folder)
+alone = (folder / "alone").open("a")
+try:
+    fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError:
+    (folder / "twice").write_text(letter)
 with (folder / "begun").open("a") as begun:
     begun.write(letter)
 print("step", letter, "began", file=sys.stderr, flush=True)
@@ -43,14 +48,14 @@ with (folder / "ended").open("a") as ended:
 """
 
 
-def program(folder: Path) -> Program:
-    """a -> b -> c."""
+def program(folder: Path, seed: int = 0) -> Program:
+    """a -> b -> c; another seed runs all of them again. A step that does not run alone says so in FOLDER/twice."""
     block, seconds = os.environ.get("FAKE_BLOCK", ""), os.environ.get("FAKE_STEP_S", "0")
     rows = []
     for place, name in enumerate("abc"):
         before = "-" if not place else f"{{run}}/{'abc'[place - 1]}/made"
         needs = () if not place else ("abc"[place - 1],)
-        words = (before, name, "yes" if name == block else "no", str(folder), seconds)
+        words = (before, name, "yes" if name == block else "no", str(folder), seconds, str(seed))
         rows.append(one(name, CODE, "{out}/made", *words, needs=needs))
     return made(*rows)
 
@@ -62,7 +67,7 @@ def making(work: child.Work, own: Settings) -> child.Made:
     folder = Path(os.environ["FAKE_FOLDER"])
     here = Inventory(probed_at="2026-11-21T10:00:00Z")
     about = verify.Run(question=question("gptq-int4"), inventory=here, reproduce=work.again, budget_s=work.budget_s)
-    return program(folder), about, Here(folder)
+    return program(folder, work.seed), about, Here(folder)
 
 
 def main(argv: list[str]) -> int:

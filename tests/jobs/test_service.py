@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -192,7 +193,7 @@ def test_two_workers_in_one_place_work_one_after_the_other(scene: Scene) -> None
         assert scene.until(job, "done", "failed").state == "done"
         assert len(scene.receipts(job)) == 1
     spans = sorted((scene.job(job).started_at or "", scene.job(job).ended_at or "") for job in jobs)
-    assert all(earlier[1] <= later[0] for earlier, later in zip(spans, spans[1:], strict=False))
+    assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(spans))
     for worker in workers:
         worker.send_signal(signal.SIGINT)
         assert worker.wait(PATIENCE_S) == 0
