@@ -66,6 +66,8 @@ class Worker:
     beat_s: float = BEAT_S
     tidy: bool = False
     """Whether nothing can be left of a worker that was here before."""
+    owed: Lease | None = None
+    """A job that was ended because the database did not answer: no attempt of its own."""
 
     @property
     def book(self) -> Book:
@@ -97,6 +99,9 @@ class Worker:
                 self.place.sweep(mark)
                 self.tidy = True
             holder = Holder(machine=self.machine[:128], place=mark, lease_s=self.lease_s)
+            if self.owed is not None:
+                leases.release(self.book, self.owed, counts=False)
+                self.owed = None
             lease = leases.claim(self.book, holder)
             if lease is None:
                 return False
@@ -186,8 +191,8 @@ class _Turn:
     def _settled(self, ended: Ended, code: int, run: Path) -> None:
         """Write down how it ended."""
         if ended == "gone":
-            return
-        if ended == "stopped":
+            self._worker.owed = self._lease
+        elif ended == "stopped":
             self._patiently(lambda: leases.release(self._worker.book, self._lease, counts=False))
         elif ended == "cancel":
             self._finish("cancelled", "it was asked for", _receipt(run))
