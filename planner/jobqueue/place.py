@@ -28,6 +28,7 @@ class Place:
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().resolve()
         try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)  # texts that were sent along are nobody else's
             for folder in (self.uploads, self.runs, self.job):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
