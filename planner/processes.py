@@ -41,6 +41,11 @@ def environment(own: Mapping[str, str], mark: str) -> dict[str, str]:
     return {**kept, "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1", **own, MARK: mark}
 
 
+def own_environment(own: Mapping[str, str], mark: str) -> dict[str, str]:
+    """This process's variables for another one of this Python, with its own and the mark."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **own, MARK: mark}
+
+
 def end(process: subprocess.Popen[bytes], mark: str) -> None:
     """Ask the command to end; let go of the guard, which ends its group; end whatever else carries the mark."""
     _signal(process, signal.SIGTERM)

@@ -21,6 +21,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     tools_dir: Path | None = None
     """Folder of tool environments, with engines' own planners among them, for `lanewise fit --oracle`."""
 
+    jobs_dir: Path | None = None
+    """Folder in which a worker runs jobs: their texts, weights and logs."""
+
+    texts_dir: Path | None = None
+    """The one folder of which a job may name files; None where none may."""
+
     measurements: bool = True
     """Whether own measurements take part; a command or a call says no, never the environment."""
 
@@ -35,6 +41,8 @@ VARIABLES = {
     "LANEWISE_DATABASE_URL": "SQLAlchemy URL of the plan store (default: `lanewise.sqlite3` in the data folder)",
     "LANEWISE_DATA_DIR": "the data folder (default: the platform's own, `~/.local/share/lanewise` on Linux)",
     "LANEWISE_TOOLS_DIR": "tool environments, planners for `fit --oracle` (default: `~/.cache/lanewise/tools`)",
+    "LANEWISE_JOBS_DIR": "where jobs of a server are run (default: `jobs` in the data folder)",
+    "LANEWISE_TEXTS_DIR": "the folder of which a job may name texts (default: none)",
     "LANEWISE_LOCAL_MODELS": "`no`: requests name models by id, not by a folder or file of this machine",
 }
 
@@ -46,6 +54,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         catalog_dir=Path(environ.get("LANEWISE_CATALOG_DIR") or data / "catalog").expanduser(),
         database_url=environ.get("LANEWISE_DATABASE_URL") or f"sqlite:///{data / 'lanewise.sqlite3'}",
         tools_dir=Path(environ.get("LANEWISE_TOOLS_DIR") or "~/.cache/lanewise/tools").expanduser(),
+        jobs_dir=Path(environ.get("LANEWISE_JOBS_DIR") or data / "jobs").expanduser(),
+        texts_dir=Path(environ["LANEWISE_TEXTS_DIR"]).expanduser() if environ.get("LANEWISE_TEXTS_DIR") else None,
         local_models=environ.get("LANEWISE_LOCAL_MODELS") != "no",
     )
 
@@ -56,6 +66,8 @@ def to_environment(own: Settings) -> dict[str, str]:
         "LANEWISE_CATALOG_DIR": str(own.catalog_dir),
         "LANEWISE_DATABASE_URL": own.database_url,
         "LANEWISE_TOOLS_DIR": str(own.tools_dir or ""),
+        "LANEWISE_JOBS_DIR": str(own.jobs_dir or ""),
+        "LANEWISE_TEXTS_DIR": str(own.texts_dir or ""),
         "LANEWISE_LOCAL_MODELS": "yes" if own.local_models else "no",
     }
 

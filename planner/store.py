@@ -1,9 +1,12 @@
-"""Plans, inventories and own measurements at rest: a table each, plans byte for byte as they were answered."""
+"""Plans, inventories and own measurements at rest: a table each, plans byte for byte as they were answered.
+
+Jobs and receipts lie in the same database: `planner/jobqueue/book.py` reads and writes them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Row,
     String,
     Table,
@@ -38,9 +40,9 @@ from catalog.evidence import Evidence
 from catalog.inventory import Inventory
 from catalog.measurement import Added, content, sorted_out
 from planner import resources
+from planner.jobqueue.tables import METADATA
 from planner.plan import Plan
 
-METADATA = MetaData()
 PLANS = Table(
     "plans",
     METADATA,
@@ -216,6 +218,14 @@ class Store:
                 return connection.scalar(select(func.count()).select_from(PLANS)) is not None
         except SQLAlchemyError:
             return False
+
+    def reading(self) -> Connection:
+        """A connection that reads; whoever opens it closes it."""
+        return self._engine.connect()
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A transaction that no second process enters."""
+        return _exclusive(self._engine)
 
     def close(self) -> None:
         """Give the connections back; the database stays."""

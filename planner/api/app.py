@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import os
+import signal
+import threading
 from typing import Any
 
 import msgspec
@@ -23,7 +27,20 @@ from catalog.model import Model
 from catalog.parameters import Parameters
 from catalog.price import Offer
 from planner import service
-from planner.api import catalog, evidence, fit, health, inventories, measurements, plans, reviews, schema
+from planner.api import (
+    catalog,
+    evidence,
+    fit,
+    health,
+    inventories,
+    jobs,
+    measurements,
+    plans,
+    receipts,
+    reviews,
+    schema,
+)
+from planner.jobqueue.book import Full
 from planner.settings import Settings, from_environment
 from planner.store import Store
 from planner.version import VERSION
@@ -35,7 +52,7 @@ COLLECTIONS = 50_000, 20, 50
 LARGEST_BODY = 1 << 20
 """Bytes; a request is a page of JSON, not an upload."""
 
-EXPECTED: set[int | type[Exception]] = {400, 404, 405, 413, BadInput, UnknownModel, Unsupported, NotFound}
+EXPECTED: set[int | type[Exception]] = {400, 404, 405, 413, BadInput, UnknownModel, Unsupported, NotFound, Full}
 """Status codes and errors that are answers; anything else is a bug, and its traceback goes to the log."""
 
 
@@ -47,7 +64,7 @@ DECODED = (
 
 ROUTES = (
     *plans.ROUTES, reviews.review, fit.fit, evidence.asked, *measurements.ROUTES, *inventories.ROUTES, *catalog.ROUTES,
-    health.health,
+    *jobs.ROUTES, *receipts.ROUTES, health.health,
 )  # fmt: skip
 
 
@@ -61,7 +78,7 @@ def create_app(settings: Settings) -> Litestar:
         state=State({"settings": settings, "store": store}),
         on_shutdown=[store.close],
         request_max_body_size=LARGEST_BODY,
-        exception_handlers={BadInput: _bad_input, NotFound: _not_found, HTTPException: _http},
+        exception_handlers={BadInput: _bad_input, NotFound: _not_found, Full: jobs.full, HTTPException: _http},
         logging_config=LoggingConfig(log_exceptions="always", disable_stack_trace=EXPECTED),
         openapi_config=OpenAPIConfig(
             title="Lanewise",
@@ -75,11 +92,24 @@ def create_app(settings: Settings) -> Litestar:
 
 def app_of_environment() -> Litestar:
     """The application of one of the server's processes, its catalogue read before the first request."""
+    _end_with_parent()
     settings = from_environment()
     app = create_app(settings)
     service.catalogue(settings, app.state.store)
     _spare_what_stays()
     return app
+
+
+def _end_with_parent() -> None:
+    """A process of a server whose first process was killed would go on to hold the port."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _spare_what_stays() -> None:

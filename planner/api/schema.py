@@ -21,6 +21,7 @@ from litestar.openapi.spec import (
 from catalog.inventory import Inventory
 from catalog.measurement import Added, Measurement
 from planner import browse
+from planner.api import job_schema
 from planner.evidence import Answer
 from planner.headroom.picture import Ask, Headroom
 from planner.plan import Plan
@@ -72,7 +73,19 @@ MEASUREMENT: dict[str, Any] = {
     "quantized": 90.4,
     "stderr": 0.6,
 }
-DOCUMENTS = (Request, Plan, browse.Entry, Inventory, Ask, Headroom, Answer, Measurement, Measured, Added)
+DOCUMENTS = (
+    Request,
+    Plan,
+    browse.Entry,
+    Inventory,
+    Ask,
+    Headroom,
+    Answer,
+    Measurement,
+    Measured,
+    Added,
+    *job_schema.DOCUMENTS,
+)
 
 
 @dataclass

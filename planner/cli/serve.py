@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from catalog.errors import BadInput
 from planner.cli.common import Commands
+
+if TYPE_CHECKING:
+    from planner.settings import Settings
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 MOST_WORKERS = 4
@@ -16,6 +22,9 @@ MOST_WORKERS = 4
 
 UNHEALTHY_S = 60
 """After which a worker that does not answer is started again; a busy machine is no reason to."""
+
+FAREWELL_S = 5
+"""After which a stopping server ends streams of jobs that still run; their clients go on elsewhere."""
 
 
 def add_to(commands: Commands) -> None:
@@ -32,6 +41,13 @@ def add_to(commands: Commands) -> None:
     serve.add_argument(
         "--workers", type=int, metavar="N", help=f"processes that plan (default: one per core, at most {MOST_WORKERS})"
     )
+    serve.add_argument(
+        "--worker",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="run jobs of POST /plans/{id}/verify on this machine too (default: where only this machine can ask)",
+    )
+    serve.add_argument("--texts", type=Path, metavar="FOLDER", help="the folder of which jobs may name texts")
     serve.set_defaults(run=run)
 
 
@@ -40,24 +56,45 @@ def run(arguments: argparse.Namespace) -> int:
     import uvicorn
 
     from planner import settings
+    from planner.jobqueue import embedded
     from planner.store import Store
 
     if arguments.workers is not None and arguments.workers < 1:
         raise BadInput(f"expected at least one process, got {arguments.workers}", "--workers")
-    own = settings.from_environment()
-    local = own.local_models and arguments.host in LOOPBACK
-    own = msgspec.structs.replace(own, local_models=local, database_url=arguments.db or own.database_url)
+    own = _settings(arguments)
     Store(own.database_url).close()  # one that cannot be opened ends the server here, not worker after worker
     os.environ |= settings.to_environment(own)  # workers are processes of their own and read their settings there
-    uvicorn.run(
-        "planner.api:app_of_environment",
-        factory=True,
-        host=arguments.host,
-        port=arguments.port,
-        workers=arguments.workers or workers(),
-        timeout_worker_healthcheck=UNHEALTHY_S,
-    )
+    with embedded.worker() if _works(arguments) else contextlib.nullcontext():
+        uvicorn.run(
+            "planner.api:app_of_environment",
+            factory=True,
+            host=arguments.host,
+            port=arguments.port,
+            workers=arguments.workers or workers(),
+            timeout_worker_healthcheck=UNHEALTHY_S,
+            timeout_graceful_shutdown=FAREWELL_S,
+        )
     return 0
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """Of the environment, as the arguments change them."""
+    from planner import settings
+
+    own = settings.from_environment()
+    if arguments.texts is not None:
+        if not arguments.texts.is_dir():
+            raise BadInput("no such folder", f"--texts {arguments.texts}")
+        own = msgspec.structs.replace(own, texts_dir=arguments.texts.resolve())
+    local = own.local_models and arguments.host in LOOPBACK
+    return msgspec.structs.replace(own, local_models=local, database_url=arguments.db or own.database_url)
+
+
+def _works(arguments: argparse.Namespace) -> bool:
+    """Whether jobs are run here: hours of other people's programs are not started for whoever can reach the port."""
+    if arguments.worker is None:
+        return arguments.host in LOOPBACK and os.name == "posix"
+    return bool(arguments.worker)
 
 
 def workers() -> int:

@@ -107,8 +107,9 @@ def test_a_store_that_cannot_be_opened_ends_the_server_at_once(tmp_path: Path) -
 @pytest.mark.parametrize("local", [True, False])
 def test_settings_survive_the_way_through_the_environment(tmp_path: Path, local: bool) -> None:
     own = Settings(
-        catalog_dir=tmp_path / "c", database_url="sqlite:///x", local_models=local, tools_dir=tmp_path / "tools"
-    )
+        catalog_dir=tmp_path / "c", database_url="sqlite:///x", local_models=local, tools_dir=tmp_path / "tools",
+        jobs_dir=tmp_path / "jobs", texts_dir=tmp_path / "texts" if local else None,
+    )  # fmt: skip
     assert from_environment(to_environment(own)) == own
 
 

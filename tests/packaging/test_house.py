@@ -26,6 +26,8 @@ SHELL = frozenset(
         "evidence_report",
         "gathered",
         "headroom_report",
+        "jobqueue",
+        "jobs_report",
         "listing",
         "machine_report",
         "measurements",

@@ -1,0 +1,1 @@
+"""Verifications that wait in the database, and the worker that runs them one at a time."""
