@@ -158,9 +158,7 @@ def calibrated_on(asked: Asked, make: Make) -> Calibration | None:
     """The plan's text; usual sizes for the scales of an FP8 cache where the user brought text."""
     if make.calibration is not None or not (asked.calibration and cache_scales(asked)):
         return make.calibration
-    plain = Calibration(
-        domains={}, languages={}, chat_format=False, samples=SAMPLES, sequence_length=LENGTH, public=()
-    )
+    plain = Calibration(domains={}, languages={}, chat_format=False, samples=SAMPLES, sequence_length=LENGTH, public=())
     return making.fitting(plain, asked.model)
 
 

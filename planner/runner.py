@@ -101,7 +101,8 @@ def run(
 ) -> Ran:
     """Every step that is not kept, in order. Raises what makes the whole program impossible, before anything starts.
 
-    What ended well in another run below the folders `reuse` is taken from there. A step that fails takes those with it that need it; the others go on.
+    What ended well in another run below the folders `reuse` is taken from there. A step that fails takes those with it
+    that need it; the others go on.
     """
     check(program, environments)
     began, late = time.monotonic(), False

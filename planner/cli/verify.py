@@ -54,7 +54,11 @@ def add_to(commands: Commands) -> None:
         "--run", dest="folder", type=Path, metavar="FOLDER", help="where it runs (default: lanewise-runs/PLAN/LANE)"
     )
     verify.add_argument(
-        "--reuse", action="append", type=Path, metavar="FOLDER", help="take the same steps from runs below (default: lanewise-runs)"
+        "--reuse",
+        action="append",
+        type=Path,
+        metavar="FOLDER",
+        help="take finished steps from other runs below it where all is the same (default: lanewise-runs)",
     )
     _add_text(verify.add_argument_group("model and text"))
     add_answers(verify.add_argument_group("answers"))
