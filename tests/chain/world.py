@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -22,13 +24,10 @@ def model() -> Trained:
 @cache
 def folder() -> Path:
     """Of this session's plans and runs; removed when Python ends."""
-    HELD.append(tempfile.TemporaryDirectory(prefix="lanewise-chain-"))
-    made = Path(HELD[-1].name)
+    made = Path(tempfile.mkdtemp(prefix="lanewise-chain-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
     (made / "runs").mkdir()
     return made
-
-
-HELD: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @cache
