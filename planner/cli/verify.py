@@ -74,6 +74,9 @@ def add_to(commands: Commands) -> None:
         "folder", nargs="?", type=Path, metavar="FOLDER", help="where to look (default: lanewise-runs)"
     )
     receipts.add_argument("--json", action="store_true", help="print them as one JSON document")
+    receipts.add_argument(
+        "--share", type=Path, metavar="OUT", help="write each into this folder without the paths of this machine"
+    )
     receipts.set_defaults(run=list_receipts)
 
 
@@ -151,6 +154,12 @@ def list_receipts(arguments: argparse.Namespace) -> int:
     from planner import service, verify, verify_report
 
     found = verify.receipts(arguments.folder or verify.RUNS)
+    if arguments.share is not None:
+        from planner import settings, sharing
+
+        for path in sharing.share(found, arguments.share, settings.from_environment()):
+            sys.stdout.write(f"{path}\n")
+        return 0
     if arguments.json:
         write_document(service.encode([{"path": str(path), "receipt": made} for path, made in found]))
     else:

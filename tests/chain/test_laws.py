@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def divergence(name: str) -> tuple[float, float, float]:
 def test_fewer_bits_are_further_away(order: tuple[str, ...]) -> None:
     """So surely that the bounds do not meet."""
     measured = [divergence(name) for name in order]
-    for nearer, further in zip(measured, measured[1:], strict=False):
+    for nearer, further in pairwise(measured):
         assert nearer[2] < further[0], dict(zip(order, measured, strict=True))
 
 
@@ -94,7 +95,7 @@ def test_numbers_are_those_that_transformers_itself_computes(name: str) -> None:
 
 @cache
 def stored() -> tuple[Path, Path, float]:
-    """The whole text scored by both programs: our baseline, llama-perplexity's, and the perplexity that it ends with."""
+    """The whole text in both programs: our folder, llama-perplexity's logits, and the perplexity that it ends with."""
     lane, folder = world.verified("gguf-Q8_0").folder, world.folder() / "whole"
     folder.mkdir()
     base, text = lane / "baseline" / "model.gguf", world.model().held_out
@@ -108,7 +109,7 @@ def stored() -> tuple[Path, Path, float]:
 
 @pytest.mark.parametrize("name", ["gguf-Q4_K_M", "gguf-IQ4_XS", "gguf-Q2_K"])
 def test_numbers_are_those_that_llama_perplexity_prints(name: str) -> None:
-    """Tolerances as in tests/verify/test_score_real.py: its stored logits have 16 bits and end 16 nat below the best."""
+    """Tolerances of tests/verify/test_score_real.py: its stored logits have 16 bits and end 16 nat below the best."""
     folder, logits, whole = stored()
     model, stats = world.verified(name).folder / "candidate" / "model.gguf", folder / f"{name}.npz"
     common = ("--backend", "llama.cpp", "--device", "cpu", "--tokens", folder / "tokens.json")

@@ -64,6 +64,6 @@ def test_a_file_whose_tokenizer_lost_its_bytes_is_refused_by_name(tmp_path: Path
     call(scorer.compressor(), script, world.verified("gguf-Q8_0").folder / "candidate" / "model.gguf", broken)
     text = tmp_path / "text.txt"
     text.write_text("words " * 400)
+    given = ("--text", text, "--context", 64, "--windows", 2, "--out", tmp_path / "tokens.json")
     with pytest.raises(RuntimeError, match="tokens of single bytes"):
-        given = ("--text", text, "--context", 64, "--windows", 2, "--out", tmp_path / "tokens.json")
         scorer.score("llama.cpp", "tokens", "--tokenizer", broken, *given)
