@@ -1,8 +1,7 @@
 """Steps of other runs: what ended well there with the same key is linked here, not run again.
 
 A key holds everything that a result depends on and nothing of the folder, so that lanes of one model share the
-original, its tokens, its log-probabilities and its importance. What is taken is checked by its contents
-before it counts.
+original, its tokens, its log-probabilities and its importance. What is taken is checked by its contents first.
 """
 
 from __future__ import annotations

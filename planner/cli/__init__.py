@@ -13,7 +13,21 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from catalog.errors import BadInput, LanewiseError
-from planner.cli import accuracy, catalogue, evidence, fit, jobs, observe, plan, probe, review, rule, serve, tools, verify
+from planner.cli import (
+    accuracy,
+    catalogue,
+    evidence,
+    fit,
+    jobs,
+    observe,
+    plan,
+    probe,
+    review,
+    rule,
+    serve,
+    tools,
+    verify,
+)
 from planner.version import VERSION
 
 DONE, FAILED, BAD_INPUT, INFEASIBLE = 0, 1, 2, 3

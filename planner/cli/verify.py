@@ -68,7 +68,7 @@ def add_to(commands: Commands) -> None:
         action="append",
         type=Path,
         metavar="FOLDER",
-        help="take the same steps from runs below (default: lanewise-runs)",
+        help="take finished steps from other runs below it where all is the same (default: lanewise-runs)",
     )
     _add_text(verify.add_argument_group("model and text"))
     add_answers(verify.add_argument_group("answers"))
@@ -84,6 +84,9 @@ def add_to(commands: Commands) -> None:
         "folder", nargs="?", type=Path, metavar="FOLDER", help="where to look (default: lanewise-runs)"
     )
     receipts.add_argument("--json", action="store_true", help="print them as one JSON document")
+    receipts.add_argument(
+        "--share", type=Path, metavar="OUT", help="write each into this folder without the paths of this machine"
+    )
     receipts.set_defaults(run=list_receipts)
 
 
@@ -165,6 +168,12 @@ def list_receipts(arguments: argparse.Namespace) -> int:
     from planner import service, verify, verify_report
 
     found = verify.receipts(arguments.folder or verify.RUNS)
+    if arguments.share is not None:
+        from planner import settings, sharing
+
+        for path in sharing.share(found, arguments.share, settings.from_environment()):
+            sys.stdout.write(f"{path}\n")
+        return 0
     if arguments.json:
         write_document(service.encode([{"path": str(path), "receipt": made} for path, made in found]))
     else:

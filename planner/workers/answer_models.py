@@ -7,7 +7,6 @@ import datetime
 import hashlib
 import inspect
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from answer_talk import Row
 from score_common import Refusal
-from score_models import BATCH, GgufTokens, HubTokens, LlamaCpp, Transformers, log_softmax
+from score_models import BATCH, GgufTokens, HubTokens, LlamaCpp, Transformers, log_softmax, threads
 
 DAY = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 """What templates that ask for the date are told: both sides get the same, whenever they run."""
@@ -315,7 +314,7 @@ class GgufAnswers(LlamaCpp):
         given = self.api.llama_context_default_params()
         given.n_ctx, given.n_batch, given.n_ubatch = context, BATCH, BATCH
         given.n_seq_max, given.kv_unified = self.batch, True
-        given.n_threads = given.n_threads_batch = self.args.threads or os.cpu_count() or 1
+        given.n_threads = given.n_threads_batch = threads(self.args)
         opened = self.api.llama_init_from_model(self.model, given)
         if not opened:
             raise Refusal(f"llama.cpp could not open a context of {context} tokens: too little memory?")

@@ -66,12 +66,11 @@ def make(given: argparse.Namespace) -> None:
         "length": data.get("max_seq_length", 0),
         "kept_16_bit": kept(model),
         "config": config,
-        "load_s": round(loaded - started, 3),
-        "quantize_s": round(time.monotonic() - loaded, 3),
         "versions": {name: metadata.version(name) for name in PACKAGES},
     }
+    took = {"load_s": round(loaded - started, 3), "quantize_s": round(time.monotonic() - loaded, 3)}
     (given.out / "made.json").write_text(json.dumps(said, indent=2) + "\n")
-    print(json.dumps({name: said[name] for name in ("scheme", "algorithm", "rows", "kept_16_bit", "quantize_s")}))
+    print(json.dumps({name: said[name] for name in ("scheme", "algorithm", "rows", "kept_16_bit")} | took))
 
 
 def unpinned() -> None:

@@ -21,6 +21,7 @@ import platform
 import shutil
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,19 +53,19 @@ def record(args: argparse.Namespace) -> dict[str, Any]:
         if stored is None:
             shape = (len(tokens["windows"]), len(targets(ids)), rows.shape[1])
             need_room(args.out, shape, args.store)
-            stored = np.lib.format.open_memmap(args.out / "logprobs.npy", "w+", args.store, shape)
+            stored = reserved(args.out / "logprobs.npy", args.store, shape)
         if not sound(rows, targets(ids)).all():
             raise Refusal(f"{args.model}: log-probabilities of window {window} are not finite: the baseline is broken")
         stored[window] = rows
         lost.add(divergence(normal(rows), normal(stored[window])) if args.store != "float32" else np.zeros(len(rows)))
     stored.flush()
-    header = described(args, tokens, backend, started) | {
+    header = described(args, tokens, backend) | {
         "stored": args.store, "bytes": int(stored.nbytes), "vocabulary": int(stored.shape[2]),
         "floor_is": "KL divergence of the baseline against itself as it is stored; nothing below shows",
         "floor_kl_mean": lost.mean, "floor_kl_max": lost.most,
     }  # fmt: skip
     write_json(args.out / "baseline.json", header)
-    return header
+    return header | {"seconds": round(time.monotonic() - started, 3)}
 
 
 def compare(args: argparse.Namespace) -> dict[str, Any]:
@@ -80,16 +81,23 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         for name, values in statistics(stored[window], rows, targets(ids)).items():
             found[name].append(values)
     arrays = {name: np.stack(values) for name, values in found.items()}
-    header = described(args, tokens, backend, started) | {
+    header = described(args, tokens, backend) | {
         "baseline": base, "scored_tokens": int(arrays["kl"].size), "broken_tokens": int(arrays["broken"].sum()),
         "texts": [each["file"] for each in tokens["texts"]],
     }  # fmt: skip
     arrays |= {"header": np.array(json.dumps(header)), "text": np.array(tokens["text_of"])}
     part = args.out.with_name(args.out.name + ".part")
-    with part.open("wb") as target:
-        np.savez(target, **arrays)  # type: ignore[arg-type]
+    save(part, arrays)
     part.replace(args.out)
-    return header
+    return header | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def save(file: Path, arrays: dict[str, Any]) -> None:
+    """As `np.savez`, without the time in it."""
+    with zipfile.ZipFile(file, "w") as packed:
+        for name, values in arrays.items():
+            with packed.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as target:
+                np.lib.format.write_array(target, np.asanyarray(values), allow_pickle=False)
 
 
 def scored(backend: Any, tokens: dict[str, Any]) -> Iterator[tuple[int, list[int], Block]]:
@@ -138,6 +146,15 @@ def need_room(folder: Path, shape: tuple[int, int, int], store: str) -> None:
         raise Refusal(f"{folder}: {shown} need {need / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free")
 
 
+def reserved(file: Path, store: str, shape: tuple[int, int, int]) -> Any:
+    """The array in a file whose room nobody else can take: writing to a mapped file on a full disk ends the process."""
+    stored = np.lib.format.open_memmap(file, "w+", store, shape)
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    return stored
+
+
 def opened(args: argparse.Namespace, tokens: dict[str, Any]) -> Any:
     """The backend with a model loaded that knows every token; refusals name the model."""
     try:
@@ -152,13 +169,12 @@ def opened(args: argparse.Namespace, tokens: dict[str, Any]) -> Any:
     return backend
 
 
-def described(args: argparse.Namespace, tokens: dict[str, Any], backend: Any, started: float) -> dict[str, Any]:
-    """What every header says."""
+def described(args: argparse.Namespace, tokens: dict[str, Any], backend: Any) -> dict[str, Any]:
+    """What every header says: nothing of the time, so that the same work leaves the same bytes."""
     return {
         "schema": SCHEMA, "backend": args.backend, "model": str(args.model), "model_sha256": model_hash(args.model),
         "tokens_sha256": tokens["sha256"], "context": tokens["context"], "windows": len(tokens["windows"]),
         "scored": SCORED, "python": platform.python_version(), **backend.facts(),
-        "seconds": round(time.monotonic() - started, 3),
     }  # fmt: skip
 
 

@@ -20,6 +20,8 @@ ERROR = 4
 """llama.cpp's level of a message that says what failed."""
 FLASH = 1
 """llama.h, LLAMA_FLASH_ATTN_TYPE_ENABLED: a quantized V asks for it, and the side it is held against is read so too."""
+SENTENCEPIECE, BYTE = 1, 1 << 5
+"""llama.cpp's LLAMA_VOCAB_TYPE_SPM and LLAMA_TOKEN_ATTR_BYTE."""
 SAID: list[str] = []
 """What llama.cpp called an error."""
 KEPT: list[Any] = []
@@ -105,7 +107,7 @@ class LlamaCpp:
     def _opened(self, context: int) -> Any:
         given = self.api.llama_context_default_params()
         given.n_ctx, given.n_batch, given.n_ubatch = context, BATCH, BATCH
-        given.n_threads = given.n_threads_batch = self.args.threads or os.cpu_count() or 1
+        given.n_threads = given.n_threads_batch = threads(self.args)
         if self.cache is not None:
             given.type_k = given.type_v = self.cache
             given.flash_attn_type = FLASH
@@ -113,6 +115,13 @@ class LlamaCpp:
         if not opened:
             raise Refusal(f"llama.cpp could not open a context of {context} tokens: too little memory?")
         return opened
+
+
+def threads(args: argparse.Namespace) -> int:
+    """As asked; else as torch takes them: OMP_NUM_THREADS, or one for each core that this process may use."""
+    own = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return args.threads or (int(own) if own.isdigit() and int(own) else cores)
 
 
 def open_gguf(path: Path, *, vocab_only: bool = False, layers: int = 0) -> tuple[Any, Any]:
@@ -172,7 +181,20 @@ class GgufTokens:
     def __init__(self, path: Path) -> None:
         self.api, self.model = open_gguf(path, vocab_only=True)
         self.vocab = self.api.llama_model_get_vocab(self.model)
+        self._refuse_lost_bytes(path)
         self.bos = self.api.llama_vocab_bos(self.vocab) if self.api.llama_vocab_get_add_bos(self.vocab) else None
+
+    def _refuse_lost_bytes(self, path: Path) -> None:
+        """llama.cpp ends the process on a text whose bytes have no token. convert_hf_to_gguf.py makes such a file of a
+        byte-level tokenizer.json that says `byte_fallback`, as transformers writes it when it reads a GGUF file."""
+        if self.api.llama_vocab_type(self.vocab) != SENTENCEPIECE:
+            return
+        last = self.api.llama_vocab_n_tokens(self.vocab)
+        if not any(self.api.llama_vocab_get_attr(self.vocab, token) & BYTE for token in range(last)):
+            raise Refusal(
+                f"{path}: its tokenizer is a SentencePiece one without tokens of single bytes, which llama.cpp cannot "
+                "read text with; was it converted from a byte-level tokenizer.json that says byte_fallback?"
+            )
 
     def plain(self, text: str) -> list[int]:
         return self._encode(text, special=True)

@@ -41,6 +41,7 @@ SHELL = frozenset(
         "review_page",
         "runner",
         "runstate",
+        "sharing",
         "service",
         "settings",
         "sketch",

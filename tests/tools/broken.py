@@ -1,7 +1,7 @@
 """Checkpoints that are broken on purpose, each as a folder or file beside a sound one: what a proof has to notice.
 
-`python broken.py KIND SOUND BROKEN` runs inside llm-compressor's environment. Folders: `zeroed-layer`, `swapped-scales`,
-`nan`, `wrong-template`, `other-tokens`, `quantized-head`. Files: `gguf-zeroed-layer`, `gguf-truncated`.
+`python broken.py KIND SOUND BROKEN` runs inside llm-compressor's environment. KIND: see KINDS; those of `gguf` take a
+file, the others a folder.
 """
 
 from __future__ import annotations

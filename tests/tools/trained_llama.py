@@ -1,6 +1,6 @@
 """Runs inside llm-compressor's environment: a small Llama, trained in minutes from Python's own documentation.
 
-usage: python trained_llama.py FOLDER [--seconds S]
+usage: python trained_llama.py FOLDER [--steps N]
 Writes FOLDER/model (16-bit safetensors, tokenizer.model, a chat template), FOLDER/train.txt, FOLDER/held-out.txt,
 FOLDER/chats.jsonl and FOLDER/trained.json last: sizes, steps, perplexities, hash of the corpus.
 
@@ -17,6 +17,7 @@ import hashlib
 import inspect
 import json
 import math
+import sys
 import sysconfig
 import time
 from collections.abc import Iterator
@@ -186,7 +187,7 @@ def stream(tokenizer: Any, documents: list[Document]) -> Any:
 
 
 def descend(model: Any, own: Any, steps: int) -> float:
-    """Train; seconds a step. Muon turns matrices, AdamW the rest; both go down to nothing in the last half."""
+    """Train; seconds a step. Muon for the matrices of layers, AdamW for the rest; both end slowly."""
     import torch
 
     inner = [each for name, each in model.model.layers.named_parameters() if each.ndim == 2]
@@ -209,7 +210,7 @@ def descend(model: Any, own: Any, steps: int) -> float:
         for each in both:
             each.zero_grad()
         if place % 50 == 0:
-            print(place, round(loss.item(), 3), round(time.monotonic() - began, 1), flush=True)
+            print(f"step {place}/{steps}, loss {loss.item():.3f}", file=sys.stderr, flush=True)
     return (time.monotonic() - began) / steps
 
 
@@ -240,11 +241,9 @@ def perplexity(model: Any, ids: Any) -> float:
     rows = ids[: len(ids) // CONTEXT * CONTEXT].view(-1, CONTEXT)
     total = 0.0
     with torch.inference_mode():
-        for part in rows.split(32):
-            logits = model(input_ids=part, use_cache=False).logits[:, :-1].float()
-            total += float(
-                torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum")
-            )
+        for part in rows.split(16):
+            logits = model(input_ids=part, use_cache=False).logits[:, :-1].float().flatten(0, 1)
+            total += float(torch.nn.functional.cross_entropy(logits, part[:, 1:].flatten(), reduction="sum"))
     return round(math.exp(total / (len(rows) * (CONTEXT - 1))), 3)
 
 

@@ -1,0 +1,42 @@
+"""The chain of every lane, run once for all tests of this folder: each lane takes from the others what both need."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from tests.chain.lanes import LANES, Verified, planned, run, words
+from tests.tools.environment import tool
+from tests.tools.trained import Trained, trained
+
+
+@cache
+def model() -> Trained:
+    """The trained model, and the tools that a chain needs, made where they are not there yet."""
+    for name in ("llm-compressor", "llama.cpp"):
+        tool(name)
+    return trained()
+
+
+@cache
+def folder() -> Path:
+    """Of this session's plans and runs; removed when Python ends."""
+    made = Path(tempfile.mkdtemp(prefix="lanewise-chain-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    (made / "runs").mkdir()
+    return made
+
+
+@cache
+def plan(name: str) -> Path:
+    return planned(folder(), name, model().model, LANES[name])
+
+
+@cache
+def verified(name: str) -> Verified:
+    """One lane to its receipt."""
+    given = words(LANES[name], model().held_out, model().chats)
+    return run(plan(name), folder() / "runs" / name, *given, "--reuse", folder() / "runs")
