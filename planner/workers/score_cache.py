@@ -92,7 +92,7 @@ def rounding(config: Any, scales: dict[int, tuple[float, float]]) -> Any:
         scaled = (values.float() / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
         return (scaled.float() * scale).to(values.dtype)
 
-    class Rounding(DynamicCache):  # type: ignore[misc]
+    class Rounding(DynamicCache):
         def update(self, key_states: Any, value_states: Any, layer_idx: int, *args: Any, **more: Any) -> Any:
             key, value = scales.get(layer_idx, (1.0, 1.0))
             return super().update(rounded(key_states, key), rounded(value_states, value), layer_idx, *args, **more)
