@@ -46,7 +46,7 @@ PLACES = (
 )  # fmt: skip
 """What a catalogue folder may hold."""
 ELSEWHERE = frozenset({"truth", "tools.toml", "lm_eval.toml"})
-"""Beside it, read by others: measurements that predictions are compared with, tool environments."""
+"""Beside it, read by others: measurements that predictions are compared with, tool environments, lm-eval's tasks."""
 
 SPEED, QUALITY = "speed/parameters.toml", "quality/parameters.toml"
 EVIDENCE = "evidence.csv"

@@ -62,7 +62,19 @@ def tasks_of(given: argparse.Namespace, read: Callable[[Path], dict[str, Any]]) 
     if given.allow_task_code:
         return loaded(str(given.file))
     utils.env = sandboxed()
-    return loaded(read(given.file))
+    task = read(given.file)
+    refuse_metrics(given.file, task)
+    return loaded(task)
+
+
+def refuse_metrics(path: Path, task: dict[str, Any]) -> None:
+    """lm-eval looks for a metric that it does not know on the hub, and runs what it finds there."""
+    import lm_eval.api.metrics  # noqa: F401 - it registers them
+    from lm_eval.api.registry import metric_registry
+
+    for metric in task.get("metric_list", []):
+        if metric["metric"] not in metric_registry:
+            raise Refusal(f"{path}: lm-eval has no metric called {metric['metric']}")
 
 
 def sandboxed() -> ImmutableSandboxedEnvironment:
@@ -130,8 +142,11 @@ def evaluated(model: Any, tasks: Tasks, picked: dict[str, list[int]], *, chat: b
             lm=model, task_dict={"tasks": {name: tasks[name] for name in picked}}, samples=picked, log_samples=True,
             bootstrap_iters=0, apply_chat_template=chat, fewshot_as_multiturn=chat,
         )  # fmt: skip
-    except ValueError as fault:
-        raise Refusal(str(fault)) from fault
+    except Refusal:
+        raise
+    except Exception as fault:
+        said = " ".join(str(fault).split())[:300]
+        raise Refusal(f"lm-eval could not ask {', '.join(picked)}: {type(fault).__name__}: {said}") from fault
     assert made is not None
     results = {
         name: {key: value for key, value in row.items() if isinstance(value, int | float)}

@@ -62,9 +62,18 @@ def checked(path: Path, found: dict[str, Any]) -> None:
         raise Refused(f"{path}: output_type {kind!r} gives no score for each document; expected {', '.join(KINDS)}")
     if found.get("dataset_path") not in LOCAL:
         raise Refused(f"{path}: dataset_path has to be one of {', '.join(LOCAL)} with data_files: the data is local")
-    metrics = found.get("metric_list", [])
-    if not isinstance(metrics, list) or any(not isinstance(each, dict) or "hf_evaluate" in each for each in metrics):
+    if not all(map(plain, metrics(found))):
         raise Refused(f"{path}: metric_list has to be a list of metrics that lm-eval has itself")
+
+
+def metrics(found: dict[str, Any]) -> list[Any]:
+    listed = found.get("metric_list", [])
+    return listed if isinstance(listed, list) else [None]
+
+
+def plain(metric: Any) -> bool:
+    """Whether a metric is a name and no path: lm-eval would run the script of one that it does not know."""
+    return isinstance(metric, dict) and "hf_evaluate" not in metric and str(metric.get("metric")).isidentifier()
 
 
 def files(path: Path, found: dict[str, Any]) -> dict[str, list[str]]:

@@ -140,7 +140,10 @@ def test_a_task_file_that_names_code_is_refused_by_the_worker_too(tiny: Tiny, tm
     template.write_text(benchmarks.CLOZE.replace("{{prompt}}", reach))
     (tmp_path / "cloze.jsonl").write_bytes((tiny.cloze.parent / "cloze.jsonl").read_bytes())
     given = ("--speaker", scorer.compressor(), "--backend", "transformers", "--model", tiny.folder)
-    for file, words in ((evil, "tags such as !function run code"), (template, "unsafe")):
+    unknown = tmp_path / "unknown.yaml"
+    unknown.write_text(benchmarks.CLOZE.replace("metric: acc,", "metric: evil,"))
+    told = {evil: "tags such as !function run code", template: "SecurityError", unknown: "no metric called evil"}
+    for file, words in told.items():
         said = benchmarks.worker("run", *given, "--file", file, "--out", tmp_path / "a.json", code=1)
         assert words in said
         assert "Traceback" not in said

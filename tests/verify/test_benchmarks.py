@@ -226,6 +226,7 @@ HOSTILE = {
     "url": CLOZE.replace("test: cloze.jsonl", "test: 'https://example.org/x.jsonl'"),
     "absent": CLOZE.replace("test: cloze.jsonl", "test: nothing.jsonl"),
     "metric of the hub": CLOZE.replace("{metric: acc}", "{metric: acc, hf_evaluate: true}"),
+    "metric of a path": CLOZE.replace("{metric: acc}", "{metric: ./evil.py}"),
     "perplexity": CLOZE.replace("multiple_choice", "loglikelihood_rolling"),
     "list": "- a\n- b\n",
     "no YAML": "task: [\n",
