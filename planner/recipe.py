@@ -11,6 +11,7 @@ from msgspec import structs
 from planner.asked import Asked, candidate_of
 from planner.inspecting import inspecting
 from planner.making import kind_of_text
+from planner.opening import opening
 from planner.preparing import CANDIDATE, ORIGINAL, candidate_is_original, preparing
 from planner.scoring import notes, scoring
 from planner.steps import LeftOut, Program, Step, gate_key, together, within
@@ -28,7 +29,7 @@ def program(asked: Asked) -> Program:
         lane=asked.candidate.lane,
         engine=f"{asked.candidate.engine} {asked.candidate.engine_version}",
         baseline=verification.baseline if verification is not None else asked.original,
-        steps=(*prepared, *looks, *measured),
+        steps=(*prepared, *looks, *opening(asked), *measured),
         measures=measures,
         left_out=tuple(left_out),
         notes=tuple(notes(asked)) if verification is not None else (NOTHING_LOST,),
