@@ -10,20 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from planner import benchmarks, toolrates
+from planner import benchmarks, opening, toolrates
 from planner.answers import OWN_ITEMS, Sampling
 from planner.asked import Asked
 from planner.plan import Gate
 from planner.preparing import (
     BASELINE,
-    CANDIDATE,
     COMPRESSOR,
     LEAST_DISK,
     LLAMA,
     ORIGINAL,
     WORKING,
     baseline_path,
-    candidate_path,
 )  # fmt: skip
 from planner.questions import FORMED, SCORER, OwnItems
 from planner.steps import ALL_TASKS, OUT, OWN_PYTHON, RUN, WORKERS, Step, gate_key, word
@@ -216,7 +214,7 @@ def _both(
 ) -> Iterator[Step]:
     """Both sides asked: the smoke items, or the user's."""
     source = BASELINE if asked.gguf and not asked.is_file else ORIGINAL
-    paths = {"baseline": (baseline_path(asked), source), "candidate": (candidate_path(asked), CANDIDATE)}
+    paths = {"baseline": (baseline_path(asked), source), "candidate": opening.scored_path(asked)}
     own = name == "said"
     for side in SIDES:
         path, made_by = paths[side]

@@ -13,20 +13,18 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from catalog.public_tasks import PublicTask
-from planner import toolrates
+from planner import opening, toolrates
 from planner.answers import Sampling
 from planner.asked import Asked
 from planner.plan import Estimate, Gate, Trial
 from planner.preparing import (
     BASELINE,
-    CANDIDATE,
     COMPRESSOR,
     LEAST_DISK,
     LLAMA,
     ORIGINAL,
     WORKING,
     baseline_path,
-    candidate_path,
 )  # fmt: skip
 from planner.questions import TaskFile
 from planner.steps import OUT, RUN, WORKERS, LeftOut, Step, gate_key, word
@@ -305,7 +303,7 @@ def _both(asked: Asked, gate: Gate, made: Asking, how: Sampling) -> Iterator[Ste
     sampled = how.temperature > 0
     slug = f"{made.slug}-sampled" if sampled else made.slug
     repeats = max(made.repeats, asked.questions.samples) if sampled else 1
-    paths = {"baseline": (baseline_path(asked), _source(asked)), "candidate": (candidate_path(asked), CANDIDATE)}
+    paths = {"baseline": (baseline_path(asked), _source(asked)), "candidate": opening.scored_path(asked)}
     for side, (path, source) in paths.items():
         before = (f"answers-{slug}-baseline",) if side == "candidate" else ()
         yield Step(

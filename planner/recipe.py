@@ -12,6 +12,7 @@ from planner.answering import families
 from planner.asked import Asked, candidate_of
 from planner.inspecting import inspecting
 from planner.making import kind_of_text
+from planner.opening import opening
 from planner.preparing import CANDIDATE, ORIGINAL, candidate_is_original, preparing
 from planner.scoring import notes, scoring
 from planner.steps import LeftOut, Program, Step, gate_key, together, within
@@ -29,7 +30,7 @@ def program(asked: Asked) -> Program:
         lane=asked.candidate.lane,
         engine=f"{asked.candidate.engine} {asked.candidate.engine_version}",
         baseline=verification.baseline if verification is not None else asked.original,
-        steps=(*prepared, *looks, *measured),
+        steps=(*prepared, *looks, *opening(asked), *measured),
         measures=measures,
         items=families(asked, measures),
         left_out=tuple(left_out),

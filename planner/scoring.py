@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner import answering, benchmarks, cache_gate, toolrates
+from planner import answering, benchmarks, cache_gate, opening, toolrates
 from planner.asked import Asked, named
 from planner.making import ASKED
 from planner.plan import Estimate, Gate, Text
 from planner.preparing import (
     BASELINE,
-    CANDIDATE,
     COMPRESSOR,
     LLAMA,
     ORIGINAL,
     WORKING,
     baseline_path,
     candidate_is_original,
-    candidate_path,
     made_here,
 )  # fmt: skip
 from planner.proof import OWN_TEXT
@@ -33,8 +31,6 @@ LOG_BYTES = 4.0
 SCORED_SHARE = 0.5
 """The first half of a window is context alone, as in llama-perplexity."""
 SAME_ANSWERS = "answers are read with a 16-bit cache, and the weights are the original's"
-UNREADABLE = ("AWQ-INT4", "GPTQ-INT4", "GPTQ-INT8", "AutoRound", "ModelOpt", "Quark", "MXFP4", "MXFP8")
-"""Formats of checkpoints that transformers beside llm-compressor cannot open: it has compressed-tensors alone."""
 
 
 def scoring(asked: Asked) -> tuple[list[Step], dict[str, str], list[LeftOut]]:
@@ -83,10 +79,8 @@ def _unread_weights(asked: Asked) -> str:
     """Why no file of the candidate can be scored."""
     if asked.candidate.recipe.online:
         return "not measured by this version: the engine quantizes while it loads, so no file is scored (--recipe)"
-    artifact = asked.candidate.artifact
-    if artifact is not None and not asked.gguf and any(name in artifact.format for name in UNREADABLE):
-        return f"not measured by this version: its scorer opens compressed-tensors checkpoints, not {artifact.format}"
-    return ""
+    unread = opening.unreadable(asked)
+    return f"not measured by this version: its scorer opens {opening.OPENED}, not {unread}" if unread else ""
 
 
 def _answered(gate: Gate) -> bool:
@@ -100,8 +94,7 @@ def notes(asked: Asked) -> Iterator[str]:
     make = candidate.make
     if make is not None and make.because == ASKED:
         yield f"made here by the recipe {candidate.recipe.name}, which was {ASKED}: the plan's own may be another"
-    if cache_gate.note(asked):
-        yield cache_gate.note(asked)
+    yield from filter(None, (cache_gate.note(asked), opening.note(asked)))
     if candidate.verification is not None:
         yield from answering.notes(asked)
     if candidate.lane == "nvfp4" and not asked.gpus:
@@ -125,7 +118,7 @@ def _run_of(asked: Asked, gate: Gate) -> Iterator[Step]:
 def _sides(asked: Asked, gate: Gate) -> tuple[tuple[str, str], tuple[str, str]]:
     """(path, the step that makes it) of the side that is held against, and of the candidate."""
     first = (baseline_path(asked), _source(asked))
-    own = first if candidate_is_original(asked) else (candidate_path(asked), CANDIDATE)
+    own = first if candidate_is_original(asked) else opening.scored_path(asked)
     return (own if cache_gate.is_of_cache(gate) else first), own
 
 

@@ -1,8 +1,8 @@
 """Quantized weights of published layouts as numbers: which tensors make one, and what they stand for.
 
 Layouts: compressed-tensors (float-, int-, naive-, pack-quantized of 4 and 8 bits, nvfp4- and mxfp4-pack), AWQ (gemm),
-GPTQ (4 and 8 bits, also AutoRound's), ModelOpt FP8 and NVFP4, FP8 in blocks (`weight_scale_inv`), Quark FP8 and MXFP4.
-Each is what the tools' own unpackers compute; tests hold them against those.
+GPTQ of 4 bits, ModelOpt FP8 and NVFP4, FP8 in blocks (`weight_scale_inv`). Each is what the tools' own unpackers
+compute; tests hold them against those.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ def layout(stored: Checkpoint, name: str) -> Layout | None:
 
 
 def is_awq(said: dict[str, Any]) -> bool:
-    packing = str(said.get("packing_format", ""))
-    return said.get("quant_method") == "awq" or packing.endswith("auto_awq")
+    return bool(said.get("quant_method") == "awq")
 
 
 def packed_columns(stored: Checkpoint, module: str) -> Layout:
@@ -68,16 +67,18 @@ def packed_columns(stored: Checkpoint, module: str) -> Layout:
     said = stored.quantization
     bits = int(said.get("bits") or said.get("w_bit") or 4)
     words, scales = stored.entries[f"{module}.qweight"].shape, stored.entries[f"{module}.scales"].shape
+    if said.get("quant_method") not in ("awq", "gptq"):
+        raise Broken(
+            f"{module}: packed columns of {said.get('quant_method')!r} are not read here, only AWQ's and GPTQ's"
+        )
     if is_awq(said):
         if bits != 4:
             raise Broken(f"{module}: AWQ of {bits} bits is not read here, only 4")
         shape, kind, offset = (words[1] * 8, words[0]), "awq", 0
     else:
-        if bits not in (4, 8):
-            raise Broken(f"{module}: GPTQ of {bits} bits is not read here, only 4 and 8")
-        second = "v2" in str(said.get("checkpoint_format", "")) or str(said.get("packing_format", "")).endswith(
-            "gptq_v2"
-        )
+        if bits != 4:
+            raise Broken(f"{module}: GPTQ of {bits} bits is not read here, only 4")
+        second = "v2" in str(said.get("checkpoint_format", ""))
         shape, kind, offset = (words[1], words[0] * 32 // bits), "gptq", int(not second)
     if scales[1] != shape[0] or shape[1] % scales[0]:
         raise Broken(f"{module}: scales {list(scales)} do not fit a weight of {list(shape)}")
