@@ -54,7 +54,7 @@ def asked(plan: Plan, choice: Choice, settings: Settings, inventory: Inventory |
         candidate = with_recipe(candidate, choice.recipe, model, plan.request.get("workload") or {})
     questions = _questions(choice, settings)
     if choice.original is not None and candidate.verification is None and model.quantization is not None:
-        raise BadInput(f"the plan takes {source} as published for its own baseline and has no gates: {OWN}", "--original")
+        raise BadInput(f"the plan takes {source} for its own baseline and has no gates: {OWN}", "--original")
     planned, revision = _named(source)
     original, pinned = (planned, revision) if choice.original is None else _named(choice.original)
     return recipe.Asked(
