@@ -78,7 +78,9 @@ def _left(block: Swept) -> Iterator[tuple[Option, int, int]]:
     """Every option without a feasible row: how many rows it had, and the one that came furthest."""
     stays = block.feasible & block.affordable
     stage = block.starts * 1.0 + block.holds + block.served + block.feasible + stays
-    closeness = np.where(block.starts, -block.devices, block.room.cache_bytes / block.room.claimed_bytes)
+    with np.errstate(divide="ignore", invalid="ignore"):  # devices on which nothing at all may be claimed
+        lacking = np.nan_to_num(block.room.cache_bytes / block.room.claimed_bytes, nan=-np.inf)
+    closeness = np.where(block.starts, -block.devices, lacking)
     if not stage.size:
         return
     first = np.flatnonzero(np.diff(block.rows.option, prepend=-1))  # the rows of an option lie together

@@ -21,6 +21,7 @@ from planner.receipt import Receipt, Result
 from planner.settings import Settings
 from planner.steps import Program
 
+OWN = "name the 16-bit model as the plan's model, and the lane that the copy was made in"
 RECEIPT, PAGE = "receipt.json", "receipt.md"
 RUNS = Path("lanewise-runs")
 """Where runs are kept unless `--run` says otherwise: below the working folder."""
@@ -52,6 +53,8 @@ def asked(plan: Plan, choice: Choice, settings: Settings, inventory: Inventory |
     if choice.recipe is not None:
         candidate = with_recipe(candidate, choice.recipe, model, plan.request.get("workload") or {})
     questions = _questions(choice, settings)
+    if choice.original is not None and candidate.verification is None and model.quantization is not None:
+        raise BadInput(f"the plan takes {source} for its own baseline and has no gates: {OWN}", "--original")
     planned, revision = _named(source)
     original, pinned = (planned, revision) if choice.original is None else _named(choice.original)
     return recipe.Asked(

@@ -53,3 +53,11 @@ def test_the_catalogue_itself_stays_as_it_was() -> None:
     before = dataclasses.replace(catalog())
     catalog().with_model(catalog().model("Qwen/Qwen3-8B"))
     assert before.digest == catalog().digest
+
+
+def test_devices_on_which_nothing_is_left_are_a_refusal() -> None:
+    """Something else keeps all of the memory: a sentence, and no division by what may be claimed."""
+    full = {"accelerators": [device("h100-sxm5-80")], "reserved": {"memory_gib": 79.0}}
+    plan = planned(ask(hardware=full))
+    assert plan.choice is None
+    assert any("may claim" in each.finding.because for each in plan.refused)

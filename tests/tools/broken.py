@@ -30,12 +30,12 @@ def weights(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def zeroed_layer(folder: Path) -> None:
-    """Every matrix of one layer, or the scales that they come back with."""
+    """Every matrix of one layer is nothing; its scales and norms stay."""
 
     def change(tensors: dict[str, Any]) -> None:
         for name, tensor in tensors.items():
-            if LAYER in name and "norm" not in name and tensor.is_floating_point():
-                tensors[name] = tensor * 0
+            if LAYER in name and "norm" not in name and name.endswith("weight"):
+                tensors[name] = tensor.new_zeros(tensor.shape)
 
     weights(folder, change)
 
@@ -60,7 +60,7 @@ def nan(folder: Path) -> None:
     """One value of one matrix that is no number."""
 
     def change(tensors: dict[str, Any]) -> None:
-        name = next(name for name in sorted(tensors) if LAYER in name and tensors[name].is_floating_point())
+        name = next(name for name in sorted(tensors) if LAYER in name and tensors[name].element_size() == 2)
         tensors[name].view(-1)[0] = float("nan")
 
     weights(folder, change)

@@ -29,7 +29,7 @@ SEED = 7
 WORDS = 1024
 HIDDEN, FEED, LAYERS, HEADS, SHARED = 256, 512, 4, 4, 2
 CONTEXT, BATCH, STEPS = 512, 4, 700
-CALIBRATED = 8
+CALIBRATED = 24
 """One document of so many is for calibration."""
 HELD_OUT = 12
 """One document of so many is not trained on …"""

@@ -11,6 +11,7 @@ import pytest
 from catalog.errors import NotFound
 from planner import cli, commands, service
 from planner.steps import Program
+from tests.models import stored
 from tests.verify.questions import plan_of
 
 
@@ -127,3 +128,15 @@ def test_placeholders_are_whole_heads_of_words() -> None:
     assert commands.resolved(asked, Nothing(), places) == told
     with pytest.raises(NotFound):
         commands.resolved(("{python:vllm}",), Nothing(), places)
+
+
+def test_an_original_for_a_plan_without_gates_is_refused(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An FP8 folder of unknown shapes is planned as its owner's own format: nothing would be compared, and a receipt
+    that passes would claim that something was."""
+    config = stored.LLAMA_8B | {"num_hidden_layers": 7, "quantization_config": {"quant_method": "fp8"}}
+    folder = stored.checkpoint(plan.parent / "copy", config, dtype="F8_E4M3")
+    request = plan.with_name("copy.json")
+    request.write_bytes(msgspec.json.encode(plan_of("fp8", str(folder)).request))
+    words = ["--dry-run", "--original", str(plan.parent)]
+    assert cli.main(["verify", str(request), *words]) == 2
+    assert "has no gates" in capsys.readouterr().err
