@@ -36,7 +36,7 @@ from catalog.observation import Deviation, Observation
 from catalog.parameters import Parameters
 from catalog.price import Offer
 from catalog.quality_parameters import SeverityParameters
-from catalog.units import Quantity
+from catalog.units import quantity
 
 DATA = Path(__file__).parent / "data"
 PLACES = (
@@ -392,16 +392,10 @@ def _unclaimed(complete: Callable[[Row], Row]) -> Callable[[Row], Row]:
 
 def _convert(row: Row, kind: type[Fact], place: str, strict: bool = True) -> Fact:
     try:
-        return msgspec.convert(row, kind, strict=strict, dec_hook=_quantity)
+        return msgspec.convert(row, kind, strict=strict, dec_hook=quantity)
     except msgspec.ValidationError as error:
         message, _, field = str(error).partition(" - at `$.")
         raise BadInput(message, f"{place}.{field.rstrip('`')}" if field else place) from error
-
-
-def _quantity(kind: type, value: object) -> Quantity:
-    if not issubclass(kind, Quantity):
-        raise NotImplementedError(kind)
-    return kind.parse(value)
 
 
 def _grouped(rows: tuple[Fact, ...], key: Callable[[Fact], str]) -> Mapping[str, tuple[Fact, ...]]:

@@ -46,7 +46,7 @@ def _fp8(stated: Json, _where: str) -> Quantization:
 
 
 def _mxfp4(_stated: Json, _where: str) -> Quantization:
-    return Quantization(lane="mxfp4", recipe="mxfp4")
+    return Quantization(lane="mxfp4", recipe="mxfp4-native")
 
 
 def _awq(stated: Json, where: str) -> Quantization:

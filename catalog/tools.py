@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from catalog.errors import BadInput, NotFound
 from catalog.inventory import Inventory
-from catalog.units import Bytes, Quantity
+from catalog.units import Bytes, quantity
 
 FILE = "tools.toml"
 DATA = Path(__file__).parent / "data"
@@ -146,7 +146,7 @@ def load(overlay: Path | None = None) -> dict[str, Tool]:
 def decode(data: bytes, name: str) -> tuple[Tool, ...]:
     """Strictly read the text of one file. Raises BadInput naming it."""
     try:
-        read = msgspec.convert(tomllib.loads(data.decode()), Tools, dec_hook=_quantity)
+        read = msgspec.convert(tomllib.loads(data.decode()), Tools, dec_hook=quantity)
     except ValueError as error:
         raise BadInput(str(error), name) from error
     for fault in _faults(read.tools):
@@ -226,9 +226,3 @@ def _faults(tools: tuple[Tool, ...]) -> list[str]:
 def _escapes(path: str) -> bool:
     parts = PurePosixPath(path)
     return parts.is_absolute() or ".." in parts.parts or path.startswith("~")
-
-
-def _quantity(kind: type, value: object) -> Quantity:
-    if issubclass(kind, Quantity):
-        return kind.parse(value)
-    raise NotImplementedError

@@ -58,6 +58,13 @@ class Watts(Quantity):
     units = {"W": 1, "kW": 1e3}
 
 
+def quantity(kind: type, value: object) -> Quantity:
+    """msgspec's hook for types that it does not know: quantities are ours, any other is a fault of the code."""
+    if not issubclass(kind, Quantity):
+        raise NotImplementedError(kind)
+    return kind.parse(value)
+
+
 SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 SMALLEST, LARGEST = 1e6, 1e14
 """Parameters of what may be called a language model."""

@@ -22,11 +22,10 @@ from planner.lanes import BY_ID, Lane
 from planner.plan import Estimate, Recipe
 from planner.quality import LONG_CONTEXT, PROXIES, Loss
 from planner.request import SCHEMA
+from planner.severity import CACHE_BITS, kind_of
 
-CACHES = {"kv:fp8": "fp8", "kv:q8_0": "q8_0", "kv:q4_0": "q4_0"}
+CACHES = {f"kv:{name}": name for name in quality.CACHES}
 """Cache formats that losses are estimated for, as engines name them."""
-KIN = (("awq-int4", "gptq-int4", "w4a16"), ("kv:fp8", "kv:int8", "kv:q8_0"))
-"""Lanes that speak for each other: their measured losses differ less than recipes do."""
 SHORT = 2048
 """Tokens of a row that states none (assumed: the usual harness setting)."""
 A_DOUBLED_CONTEXT, A_STAND_IN, ANOTHER_TASK, ANOTHER_LANE, OWN = 0.5, 1.0, 2.0, 0.5, 4.0
@@ -266,7 +265,12 @@ def _assumed(asked: Question, loss: Loss) -> tuple[str, ...]:
 
 
 def _kin(lane: str | None) -> tuple[str, ...]:
-    return next((group for group in KIN if lane in group), (lane or "",))
+    """Lanes that the law pools with this one: their measured losses differ less than recipes do."""
+    name = lane or ""
+    if name.startswith("kv:") and CACHE_BITS.get(name[3:], 0.0) >= quality.FINE_CACHE:
+        return tuple(f"kv:{each}" for each, bits in CACHE_BITS.items() if bits >= quality.FINE_CACHE)
+    kind = kind_of(name)
+    return (name,) if kind in ("gguf", "other") else tuple(each for each in BY_ID if kind_of(each) == kind)
 
 
 def _expected(family: str, loss: Loss) -> Expected:

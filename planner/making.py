@@ -19,7 +19,7 @@ from planner.rules.rule import Pairing
 ASKED = "asked for by name"
 CHUNKS = 128
 """Of 512 tokens for an importance matrix (assumed: llama.cpp's examples use 100 and more)."""
-DATA_FREE = ("FP8_DYNAMIC", "FP8_BLOCK", "W8A16", "NVFP4A16", "MXFP4A16", "MXFP8")
+DATA_FREE = ("FP8_DYNAMIC", "FP8_BLOCK", "W8A16", "NVFP4A16", "MXFP4", "MXFP4A16", "MXFP8")
 """Schemes that llm-compressor 0.14 makes from the weights alone (its data-free pipeline)."""
 IMATRIX_BELOW = 5.0
 """Bits of a GGUF type below which an importance matrix pays: Llama-3-8B Q4_K_S +2.9 % perplexity with and +4.3 %

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,16 +42,18 @@ def environment(own: Mapping[str, str], mark: str) -> dict[str, str]:
 
 
 def end(process: subprocess.Popen[bytes], mark: str) -> None:
-    """Ask the group to end, then end it and whatever else carries the mark."""
+    """Ask the command to end; let go of the guard, which ends its group; end whatever else carries the mark."""
     _signal(process, signal.SIGTERM)
-    last = time.monotonic() + GRACE_S
-    while process.poll() is None and time.monotonic() < last:
-        time.sleep(0.05)
-    if process.poll() is None:
-        _signal(process, signal.SIGKILL)
+    _wait(process)
+    close(process)
+    _wait(process)
     sweep(mark)
     process.wait()
-    close(process)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_S)
 
 
 def close(process: subprocess.Popen[bytes]) -> None:

@@ -26,15 +26,15 @@ USUAL_GROUP = 128.0
 WHOLE_ROW = 4096.0
 """Inputs that share a scale where each output has one (assumed: the width of 7B models)."""
 SHORT = 8192.0
-"""Tokens up to which length costs nothing more."""
+"""Tokens up to which length costs nothing more (assumed)."""
 DOCUMENTS = ("long_context", "multilingual")
 """Families whose measured tasks fill their context; elsewhere `context_tokens` is what the harness allowed."""
 CACHE_BITS = {"fp8": 8.0, "int8": 8.0, "q8_0": 8.5, "int4": 4.0, "q4_0": 4.5}
 """Bits of a cached value with its share of the scales, by the names of evidence and engines."""
 FEW_BITS = 5.0
-"""Bits per weight from which length and rounding to nearest cost nothing measurable."""
+"""Bits per weight from which length and rounding to nearest are taken to cost nothing (assumed)."""
 SIZES = (1.0e9, 4.5e9, 15e9, 50e9, 120e9)
-"""Bounds of the size buckets, parameters."""
+"""Bounds of the size buckets, parameters (assumed)."""
 ARCHITECTURES = (
     "deepseek-r1-distill", "qwen", "llama", "mixtral", "mistral", "gemma", "phi", "smollm", "glm", "kimi", "devstral",
     "gpt-oss", "nemotron", "deepseek",

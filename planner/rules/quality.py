@@ -11,7 +11,7 @@ from planner.settle import Objectives
 
 FOUR_BIT = ("4-bit integer", "4-bit float")
 LARGE = 27e9
-"""Parameters from which nothing much larger is likely to be had."""
+"""Parameters from which nothing much larger is likely to be had (assumed)."""
 FOUR_BITS = 4.25
 """Bits of a four-bit weight with its share of the scales and of what stays in 16 bits (W4A16 in groups of 128; assumed
 for the rest)."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalog.errors import LanewiseError
+from planner.processes import GUARD
 
-GUARD = Path(__file__).with_name("guard.py")
 TICK_S = 0.5
 """Between two reports of progress."""
 TAIL = 64_000

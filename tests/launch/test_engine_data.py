@@ -17,7 +17,7 @@ from tests.launch.candidates import CASES, DATA
 FILES = sorted(DATA.glob("*.toml"))
 ENGINES = {f"{engine.id}-{engine.version}": engine for engine in load().engines}
 LANE_IDS = (*SAFETENSORS_LANES, *REFUSED_LANES, "gguf:Q4_K_M", "gguf:BF16")
-RECIPES = ("fp8-dynamic", "fp8-static", "fp8-block", "fp8-online", "awq", "gptq", "native", "")
+RECIPES = ("mxfp4", "fp8-dynamic", "fp8-static", "fp8-block", "fp8-online", "awq", "gptq", "native", "")
 CUDA = tuple(round(tenth / 10, 1) for tenth in range(50, 131))
 CARRIES = {
     "w16": ("bf16", "fp16"),

@@ -10,7 +10,7 @@ import pytest
 from catalog.load import DATA
 from catalog.model import Model
 from planner import memory
-from planner.lanes import BY_ID, grouped, part_bytes
+from planner.lanes import BY_ID, Lane, grouped, part_bytes
 from planner.serving import Books
 from planner.work import Layout, device_weight_bytes, shape, weights
 from tests.plan.asking import catalog
@@ -53,6 +53,17 @@ def test_smaller_groups_are_paid_for_where_128_divides_no_width(lane: str) -> No
     assert (method.recipe.group_size, usual.recipe.group_size) == (64, 128)
     assert weights(model, method).split_bytes > weights(model, usual).split_bytes
     assert grouped(usual, catalog().model(EIGHT)) == usual
+
+
+MADE_DENSE = [lane for lane in BY_ID.values() if lane.bits < 16 and lane.id != "gguf:MXFP4"]
+"""Lanes that a dense model can be made in; llama.cpp's MXFP4 files are of mixtures, and hold the rest in Q8_0."""
+
+
+@pytest.mark.parametrize("lane", MADE_DENSE, ids=lambda lane: lane.id)
+def test_a_made_lane_weighs_what_its_bits_say(lane: Lane) -> None:
+    """A dense model of which nothing is published: 8.03e9 parameters, of which 1.05e9 may stay in 16 bits."""
+    size = file_bytes(catalog().model(EIGHT), lane.id)
+    assert 0.85 * 8.03e9 * lane.bits / 8 < size < 1.15 * (6.98e9 * lane.bits / 8 + 2 * 1.05e9)
 
 
 @pytest.mark.parametrize("kind", LLAMA_CPP_SIZES)

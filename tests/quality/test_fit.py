@@ -15,7 +15,7 @@ from catalog import overlay, quality_parameters
 from catalog.evidence import Evidence
 from catalog.load import DATA, QUALITY, Catalog, load
 from catalog.quality_parameters import SeverityParameters
-from planner import measured, severity
+from planner import measured, quality, severity
 from planner.accuracy import quality_fit
 from planner.accuracy.quality_fit import GAIN, Design
 from planner.cli import main
@@ -126,6 +126,22 @@ def test_a_source_that_repeats_its_rows_fivefold_moves_little() -> None:
             where = Setting(params=8e9, family=family, context=32768.0, hard=before.hard(family))
             old, new = (severity.severity(fitted, lane(name), where) for fitted in (before, after))
             assert abs(old.loss - new.loss) < old.spread / 3, (name, family)
+
+
+def test_intervals_are_those_of_the_fitted_errors() -> None:
+    """The quantiles that plans use belong to the degrees of freedom that the file states."""
+    from scipy.stats import t
+
+    freedom = catalog().severity.freedom
+    assert pytest.approx(t.ppf([0.9, 0.75], freedom), abs=1e-9) == [quality.T80, quality.T75]
+
+
+def test_losses_of_weights_and_cache_stay_losses() -> None:
+    """Nobody loses more than everything, however much each loses alone."""
+    much = quality.Loss(value=80.0, low=60.0, high=100.0, likely=90.0, sources=1, citations=("assumed",))
+    both = quality.together(much, much)
+    assert (both.value, both.likely, both.high) == (100.0, 100.0, 100.0)
+    assert 0 <= both.low <= both.value
 
 
 # ---- what the law says -----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 OWN = Settings(catalog_dir=Path("/nonexistent"), database_url="sqlite://", measurements=False)
 MADE = (
     ("fp8", "fp8-dynamic"), ("fp8", "fp8-static"), ("fp8", "fp8-block"), ("int8-w8a8", None), ("int8-w8a16", None),
-    ("awq-int4", None), ("gptq-int4", None), ("w4a16", None), ("w4a16", "autoround"), ("nvfp4", None),
+    ("awq-int4", None), ("gptq-int4", None), ("w4a16", None), ("w4a16", "autoround"), ("nvfp4", None), ("mxfp4", None),
     ("gguf:Q8_0", None), ("gguf:Q5_K_M", None), ("gguf:Q4_K_M", None), ("gguf:IQ4_XS", None), ("gguf:Q3_K_M", None),
 )  # fmt: skip
 """(lane, recipe where it is not the plan's own)."""
@@ -29,11 +29,11 @@ def plan_of(lane: str, model: str = MODEL, **more: Any) -> Plan:
     request = {
         "model": model,
         "workload": {"qps": 0.1, "context_tokens_max": 2048},
-        "hardware": {"accelerators": [{"id": "rtx5090" if lane == "nvfp4" else "h100-sxm5-80", "count": 2}]},
+        "hardware": {"accelerators": [{"id": "rtx5090" if lane in ("nvfp4", "mxfp4") else "h100-sxm5-80", "count": 2}]},
         "quality": {"max_loss_pct": 60},
         "lanes": [lane],
         "engines": ["llama.cpp" if lane.startswith("gguf") else "vllm"],
-        "overrides": {"waive": ["Q301", "Q305"]},
+        "overrides": {"waive": ["Q301", "Q305", *(("Q101", "Q201") if lane == "mxfp4" else ())]},
         **more,
     }
     return service.make_plan(decode.decode(msgspec.json.encode(request), "json"), OWN)

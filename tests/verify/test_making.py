@@ -33,6 +33,7 @@ CASES = [
     ("gptq-int4", None, "pack-quantized", 4),
     ("w4a16", "autoround", "pack-quantized", 4),
     ("nvfp4", None, "nvfp4-pack-quantized", 4),
+    ("mxfp4", None, "mxfp4-pack-quantized", 4),
 ]
 """(lane, recipe, the format that compressed-tensors names in config.json, bits of weights)."""
 

@@ -81,10 +81,10 @@ def words(program: Program) -> dict[str, object]:
 
 @pytest.mark.parametrize(("lane", "by"), CASES)
 def test_the_words_of_every_lane_are_its_golden_file(lane: str, by: str | None) -> None:
-    """`LANEWISE_WRITE_GOLDEN=1 pytest …` writes them anew."""
+    """`make golden` writes them anew."""
     path = GOLDEN / f"{'-'.join(filter(None, (lane.replace(':', '-'), by)))}.json"
     now = json.loads(json.dumps(words(recipe.program(question(lane, by)))))
-    if os.environ.get("LANEWISE_WRITE_GOLDEN"):
+    if os.environ.get("LANEWISE_GOLDEN") == "write":
         path.write_text(json.dumps(now, indent=1) + "\n")
     assert json.loads(path.read_text()) == now
 
