@@ -94,15 +94,15 @@ class Machine:
         for which, spread in enumerate(self._priors):
             slope = self._slopes[:, which]
             among = among + slope[:, None] * slope * _kernel(self._at, self._at, spread)
-        self._among = among
-        self._settled = np.linalg.solve(among, measured)
+        self._inverse = np.linalg.inv(among)
+        self._settled = self._inverse @ measured
 
     def moved(self, asked: Asked) -> Moved:
         """The posterior of a pairing's two logarithms."""
         here, shifts, settled = self._places([asked]), [0.0, 0.0], [0.0, 0.0]
         for which, (spread, usual) in enumerate(zip(self._priors, self._usual, strict=True)):
             beside = self._slopes[:, which] * _kernel(self._at, here, spread)[:, 0]
-            known = float(beside @ np.linalg.solve(self._among, beside))
+            known = float(beside @ self._inverse @ beside)
             shifts[which] = float(beside @ self._settled)
             settled[which] = max(0.0, 1 - (_variance(spread) - known) / _variance(usual))
         return Moved(
