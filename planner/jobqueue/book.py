@@ -222,10 +222,11 @@ def settle(turn: Turn, matches: ColumnElement[bool]) -> None:
 
 
 def _stopped(steps: bytes, state: StepState) -> bytes:
-    """Steps of which none runs any more."""
+    """Steps of which none runs any more; unless they wait again, none of an ended job waits."""
+    become: dict[str, StepState] = {"running": state, "waiting": "waiting" if state == "waiting" else "not run"}
     found = msgspec.json.decode(steps, type=tuple[JobStep, ...])
     return msgspec.json.encode(
-        [msgspec.structs.replace(each, state=state) if each.state == "running" else each for each in found]
+        [msgspec.structs.replace(each, state=become.get(each.state, each.state)) for each in found]
     )
 
 

@@ -68,12 +68,14 @@ class Told:
         self.events.append(("step", {"step": step, **values}))
 
     def news(self, *, last: bool = False) -> News:
-        """What the book does not know yet; at the `last` no step runs any more."""
+        """What the book does not know yet; at the `last` no step runs or waits any more."""
         if last:
             self._progress = None
-            stopped = [each.id for each in self._steps.values() if each.state == "running"]
-            for step in stopped:
-                self._change(step, state="cancelled", because="its process was ended")
+            for step in list(self._steps.values()):
+                if step.state == "running":
+                    self._change(step.id, state="cancelled", because="its process was ended")
+                elif step.state == "waiting":
+                    self._change(step.id, state="not run", because="the job ended before it")
         events, self.events = self.events, []
         steps = tuple(self._steps.values())
         return News(steps=steps, progress=self._progress, events=events, logs=self._logs())

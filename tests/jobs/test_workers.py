@@ -152,7 +152,7 @@ def test_the_real_process_of_a_job_says_which_tool_is_missing(
     found = scene.job(job)
     assert found.state == "failed"
     assert "llm-compressor is not installed" in found.because
-    assert [each.state for each in found.steps] == ["waiting"] * len(found.steps) != []
+    assert [each.state for each in found.steps] == ["not run"] * len(found.steps) != []
 
 
 def test_a_job_that_kills_its_process_again_and_again_is_lost(scene: Scene, worker: Worker) -> None:

@@ -206,9 +206,14 @@ def test_whoever_has_the_place_takes_what_its_dead_worker_held_at_once(book: Boo
 def test_a_job_whose_workers_die_is_lost(book: Book, late: dict[str, float]) -> None:
     job = asked(book)
     for attempt in range(1, ATTEMPTS + 1):
-        assert claimed(book).attempt == attempt
+        lease = claimed(book)
+        assert lease.attempt == attempt
+        steps = (STEPS[0], *(msgspec.structs.replace(STEPS[1], id=name) for name in "bc"))
+        running = msgspec.structs.replace(steps[1], state="running")
+        assert leases.beat(book, lease, 60.0, News(steps=(steps[0], running, steps[2]))) == "go on"
         late["by"] += 61.0
     lost = book.get(job)
+    assert [each.state for each in lost.steps] == ["done", "cancelled", "not run"]
     assert (lost.state, lost.ended) == ("lost", True)
     assert f"{ATTEMPTS} times" in lost.because
     assert leases.claim(book, HERE) is None
