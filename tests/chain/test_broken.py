@@ -7,6 +7,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.chain import world
@@ -73,12 +74,14 @@ def test_a_copy_whose_files_are_wrong_fails(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in BY_FILES if kind != "other-tokens"])
 def test_statistics_of_tokens_see_what_weights_lost(kind: str, tmp_path: Path) -> None:
-    """Whatever else is looked at: the same tokens tell a broken copy from the sound one."""
+    """Whatever else is looked at: window by window, the same tokens tell a broken copy from the sound one. A head in
+    eight bits adds a third to the divergence and keeps every limit: that is why files are looked into."""
     found = verified(kind, tmp_path)
     if found.code == 1:
         assert found.receipt.ended == "failed"  # a checkpoint that cannot even be opened
         return
-    assert found.divergence > 2 * world.verified("int8-w8a8").divergence
+    lost = (found.windows().kl - world.verified("int8-w8a8").windows().kl).mean(axis=1)
+    assert lost.mean() > 3 * lost.std(ddof=1) / np.sqrt(len(lost))
 
 
 def test_a_sound_copy_does_not_fail(tmp_path: Path) -> None:
