@@ -38,6 +38,19 @@ def run(backend: str, model: Path, out: Path, *words: object) -> dict[str, Any]:
     return made
 
 
+def speaker(backend: str, model: Path, *requests: dict[str, Any]) -> list[Any]:
+    """What the model's process answers to each request, after its facts."""
+    llamacpp.llamacpp()
+    dtype = ("--dtype", "float32") if backend == "transformers" else ()
+    done = subprocess.run(
+        [str(interpreter(TOOLS[backend])), str(SCRIPT.with_name("speaker.py")), "--backend", backend, "--model",
+         str(model), "--threads", "1", *dtype],
+        input="".join(json.dumps(each) + "\n" for each in requests),
+        env=os.environ | OFFLINE, capture_output=True, text=True, check=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    return [json.loads(line)["ok"] for line in done.stdout.splitlines()]
+
+
 def lm_eval(model: Path, task: Path, out: Path) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """(lm-eval's own results, its logged samples) of its own transformers backend in 32 bits."""
     program = interpreter("lm-eval").with_name("lm-eval")
