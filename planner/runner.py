@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import threading
@@ -37,6 +38,7 @@ TAIL_BYTES = 1200
 MARGIN_BYTES = 64 * 2.0**20
 """Disk that stays free beside what a step says it takes (assumed)."""
 TICK_S = 0.1
+IMPORTED = re.compile(r"^\s*(?:from (\w+) import|import (\w+)$)", re.MULTILINE)
 
 
 def ram_free() -> float:
@@ -214,8 +216,21 @@ def _key(under_way: Run, step: Step, versions: Mapping[str, str], read: Mapping[
 
 
 def script(path: Path) -> list[str]:
-    """Hashes of a script and of the modules beside it that carry its name, which it imports."""
-    return [sha256(each) for each in sorted({path, *path.parent.glob(f"{path.stem}_*.py")})]
+    """Hashes of a script and of the modules beside it that it imports, and they in turn."""
+    found, open_ = {path}, [path]
+    while open_:
+        for name in _imports(open_.pop()):
+            beside = path.with_name(f"{name}.py")
+            if beside not in found and beside.is_file():
+                found.add(beside)
+                open_.append(beside)
+    return [sha256(each) for each in sorted(found)]
+
+
+def _imports(path: Path) -> list[str]:
+    """Modules that a Python file names; a program that was compiled names none."""
+    found = IMPORTED.findall(path.read_text(encoding="utf-8")) if path.suffix == ".py" else []
+    return [one or other for one, other in found]
 
 
 def _kept(under_way: Run, step: Step, key: str) -> Result | None:
