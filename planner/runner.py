@@ -40,6 +40,7 @@ MARGIN_BYTES = 64 * 2.0**20
 """Disk that stays free beside what a step says it takes (assumed)."""
 TICK_S = 0.1
 LATE = "the budget ran out before it"
+IMPORTED = re.compile(r"^\s*(?:from (\w+) import|import (\w+)$)", re.MULTILINE)
 
 
 def ram_free() -> float:
@@ -242,20 +243,22 @@ def _key(under_way: Run, step: Step, versions: Mapping[str, str], read: Mapping[
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
-IMPORTS = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
-
-
 def script(path: Path) -> list[str]:
-    """Hashes of a script, of the modules beside it that carry its name, and of those that any of them imports."""
-    found, open_ = set[Path](), [path, *path.parent.glob(f"{path.stem}_*.py")]
+    """Hashes of a script and of the modules beside it that it imports, and they in turn."""
+    found, open_ = {path}, [path]
     while open_:
-        each = open_.pop()
-        if each not in found:
-            found.add(each)
-            if each.suffix == ".py":
-                names = IMPORTS.findall(each.read_text(encoding="utf-8", errors="replace"))
-                open_ += [beside for name in names if (beside := each.with_name(f"{name}.py")).is_file()]
+        for name in _imports(open_.pop()):
+            beside = path.with_name(f"{name}.py")
+            if beside not in found and beside.is_file():
+                found.add(beside)
+                open_.append(beside)
     return [sha256(each) for each in sorted(found)]
+
+
+def _imports(path: Path) -> list[str]:
+    """Modules that a Python file names; a program that was compiled names none."""
+    found = IMPORTED.findall(path.read_text(encoding="utf-8")) if path.suffix == ".py" else []
+    return [one or other for one, other in found]
 
 
 def _kept(under_way: Run, step: Step, key: str) -> Result | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from planner import runner, runstate
 from tests.tools import layouts
 from tests.tools.layouts import LAYOUTS, MODULES
 from tests.tools.tamper import Tensors, read, swapped, tampered, zeroed
@@ -225,3 +226,13 @@ def test_what_cannot_be_read_at_all_is_refused_by_name(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert done.stderr.startswith("examine.py: ")
         assert str(path) in done.stderr
+
+
+def test_a_change_of_any_module_that_a_worker_imports_runs_its_step_again() -> None:
+    """What a script's hashes cover: `examine.py` imports modules of three names, some of them inside functions."""
+    folder = WORKER.parent
+    names = ("examine", "examine_config", "examine_gguf", "examine_tensors", "examine_weights", "examine_words")
+    files = {folder / f"{name}.py" for name in (*names, "gguf_words", "tensor_files", "tensor_formats")}
+    assert sorted(runner.script(WORKER)) == sorted(runstate.sha256(file) for file in files)
+    scorer = set(folder.glob("score*.py"))
+    assert sorted(runner.script(folder / "score.py")) == sorted(runstate.sha256(file) for file in scorer)
