@@ -18,11 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from planner import processes, runner, service, settings, verify
+from planner import service, settings
 from planner.cli.review import plan_of
-from planner.commands import Installed, resolved
-from planner.receipt import Result
-from planner.steps import OUT, RUN, Program, Step
+from planner.proving.receipt import Result
+from planner.proving.steps import OUT, RUN, Program, Step
+from planner.running import processes, runner, verify
+from planner.running.commands import Installed, resolved
 
 SHARE, SECONDS = 0.05, 2.0
 Times = dict[str, list[float]]

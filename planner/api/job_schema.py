@@ -17,7 +17,7 @@ from litestar.openapi.spec import (
 
 from planner.jobqueue.ask import VerifyAsk
 from planner.jobqueue.job import Job, JobPage, ReceiptPage
-from planner.receipt import Receipt
+from planner.proving.receipt import Receipt
 
 VERIFY: dict[str, Any] = {
     "lane": "fp8",

@@ -12,19 +12,20 @@ from planner.cli.common import write_document
 
 if TYPE_CHECKING:
     from catalog.inventory import Inventory
-    from planner.compared import Comparison
-    from planner.comparing import Prove
     from planner.plan import Plan
-    from planner.receipt import Receipt
+    from planner.proving.compared import Comparison
+    from planner.proving.receipt import Receipt
+    from planner.running.comparing import Prove
+    from planner.running.verify import Choice
     from planner.settings import Settings
-    from planner.verify import Choice
 
 GATE_FAILED, CANCELLED = 3, 130
 
 
 def run(arguments: argparse.Namespace, plan: Plan, choice: Choice, own: Settings, here: Inventory | None) -> int:
     """Plan and prove lane after lane. Exit code 3 where every lane failed, 1 where a run did not end well."""
-    from planner import compared_report, comparing, service, verify
+    from planner import service
+    from planner.running import compared_report, comparing, verify
 
     if choice.lane is not None or choice.recipe is not None:
         raise BadInput("either --all-lanes, or one lane with --lane and --recipe", "--all-lanes")
@@ -43,9 +44,9 @@ def run(arguments: argparse.Namespace, plan: Plan, choice: Choice, own: Settings
 
 
 def _prover(arguments: argparse.Namespace, choice: Choice, own: Settings, here: Inventory) -> Prove:
-    from planner import verify
-    from planner.commands import Installed
-    from planner.verify_report import Screen
+    from planner.running import verify
+    from planner.running.commands import Installed
+    from planner.running.verify_report import Screen
 
     def prove(plan: Plan, folder: Path) -> Receipt:
         question = verify.asked(plan, choice, own, here)

@@ -14,8 +14,8 @@ from planner.cli.common import Commands, number, write_document
 from planner.cli.verify_answers import add_answers, asking
 
 if TYPE_CHECKING:
-    from planner.steps import Program
-    from planner.verify import Choice
+    from planner.proving.steps import Program
+    from planner.running.verify import Choice
 
 EXAMPLES = """examples:
   lanewise verify plan.json --dry-run                     the steps and what they cost; nothing is run
@@ -101,8 +101,9 @@ def _add_text(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the program; print it, or run it and print its receipt."""
-    from planner import service, settings, verify
+    from planner import service, settings
     from planner.cli.review import plan_of
+    from planner.running import verify
 
     own = settings.from_environment()
     own = msgspec.structs.replace(own, database_url=arguments.db or own.database_url)
@@ -117,8 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
     program = verify.program(question, choice)
     if here is None or arguments.dry_run:
         return _shown(program, as_json=arguments.json)
-    from planner.commands import Installed
-    from planner.verify_report import Screen, show_receipt
+    from planner.running.commands import Installed
+    from planner.running.verify_report import Screen, show_receipt
 
     folder = (arguments.folder or verify.default_folder(plan, question.candidate, choice)).resolve()
     about = verify.Run(
@@ -135,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _choice(arguments: argparse.Namespace) -> Choice:
-    from planner.verify import Choice
+    from planner.running.verify import Choice
 
     if arguments.budget is not None and not 0 < arguments.budget < float("inf"):
         raise BadInput(f"expected minutes above 0, got {arguments.budget}", "--budget")
@@ -154,7 +155,8 @@ def _choice(arguments: argparse.Namespace) -> Choice:
 
 
 def _shown(program: Program, *, as_json: bool) -> int:
-    from planner import service, verify_report
+    from planner import service
+    from planner.running import verify_report
 
     if as_json:
         write_document(service.encode(program))
@@ -165,11 +167,13 @@ def _shown(program: Program, *, as_json: bool) -> int:
 
 def list_receipts(arguments: argparse.Namespace) -> int:
     """The receipts below a folder."""
-    from planner import service, verify, verify_report
+    from planner import service
+    from planner.running import verify, verify_report
 
     found = verify.receipts(arguments.folder or verify.RUNS)
     if arguments.share is not None:
-        from planner import settings, sharing
+        from planner import settings
+        from planner.running import sharing
 
         for path in sharing.share(found, arguments.share, settings.from_environment()):
             sys.stdout.write(f"{path}\n")

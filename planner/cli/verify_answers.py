@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from catalog.errors import BadInput
 
 if TYPE_CHECKING:
-    from planner.questions import Questions
+    from planner.proving.questions import Questions
 
 
 def add_answers(group: argparse._ArgumentGroup) -> None:
@@ -39,8 +39,8 @@ def add_answers(group: argparse._ArgumentGroup) -> None:
 
 def asking(arguments: argparse.Namespace) -> Questions:
     """How items are asked, as the flags say. Raises BadInput naming the flag."""
-    from planner import task_files
-    from planner.questions import ANSWER_TOKENS, Benched, Questions
+    from planner.proving.questions import ANSWER_TOKENS, Benched, Questions
+    from planner.running import task_files
 
     tokens = ANSWER_TOKENS if arguments.answer_tokens is None else arguments.answer_tokens
     for name, value in (

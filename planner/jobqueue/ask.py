@@ -17,11 +17,12 @@ import msgspec
 from msgspec import Struct
 
 from catalog.errors import BadInput
-from planner import recipe, verify
 from planner.decode import strictly
 from planner.plan import Candidate, Plan
+from planner.proving import recipe
+from planner.running import verify
+from planner.running.verify import Choice
 from planner.settings import Settings
-from planner.verify import Choice
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Of a text: one plain file name."""

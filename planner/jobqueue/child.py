@@ -16,14 +16,15 @@ import msgspec
 from msgspec import Struct
 
 from catalog.errors import LanewiseError
-from planner import service, settings, verify
-from planner.commands import Environments, Installed
+from planner import service, settings
 from planner.jobqueue.ask import KINDS
 from planner.plan import Plan
-from planner.receipt import Result
+from planner.proving.receipt import Result
+from planner.proving.steps import Program, Step
+from planner.running import verify
+from planner.running.commands import Environments, Installed
+from planner.running.verify import Choice
 from planner.settings import Settings
-from planner.steps import Program, Step
-from planner.verify import Choice
 
 EVERY_S = 1.0
 """Between two lines about a step that runs."""

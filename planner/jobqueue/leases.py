@@ -18,7 +18,7 @@ from planner.jobqueue.ask import VerifyAsk
 from planner.jobqueue.book import Book, Turn, settle
 from planner.jobqueue.job import JobStep, Kind, Progress, State
 from planner.jobqueue.tables import JOBS, LOGS, RECEIPTS
-from planner.receipt import Receipt
+from planner.proving.receipt import Receipt
 
 Told = tuple[Kind, dict[str, Any]]
 """An event before it has a number."""

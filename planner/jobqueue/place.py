@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from catalog.errors import LanewiseError, Unsupported
-from planner import processes
-from planner.runstate import MARKER, write
+from planner.running import processes
+from planner.running.runstate import MARKER, write
 
 MARK = re.compile(r"[0-9a-f]{32}")
 

@@ -1,7 +1,8 @@
 """Takes jobs from the book, one at a time in its place, and runs each in a process of its own.
 
-That process ends with us, however we end (`planner/processes.py`); we end it when the job is cancelled, when the lease
-is no longer ours, and when we are told to stop: the job then waits for the next worker, which keeps finished steps.
+That process ends with us, however we end (`planner/running/processes.py`); we end it when the job is cancelled, when
+the lease is no longer ours, and when we are told to stop: the job then waits for the next worker, which keeps
+finished steps.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from catalog.errors import LanewiseError
-from planner import processes, recipe, verify
 from planner.jobqueue import ask as asks
 from planner.jobqueue import leases
 from planner.jobqueue.book import Book
@@ -31,7 +31,9 @@ from planner.jobqueue.leases import Holder, Lease
 from planner.jobqueue.place import Place
 from planner.jobqueue.reading import Told
 from planner.plan import Plan
-from planner.receipt import Receipt
+from planner.proving import recipe
+from planner.proving.receipt import Receipt
+from planner.running import processes, verify
 from planner.settings import Settings, to_environment
 from planner.store import Store
 

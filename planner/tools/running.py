@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalog.errors import LanewiseError
-from planner.processes import GUARD
+from planner.running.processes import GUARD
 
 TICK_S = 0.5
 """Between two reports of progress."""

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from planner import judge, verify
-from planner.judge import Windows
-from planner.receipt import Receipt
+from planner.proving import judge
+from planner.proving.judge import Windows
+from planner.proving.receipt import Receipt
+from planner.running import verify
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 1800.0

@@ -7,8 +7,8 @@ import json
 import pytest
 from gguf import GGUFReader
 
-from planner import runstate
-from planner.receipt import ENDED_WELL
+from planner.proving.receipt import ENDED_WELL
+from planner.running import runstate
 from tests.chain import world
 from tests.chain.lanes import CONTEXT, LANES
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner import judge
-from planner.judge import OF_TOKENS, Windows
+from planner.proving import judge
+from planner.proving.judge import OF_TOKENS, Windows
 from tests.chain import world
 from tests.chain.lanes import CONTEXT, LANES
 from tests.tools import scorer

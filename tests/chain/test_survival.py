@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from planner import processes, runstate
-from planner.receipt import Receipt
+from planner.proving.receipt import Receipt
+from planner.running import processes, runstate
 from tests.chain import world
 from tests.chain.lanes import CONTEXT, LANES, Verified, environment, planned, run, words
 

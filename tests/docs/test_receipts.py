@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from planner import verify
-from planner.receipt import ENDED_WELL
+from planner.proving.receipt import ENDED_WELL
+from planner.running import verify
 
 FOLDER = Path(__file__).parents[2] / "docs" / "receipts"
 KEPT = sorted(FOLDER.glob("*.json"))

@@ -14,10 +14,11 @@ import os
 import sys
 from pathlib import Path
 
-from planner import cli, verify
+from planner import cli
 from planner.jobqueue import child, embedded, worker
+from planner.proving.steps import Program
+from planner.running import verify
 from planner.settings import Settings
-from planner.steps import Program
 from tests.verify.questions import question
 from tests.verify.worlds import Here
 from tests.verify.worlds import program as made

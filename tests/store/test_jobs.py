@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect
 
 from catalog.errors import NotFound
-from planner import resources, service, verify
+from planner import resources, service
 from planner.jobqueue import book as books
 from planner.jobqueue import leases
 from planner.jobqueue.ask import GivenText, VerifyAsk
@@ -23,8 +23,9 @@ from planner.jobqueue.book import ATTEMPTS, MOST_QUEUED, Book, Full
 from planner.jobqueue.job import JobStep, Progress
 from planner.jobqueue.leases import Holder, News
 from planner.jobqueue.tables import EVENTS, JOBS, LOGS, RECEIPTS
-from planner.receipt import Receipt
-from planner.runner import Ran
+from planner.proving.receipt import Receipt
+from planner.running import verify
+from planner.running.runner import Ran
 from planner.store import CHANGES, METADATA, Store
 from tests.jobs.fake import program
 from tests.verify.questions import question

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from planner import decode, recipe, service
-from planner.asked import with_recipe
+from planner import decode, service
 from planner.plan import Plan
+from planner.proving import recipe
+from planner.proving.asked import with_recipe
 from planner.settings import Settings
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from planner import answers
-from planner.answers import Answer, Prompt, Side
+from planner.proving import answers
+from planner.proving.answers import Answer, Prompt, Side
 from planner.workers import items_read
 from tests.tools import llamacpp, scorer
 from tests.tools.environment import run

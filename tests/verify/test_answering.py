@@ -9,11 +9,11 @@ import pytest
 from msgspec import structs
 
 from catalog import load
-from planner import answering, recipe
-from planner.answers import Sampling
 from planner.plan import Candidate, Gate
-from planner.questions import OwnItems, Questions, Scorer, extended
-from planner.steps import Program, Step
+from planner.proving import answering, recipe
+from planner.proving.answers import Sampling
+from planner.proving.questions import OwnItems, Questions, Scorer, extended
+from planner.proving.steps import Program, Step
 from tests.verify.questions import question
 from tests.verify.test_recipe import NASTY, question_with
 

@@ -11,11 +11,12 @@ import pytest
 from msgspec import structs
 
 from catalog.errors import BadInput
-from planner import answers, gathered, judge
-from planner.answers import EMPTY, LOOP, NOT_FINITE, Answer, Prompt, Sampling, Side
 from planner.plan import Gate, Verification
-from planner.receipt import Result
-from planner.steps import LeftOut, Program, Step, within
+from planner.proving import answers, judge
+from planner.proving.answers import EMPTY, LOOP, NOT_FINITE, Answer, Prompt, Sampling, Side
+from planner.proving.receipt import Result
+from planner.proving.steps import LeftOut, Program, Step, within
+from planner.running import gathered
 from tests.verify.test_judge import FLIPS, SMOKE, TASK, gate, threshold, verification
 
 GREEDY = Sampling(max_tokens=64)

@@ -13,9 +13,11 @@ import pytest
 from msgspec import structs
 
 from catalog import public_tasks
-from planner import bench_files, recipe, runner, settings, verify
-from planner.commands import Installed
-from planner.questions import Benched, Questions
+from planner import settings
+from planner.proving import recipe
+from planner.proving.questions import Benched, Questions
+from planner.running import bench_files, runner, verify
+from planner.running.commands import Installed
 from tests.tools import benchmarks, scorer
 from tests.tools.environment import run as command
 from tests.tools.gguf_models import gguf_model

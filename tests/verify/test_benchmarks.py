@@ -15,14 +15,16 @@ from msgspec import structs
 
 from catalog import public_tasks
 from catalog.errors import BadInput
-from planner import answers, bench_files, judge, recipe, service
-from planner.answers import Sampling
-from planner.asked import with_recipe
-from planner.judge import Runs
+from planner import service
 from planner.plan import Candidate, Gate, Plan
-from planner.questions import Benched, Questions
-from planner.runner import tool_versions
-from planner.steps import PLACEHOLDER, Program, Step
+from planner.proving import answers, judge, recipe
+from planner.proving.answers import Sampling
+from planner.proving.asked import with_recipe
+from planner.proving.judge import Runs
+from planner.proving.questions import Benched, Questions
+from planner.proving.steps import PLACEHOLDER, Program, Step
+from planner.running import bench_files
+from planner.running.runner import tool_versions
 from planner.workers import benchmark_answers, benchmark_yaml, speaker_sampling
 from tests.verify.questions import OWN, plan_of, question
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from planner import bounds
-from planner.bounds import Measured, Numbers
+from planner.proving import bounds
+from planner.proving.bounds import Measured, Numbers
 
 NORMAL = NormalDist()
 TOKENS, RUNS = 128, 400

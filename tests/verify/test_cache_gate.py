@@ -15,10 +15,11 @@ import pytest
 from msgspec import structs
 
 from catalog.model import Model
-from planner import cache_gate, recipe, service
-from planner.asked import Asked
+from planner import service
 from planner.plan import Plan
-from planner.steps import Program, Step
+from planner.proving import cache_gate, recipe
+from planner.proving.asked import Asked
+from planner.proving.steps import Program, Step
 from tests.verify.questions import OWN, plan_of, question
 from tests.verify.test_score import WORKERS
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner import judge
-from planner.judge import OF_TOKENS, Windows
+from planner.proving import judge
+from planner.proving.judge import OF_TOKENS, Windows
 from tests.tools import scorer
 from tests.tools.environment import run
 from tests.tools.gguf_models import gguf_model

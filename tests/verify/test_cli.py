@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from catalog.errors import NotFound
-from planner import cli, commands, service
-from planner.steps import Program
+from planner import cli, service
+from planner.proving.steps import Program
+from planner.running import commands
 from tests.models import stored
 from tests.verify.questions import plan_of
 

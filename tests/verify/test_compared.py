@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import BadInput, NotFound
-from planner import compared, compared_drawing, compared_report, comparing
-from planner.checks import Check
-from planner.compared import Comparison, Lane
 from planner.plan import Plan
-from planner.receipt import Receipt
+from planner.proving import compared
+from planner.proving.checks import Check
+from planner.proving.compared import Comparison, Lane
+from planner.proving.receipt import Receipt
+from planner.running import compared_drawing, compared_report, comparing
 from tests.verify.questions import MODEL, OWN, plan_of
 from tests.verify.test_receipt import written
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from planner import opening, recipe
+from planner.proving import opening, recipe
 from tests.tools import layouts
 from tests.tools.layouts import LAYOUTS
 from tests.tools.tamper import Tensors, read, tampered, write

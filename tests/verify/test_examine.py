@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planner import runner, runstate
+from planner.running import runner, runstate
 from tests.tools import layouts
 from tests.tools.layouts import LAYOUTS, MODULES
 from tests.tools.tamper import Tensors, read, swapped, tampered, zeroed

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from catalog.errors import BadInput
-from planner import task_files
-from planner.answers import Sampling
-from planner.questions import Questions
+from planner.proving.answers import Sampling
+from planner.proving.questions import Questions
+from planner.running import task_files
 from planner.workers import items_mark, items_read
 from tests.verify.test_workers import WORKERS, run
 

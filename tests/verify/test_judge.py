@@ -13,9 +13,9 @@ import pytest
 from msgspec import structs
 
 from catalog.errors import BadInput
-from planner import judge
-from planner.judge import Pairs, Runs, Windows
 from planner.plan import NOTHING, Gate, Text, Threshold, Verification
+from planner.proving import judge
+from planner.proving.judge import Pairs, Runs, Windows
 
 TOKENS = 64
 OWN = "your own text"

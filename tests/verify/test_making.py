@@ -12,10 +12,10 @@ import pytest
 from msgspec import structs
 
 from catalog.errors import NotFound
-from planner import recipe
-from planner.asked import Asked
-from planner.runner import Ran
-from planner.steps import Program, together
+from planner.proving import recipe
+from planner.proving.asked import Asked
+from planner.proving.steps import Program, together
+from planner.running.runner import Ran
 from tests.tools.environment import tool
 from tests.tools.quantizer import quantize
 from tests.verify.questions import question

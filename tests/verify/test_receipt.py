@@ -14,11 +14,13 @@ import pytest
 
 from catalog.errors import BadInput, NotFound
 from catalog.inventory import Host, Inventory
-from planner import receipt, recipe, service, verify
-from planner.answers import Answer, Sampling, Side
-from planner.receipt import Receipt, Result, State
-from planner.runner import Ran
-from planner.steps import Program
+from planner import service
+from planner.proving import receipt, recipe
+from planner.proving.answers import Answer, Sampling, Side
+from planner.proving.receipt import Receipt, Result, State
+from planner.proving.steps import Program
+from planner.running import verify
+from planner.running.runner import Ran
 from tests.verify.questions import question
 
 WHEN = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -12,10 +12,10 @@ import pytest
 from msgspec import structs
 
 from catalog.errors import BadInput, NotFound, Unsupported
-from planner import preparing, recipe
 from planner.lanes import BY_ID
 from planner.plan import Make
-from planner.steps import PLACEHOLDER, Program, Step, gate_key
+from planner.proving import preparing, recipe
+from planner.proving.steps import PLACEHOLDER, Program, Step, gate_key
 from tests.verify.questions import MADE, plan_of, question
 
 GOLDEN = Path(__file__).parent / "golden"

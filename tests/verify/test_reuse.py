@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from planner import reuse, runstate
-from planner.steps import Program
+from planner.proving.steps import Program
+from planner.running import reuse, runstate
 from tests.verify.worlds import COPY, chain, program, ran, states, step
 
 

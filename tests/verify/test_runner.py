@@ -16,10 +16,10 @@ import pytest
 from msgspec import structs
 
 from catalog.errors import BadInput, LanewiseError, NotFound
-from planner import processes, runstate
-from planner.receipt import Result
-from planner.runner import TAIL_BYTES, Machine, Until, ram_free
-from planner.steps import Program
+from planner.proving.receipt import Result
+from planner.proving.steps import Program
+from planner.running import processes, runstate
+from planner.running.runner import TAIL_BYTES, Machine, Until, ram_free
 from tests.verify.run_chain import steps as blocking
 from tests.verify.worlds import COPY, WRITE, Here, chain, program, ran, states, step
 

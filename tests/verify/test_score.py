@@ -166,7 +166,7 @@ def test_sixteen_bits_say_their_floor_and_stay_near_it(score: ModuleType, world:
 
 
 def test_the_judge_reads_what_the_scorer_writes(score: ModuleType, world: Path) -> None:
-    from planner import judge
+    from planner.proving import judge
 
     tokens(score, world, "own.txt", "chat.jsonl")
     record(score, world)

@@ -16,9 +16,9 @@ from pydoc_data.topics import topics
 import numpy as np
 import pytest
 
-from planner import judge
-from planner.bounds import Measured
-from planner.judge import OF_TOKENS, Windows
+from planner.proving import judge
+from planner.proving.bounds import Measured
+from planner.proving.judge import OF_TOKENS, Windows
 from tests.tools import scorer
 from tests.tools.environment import run
 from tests.tools.gguf_models import gguf_model

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from catalog.errors import BadInput
-from planner import scorer
-from planner.judge import Runs, judge
 from planner.plan import Threshold
-from planner.questions import OwnItems, Questions, Scorer, extended
-from planner.scorer import Scores
+from planner.proving import scorer
+from planner.proving.judge import Runs, judge
+from planner.proving.questions import OwnItems, Questions, Scorer, extended
+from planner.proving.scorer import Scores
 from tests.verify.questions import plan_of
 from tests.verify.test_workers import run
 

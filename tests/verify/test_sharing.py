@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from planner import cli, runstate, service, sharing, verify
-from planner.receipt import Receipt
+from planner import cli, service
+from planner.proving.receipt import Receipt
+from planner.running import runstate, sharing, verify
 from planner.settings import Settings
 from tests.verify.test_receipt import written
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import NotFound
-from planner.receipt import Result
-from planner.runner import Machine, Ran, run
-from planner.steps import LeftOut, Program, Step
+from planner.proving.receipt import Result
+from planner.proving.steps import LeftOut, Program, Step
+from planner.running.runner import Machine, Ran, run
 
 WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
 COPY = "import sys, pathlib; pathlib.Path(sys.argv[2]).write_text(pathlib.Path(sys.argv[1]).read_text() + sys.argv[3])"
