@@ -105,31 +105,24 @@ class Remote(TemplateLM):
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         return list(self.voice.ask("encode", texts=[string], special=add_special_tokens)[0])
 
-    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """As lm-eval does; where one token spans both, which lm-eval refuses, from the first token that differs."""
-        before, after = super()._encode_pair(context, continuation)
-        if after:
-            return before, after
-        whole = self.tok_encode(context + continuation)
-        pairs = enumerate(zip(before, whole, strict=False))
-        same = next((place for place, (own, other) in pairs if own != other), len(whole))
-        first = max(1, min(same, len(whole) - 1))
-        return whole[:first], whole[first:]
-
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
+        """An option that its prompt's last token holds already costs nothing, as in lm-eval's own models."""
         rows = [self._row(context, continuation) for _, context, continuation in requests]
-        found: list[tuple[float, bool]] = []
-        progress = Progress("options", len(rows))
-        for start in range(0, len(rows), CHUNK):
-            found += [(each[0], each[1]) for each in self.voice.ask("score", rows=rows[start : start + CHUNK])]
-            progress.at(len(found))
+        asked = [place for place, (ids, first) in enumerate(rows) if first < len(ids)]
+        found = [(0.0, True)] * len(rows)
+        progress = Progress("options", len(asked))
+        for start in range(0, len(asked), CHUNK):
+            part = asked[start : start + CHUNK]
+            for place, each in zip(part, self.voice.ask("score", rows=[rows[one] for one in part]), strict=True):
+                found[place] = (each[0], each[1])
+            progress.at(start + len(part))
         return found
 
     def _row(self, context: list[int], continuation: list[int]) -> tuple[list[int], int]:
         """Context and continuation, the context cut from its left as lm-eval's own models cut it."""
-        if not continuation or len(continuation) > self.max_length:
+        if len(continuation) > self.max_length:
             raise Refusal(f"an option of {len(continuation)} tokens cannot be scored in {self.max_length}")
         ids = (context + continuation)[-(self.max_length + 1) :]
         self.cut["prompts"] += len(ids) < len(context) + len(continuation)

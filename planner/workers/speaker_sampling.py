@@ -63,4 +63,4 @@ class Reading:
         text = self.text(own)
         cut = min((text.find(stop) for stop in self.until if stop in text), default=-1)
         stopped = "end" if end is not None or cut >= 0 else "length"
-        return {"text": text if cut < 0 else text[:cut], "tokens": len(own), "stopped": stopped}
+        return {"text": text if cut < 0 else text[:cut], "ids": own, "tokens": len(own), "stopped": stopped}

@@ -95,10 +95,7 @@ metadata: {version: 1.0}
 
 
 def tasks(folder: Path, documents: int) -> tuple[Path, Path]:
-    """The last word of sentences of Python's own help, to choose among four and to write: two task files over one.
-
-    A `#` before each keeps small tokenizers from one token for the end of a prompt and a word, which lm-eval refuses.
-    """
+    """The last word of sentences of Python's own help, to choose among four and to write: two task files over one."""
     sentences = [" ".join(each.split()) for name in sorted(topics) for each in topics[name].split(". ")]
     usable = [each for each in sentences if 60 < len(each) < 160 and each.isascii() and each[-4:].isalpha()]
     words = sorted({each.rpartition(" ")[2] for each in usable})

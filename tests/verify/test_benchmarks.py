@@ -377,10 +377,10 @@ def test_an_answer_ends_at_its_stop_text_its_last_token_or_its_length() -> None:
 
     reading = speaker_sampling.Reading(["o\n"], 10, text)
     assert [reading.reads([1, 2, 3][:count]) for count in (1, 2, 3)] == [False, False, True]
-    assert reading.result([1, 2, 3], [9]) == {"text": "one tw", "tokens": 3, "stopped": "end"}
+    assert reading.result([1, 2, 3], [9]) == {"text": "one tw", "ids": [1, 2, 3], "tokens": 3, "stopped": "end"}
     short = speaker_sampling.Reading([], 2, text)
     assert [short.reads([1]), short.reads([1, 1])] == [False, True]
     assert short.result([1, 1, 1], [9])["stopped"] == "length"
     assert speaker_sampling.Reading([], 5, text).result([1, 9, 9], [9]) == {
-        "text": "one ", "tokens": 1, "stopped": "end",
+        "text": "one ", "ids": [1], "tokens": 1, "stopped": "end",
     }  # fmt: skip
