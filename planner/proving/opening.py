@@ -19,6 +19,8 @@ from planner.proving.steps import OUT, OWN_PYTHON, RUN, WORKERS, Step
 DENSE = "dense"
 UNREADABLE = ("GPTQ-INT8", "AutoRound", "Quark", "MXFP4", "MXFP8")
 """Formats of published checkpoints that neither transformers beside llm-compressor nor our own reader opens."""
+COMPRESSED = "(CT"
+"""Of a format's name: compressed-tensors, which the scorer opens as it is."""
 OPENED = "compressed-tensors, AWQ, GPTQ of 4 bits, FP8 in blocks and ModelOpt's FP8 and NVFP4"
 
 
@@ -31,7 +33,10 @@ def unreadable(asked: Asked) -> str:
 
 
 def published(asked: Asked) -> bool:
-    """Whether the candidate is a folder that somebody else quantized, in whatever layout."""
+    """Whether the candidate is a folder that somebody else quantized, in a layout that its name does not settle."""
+    artifact = asked.candidate.artifact
+    if artifact is not None and COMPRESSED in artifact.format:
+        return False
     return not (asked.gguf or made_here(asked) or candidate_is_original(asked) or unreadable(asked))
 
 

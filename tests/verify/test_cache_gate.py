@@ -54,7 +54,7 @@ def test_the_cache_by_itself_is_the_candidate_against_its_own_weights() -> None:
     made = steps(program)
     assert program.measures["cache_kld_mean@131072"] == "cache_kld_mean@131072"
     record, compare = made["baseline-cache-own-131072"], made["compare-cache-own-131072"]
-    weights = "{run}/dense/model"
+    weights = "{run}/candidate/model"
     assert all(weights in step.command for step in (record, compare, made["tokens-cache-own-131072"]))
     assert (cache_of(record), cache_of(compare), compare.gate) == ("16", "fp8", "cache_kld_mean@131072")
     assert "16-bit cache" in record.does

@@ -125,7 +125,7 @@ def test_tensors_of_no_layout_are_refused_and_never_dropped(tmp_path: Path) -> N
     assert "1 tensors belong to no layout that is read here" in refusal
 
 
-@pytest.mark.parametrize("name", ["AWQ-INT4", "GPTQ-INT4", "FP8", "NVFP4", "FP4 (ModelOpt)", "FP8-dynamic (CT)"])
+@pytest.mark.parametrize("name", ["AWQ-INT4", "GPTQ-INT4", "FP8", "NVFP4", "FP4 (ModelOpt)"])
 def test_published_formats_are_opened_before_they_are_scored(name: str) -> None:
     program = recipe.program(published(name))
     made = {step.id: step for step in program.steps}
@@ -133,6 +133,13 @@ def test_published_formats_are_opened_before_they_are_scored(name: str) -> None:
     assert "{run}/dense/model" in made["compare-own-512"].command
     assert "dense" in made["compare-own-512"].needs
     assert any("plain 16 bits" in note for note in program.notes)
+
+
+def test_a_format_that_is_named_compressed_tensors_needs_no_opening() -> None:
+    program = recipe.program(published("FP8-dynamic (CT)"))
+    made = {step.id: step for step in program.steps}
+    assert "dense" not in made
+    assert "{run}/candidate/model" in made["compare-own-512"].command
 
 
 @pytest.mark.parametrize("name", opening.UNREADABLE)
