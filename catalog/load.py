@@ -22,7 +22,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from catalog import gates, parameters, quality_parameters
+from catalog import gates, observation, parameters, quality_parameters
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
 from catalog.benchmarks import Benchmark
@@ -32,6 +32,7 @@ from catalog.evidence import Evidence, owned, rescored
 from catalog.gates import Gates
 from catalog.lane import Spelling, is_lane
 from catalog.model import Model
+from catalog.observation import Deviation, Observation
 from catalog.parameters import Parameters
 from catalog.price import Offer
 from catalog.quality_parameters import SeverityParameters
@@ -41,7 +42,7 @@ DATA = Path(__file__).parent / "data"
 PLACES = (
     "accelerators/*.toml", "models/*.toml", "engines/*.toml",
     "prices.csv", "artifacts.csv", "evidence.csv", "lane_spellings.csv",
-    "benchmarks.csv", "speed/*.toml", "quality/*.toml", "gates.toml",
+    "benchmarks.csv", "speed/*.toml", "quality/*.toml", "gates.toml", "observations.csv",
 )  # fmt: skip
 """What a catalogue folder may hold."""
 ELSEWHERE = frozenset({"truth", "tools.toml"})
@@ -95,6 +96,10 @@ class Catalog:
     """The digest without own measurements."""
     as_of: str
     """Newest date in the data, ISO: the only "now" there is. "" when nothing is dated."""
+    observations: tuple[Observation, ...] = ()
+    """What the user's own engines and benchmarks printed, by their ids."""
+    deviations: tuple[Deviation, ...] = ()
+    """What follows from them for the formulas of speed: no facts, and therefore no part of the digest."""
 
     def accelerator(self, key: str) -> Accelerator:
         """Raises BadInput with the nearest ids."""
@@ -122,7 +127,7 @@ class Catalog:
         encoded = msgspec.json.encode(model, enc_hook=float, order="deterministic")
         facts = hashlib.sha256(self.facts.encode() + encoded).hexdigest()
         models = MappingProxyType({**self.models, model.id: model})
-        return replace(self, models=models, facts=facts, digest=_measured(facts, self.measurements))
+        return replace(self, models=models, facts=facts, digest=_measured(facts, self.measurements, self.observations))
 
     @cached_property
     def measurements(self) -> tuple[Evidence, ...]:
@@ -133,13 +138,20 @@ class Catalog:
         """The same facts and more own measurements; where they were kept makes no difference to the digest."""
         own = {row.id: row for row in (*self.measurements, *map(owned, rows))}
         together = {row.id: row for row in self.published} | {key: own[key] for key in sorted(own)}
-        digest = _measured(self.facts, tuple(own[key] for key in sorted(own)))
+        digest = _measured(self.facts, tuple(own[key] for key in sorted(own)), self.observations)
         return replace(self, evidence=tuple(together.values()), digest=digest)
+
+    def with_observations(self, rows: Iterable[Observation]) -> Catalog:
+        """The same facts and these of the user's observations; they are part of the digest."""
+        found = observation.checked(rows, observation.FILE)
+        return replace(self, observations=found, digest=_measured(self.facts, self.measurements, found))
 
     @cached_property
     def unmeasured(self) -> Catalog:
         """The same facts without own measurements."""
-        return replace(self, evidence=self.published, digest=self.facts) if self.measurements else self
+        if not (self.measurements or self.observations):
+            return self
+        return replace(self, evidence=self.published, observations=(), deviations=(), digest=self.facts)
 
     @cached_property
     def artifacts_by_base(self) -> Mapping[str, tuple[Artifact, ...]]:
@@ -206,6 +218,8 @@ def load(data: Path | None = None, overlay: Path | None = None) -> Catalog:
         facts=facts,
         as_of=_newest(offers.values(), artifacts.values()),
     )
+    seen = _merge(layers[1:], _csv(observation.FILE, Observation), lambda row: row.id).values()
+    catalog = catalog.with_observations(seen) if seen else catalog
     return catalog.with_measurements(own) if own else catalog
 
 
@@ -257,7 +271,7 @@ def _digest(layers: list[Layer], corrected: Mapping[str, Evidence]) -> str:
     total = hashlib.sha256()
     for number, layer in enumerate(layers):
         for name, content in layer.items():
-            if number and name == EVIDENCE:
+            if number and name in (EVIDENCE, observation.FILE):
                 continue
             total.update(f"{number}/{name}:{len(content)}\n".encode() + content)
     if corrected:
@@ -265,11 +279,13 @@ def _digest(layers: list[Layer], corrected: Mapping[str, Evidence]) -> str:
     return total.hexdigest()
 
 
-def _measured(facts: str, own: tuple[Evidence, ...]) -> str:
+def _measured(facts: str, own: tuple[Evidence, ...], seen: tuple[Observation, ...] = ()) -> str:
     """The digest of the facts together with own measurements, in one form and order wherever they were kept."""
-    if not own:
-        return facts
-    return hashlib.sha256(facts.encode() + msgspec.json.encode(own, order="deterministic")).hexdigest()
+    total = facts
+    for rows in (own, seen):
+        if rows:
+            total = hashlib.sha256(total.encode() + msgspec.json.encode(rows, order="deterministic")).hexdigest()
+    return total
 
 
 def _merge(layers: list[Layer], read: Reader[Fact], key: Callable[[Fact], Key]) -> dict[Key, Fact]:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from catalog import observation
 from catalog.accelerator import Accelerator
 from catalog.artifact import Artifact
 from catalog.errors import BadInput
@@ -23,6 +24,7 @@ from catalog.evidence import Evidence
 from catalog.load import EVIDENCE, load
 from catalog.measurement import Added, sorted_out
 from catalog.model import Model
+from catalog.observation import Observation
 from catalog.price import Offer
 from catalog.units import Quantity
 
@@ -68,6 +70,27 @@ def remove_measurement(folder: Path, key: str) -> bool:
     if len(left) < len(kept):
         _replace(folder / EVIDENCE, _table(Evidence, left) if left else None)
     return len(left) < len(kept)
+
+
+def add_observations(folder: Path, rows: Iterable[Observation]) -> Added:
+    """Keep what was observed; what is kept already stays one."""
+    kept = {row.id: row for row in load(overlay=folder).observations}
+    asked = {row.id: row for row in rows}
+    new = [row for key, row in asked.items() if key not in kept]
+    if new:
+        together = observation.checked([*kept.values(), *new], observation.FILE)
+        _replace(folder / observation.FILE, _table(Observation, together))
+    return Added(added=tuple(row.id for row in new), known=tuple(key for key in asked if key in kept))
+
+
+def remove_observations(folder: Path, key: str) -> tuple[str, ...]:
+    """Ids of the observations of this id or run, which are gone now; with the last one goes their file."""
+    kept = load(overlay=folder).observations
+    gone = [row for row in kept if key in (row.id, row.run)]
+    left = [row for row in kept if key not in (row.id, row.run)]
+    if gone:
+        _replace(folder / observation.FILE, _table(Observation, left) if left else None)
+    return tuple(row.id for row in gone)
 
 
 def _table(kind: type[Struct], rows: Iterable[Struct]) -> bytes:

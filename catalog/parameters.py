@@ -126,7 +126,8 @@ class Resolved(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slo_share: float
     drain: float
     brevity: float
-    basis: Basis
+    basis: Literal["fitted", "assumed", "measured"]
+    """`measured`: moved by the user's own measurements of this very case."""
     assumed: tuple[str, ...]
     """What no measurement covered: `name of level class`, or `all on architecture …`."""
 

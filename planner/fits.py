@@ -1,11 +1,14 @@
-"""Which fitted speed parameters apply to a pairing, and how wide its intervals are."""
+"""Which fitted speed parameters apply to a pairing, how own measurements move them, and how wide its intervals are."""
 
 from __future__ import annotations
 
 from catalog import parameters
 from catalog.engine import Engine, Kernel
 from catalog.load import Catalog
+from catalog.observation import Deviation
 from catalog.parameters import Parameters, Resolved, Setup
+from planner import ownspeed
+from planner.ownspeed import Asked, Moved
 from planner.remembered import remembered
 from planner.rules.rule import Pairing
 
@@ -13,15 +16,47 @@ from planner.rules.rule import Pairing
 class Fits:
     """The fitted parameters of one catalogue's pairings: few classes differ, so each is resolved once."""
 
-    def __init__(self, fitted: Parameters) -> None:
+    def __init__(self, fitted: Parameters, deviations: tuple[Deviation, ...] = ()) -> None:
         self.fitted = fitted
+        self._deviations = deviations
+        self._measured = frozenset((each.accelerator, each.engine) for each in deviations)
+        self._moved: dict[tuple[Asked, int], tuple[Moved, Resolved]] = {}
+        """Moved parameters are kept: formulas tell a set of them by its identity."""
         self._resolved: dict[tuple[str, ...], Resolved] = {}
         self._pairings: dict[tuple[object, ...], tuple[Kernel, Resolved]] = {}
         """Kernels are told by identity and kept, so that no other can take one's place in memory."""
         self._bands: dict[tuple[str, bool], dict[str, tuple[float, float]]] = {}
 
     def of(self, pairing: Pairing) -> Resolved:
-        """The parameters of this engine version, kernel and device."""
+        """The parameters of this engine version, kernel and device, as own measurements of this machine move them."""
+        if (pairing.device.accelerator.id, pairing.engine.id) in self._measured:
+            return self._own(pairing)[1]
+        return self._fitted_for(pairing)
+
+    def moved(self, pairing: Pairing) -> Moved:
+        """What own measurements say of it."""
+        measured = (pairing.device.accelerator.id, pairing.engine.id) in self._measured
+        return self._own(pairing)[0] if measured else ownspeed.STILL
+
+    def _own(self, pairing: Pairing) -> tuple[Moved, Resolved]:
+        load = pairing.settled.load
+        asked = Asked(
+            accelerator=pairing.device.accelerator.id,
+            engine=pairing.engine.id,
+            version=pairing.engine.version,
+            lane=pairing.lane.id,
+            model=pairing.model.id,
+            prompt=load.prompt.mean,
+            output=load.output.mean,
+        )
+        fitted = self._fitted_for(pairing)
+        key = asked, id(fitted)
+        if key not in self._moved:
+            by = ownspeed.moved(self._deviations, asked)
+            self._moved[key] = by, ownspeed.scaled(fitted, by)
+        return self._moved[key]
+
+    def _fitted_for(self, pairing: Pairing) -> Resolved:
         engine, kernel, device = pairing.engine, pairing.kernel, pairing.device.accelerator
         assert kernel is not None
         key = (engine.id, engine.version, pairing.lane.id, id(kernel), device.id, pairing.model.moe is None)
@@ -47,10 +82,14 @@ class Fits:
 
     def bands(self, pairing: Pairing) -> dict[str, tuple[float, float]]:
         """The same of all three."""
-        key = (pairing.engine.id, self.of(pairing).basis == "assumed")
+        key = (pairing.engine.id, self._fitted_for(pairing).basis == "assumed")
         if key not in self._bands:
             self._bands[key] = {name: self._band(key[0], name, key[1]) for name in ("ttft", "tpot", "e2e")}
-        return self._bands[key]
+        by, usual = self.moved(pairing), self._bands[key]
+        if by is ownspeed.STILL:
+            return usual
+        settled = {"ttft": by.prefill_settled, "tpot": by.decode_settled, "e2e": by.decode_settled}
+        return {name: ownspeed.narrowed(ends, settled[name]) for name, ends in usual.items()}
 
     def _band(self, engine: str, name: str, unseen: bool) -> tuple[float, float]:
         if engine == "llama.cpp":
@@ -63,4 +102,4 @@ class Fits:
 @remembered(4)
 def fits_of(catalog: Catalog) -> Fits:
     """The fits of a catalogue, what was resolved for earlier plans included."""
-    return Fits(catalog.speed)
+    return Fits(catalog.speed, catalog.deviations)

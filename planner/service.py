@@ -113,10 +113,19 @@ def with_requested_model(source: str, settings: Settings, kept: Kept | None = No
     """The catalogue, and over it the model that `source` names (a folder, a GGUF file, a hub id) if it is new."""
     catalog = catalogue(settings, kept)
     if source in catalog.models:
-        return catalog
+        return _learned(catalog)
     if not settings.local_models and _looks_local(source):
         raise BadInput("this server plans models by id only, not by a path of its own file system", "$.model")
-    return catalog.with_model(_read(source, catalog))
+    return _learned(catalog.with_model(_read(source, catalog)))
+
+
+def _learned(catalog: Catalog) -> Catalog:
+    """With what the user's own measurements of speed say of the formulas; nothing is imported where there are none."""
+    if not catalog.observations:
+        return catalog
+    from planner.observe import deviations
+
+    return deviations.with_deviations(catalog)
 
 
 def _read(source: str, catalog: Catalog) -> Model:

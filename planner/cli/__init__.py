@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from catalog.errors import BadInput, LanewiseError
-from planner.cli import accuracy, catalogue, evidence, fit, plan, probe, review, rule, serve, tools, verify
+from planner.cli import accuracy, catalogue, evidence, fit, observe, plan, probe, review, rule, serve, tools, verify
 from planner.version import VERSION
 
 DONE, FAILED, BAD_INPUT, INFEASIBLE = 0, 1, 2, 3
-GROUPS = (plan, fit, probe, review, verify, catalogue, evidence, rule, accuracy, tools, serve)
+GROUPS = (plan, fit, probe, review, verify, observe, catalogue, evidence, rule, accuracy, tools, serve)
 """Every module that adds commands; the reference page is generated from the parser they build."""
 
 

@@ -1,0 +1,1 @@
+"""What engines and benchmarks print, read into numbers: one module per format, and `planner/observe/formats.py` lists them."""
