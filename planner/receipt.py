@@ -11,6 +11,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from planner.judge import Check, Judged, Judgement, Verdict
+from planner.judge_speed import Serving
 from planner.plan import Candidate, Gate, Threshold
 from planner.steps import LeftOut, Program, Step, gate_key
 
@@ -88,6 +89,8 @@ class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: tuple[Result, ...]
     not_tested: tuple[LeftOut, ...]
     notes: tuple[str, ...]
+    served: Serving | None = None
+    """None where serving was not asked for."""
 
 
 WEIGHTS = ("original/", "baseline/", "candidate/")

@@ -11,14 +11,17 @@ from msgspec import Struct
 
 from catalog.errors import BadInput, NotFound
 from catalog.inventory import Inventory
-from planner import judge, receipt, recipe, runner, runstate, service
+from planner import judge, receipt, recipe, runner, runstate, service, verify_served
 from planner.asked import with_recipe
 from planner.commands import Environments
 from planner.judge import Judgement
+from planner.judge_speed import Serving
+from planner.loading import SERVED, Served
 from planner.plan import Candidate, Plan
 from planner.receipt import Receipt, Result
 from planner.settings import Settings
-from planner.steps import Program
+from planner.steps import LeftOut, Program
+from planner.verify_served import Wish
 
 RECEIPT, PAGE = "receipt.json", "receipt.md"
 RUNS = Path("lanewise-runs")
@@ -37,6 +40,8 @@ class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     calibration: tuple[Path, ...] = ()
     budget_s: float | None = None
     seed: int = 0
+    serve: Wish | None = None
+    """How it is served and loaded; None: it is not."""
 
 
 def asked(plan: Plan, choice: Choice, settings: Settings, inventory: Inventory | None) -> recipe.Asked:
@@ -92,9 +97,18 @@ def _gpus(candidate: Candidate, settings: Settings) -> int:
     return pool.tensor_parallel * pool.pipeline_parallel * pool.data_parallel
 
 
-def program(question: recipe.Asked, choice: Choice) -> Program:
-    """The steps, those that the budget has room for."""
+NOT_SERVED = LeftOut(gate=SERVED, because="memory, latency and rates were not asked for: --serve")
+
+
+def program(question: recipe.Asked, choice: Choice, about: Served | None = None) -> Program:
+    """The steps, those that the budget has room for. Serving comes last: quality decides first."""
     whole = recipe.program(question)
+    if about is not None:
+        whole = verify_served.with_serving(
+            whole, question, about, alone=choice.serve is not None and choice.serve.alone
+        )
+    else:
+        whole = msgspec.structs.replace(whole, left_out=(*whole.left_out, NOT_SERVED))
     return whole if choice.budget_s is None else recipe.within(whole, choice.budget_s)
 
 
@@ -110,6 +124,8 @@ class Run(Struct, frozen=True, kw_only=True):
     inventory: Inventory
     reproduce: tuple[str, ...]
     budget_s: float | None = None
+    served: Served | None = None
+    """What was asked of serving."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -147,7 +163,14 @@ def receipt_of(steps: Program, about: Run, made: tuple[runner.Ran, Path], began:
         steps=ran.results,
         not_tested=receipt.not_tested(steps, gates),
         notes=steps.notes,
+        served=_served(steps, about, ran, folder),
     )
+
+
+def _served(steps: Program, about: Run, ran: runner.Ran, folder: Path) -> Serving | None:
+    if about.served is None:
+        return None
+    return verify_served.served(steps, about.question, about.served, (ran.results, folder), about.inventory)
 
 
 def judged(steps: Program, candidate: Candidate, results: tuple[Result, ...], folder: Path) -> Judgement:
@@ -157,7 +180,7 @@ def judged(steps: Program, candidate: Candidate, results: tuple[Result, ...], fo
     well = {result.id for result in results if result.well}
     tokens: dict[str, dict[str, judge.Windows]] = {}
     for step in steps.steps:
-        if step.gate and step.id in well:
+        if step.gate and step.id in well and step.makes[0].endswith(".npz"):
             _, found = judge.read((folder / step.makes[0]).read_bytes(), step.makes[0])
             tokens.setdefault(step.gate, {})[step.text] = judge.joined(tuple(found.values()))
     return judge.judge(candidate.verification, judge.Runs(tokens=tokens))

@@ -11,6 +11,7 @@ import msgspec
 
 from catalog.errors import BadInput
 from planner.cli.common import Commands, number, write_document
+from planner.cli.verify_serving import add_serving, wish
 
 if TYPE_CHECKING:
     from planner.steps import Program
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   lanewise verify plan.json --dry-run                     the steps and what they cost; nothing is run
   lanewise verify plan.json --text tickets.jsonl          run them here; a second run goes on where it ended
-  lanewise verify request.toml --lane gguf:Q4_K_M --text notes.md --calibration chats.jsonl --budget 60"""
+  lanewise verify request.toml --lane gguf:Q4_K_M --text notes.md --calibration chats.jsonl --budget 60
+  lanewise verify plan.json --text tickets.jsonl --serve  serve it as well, under the planned load"""
 GATE_FAILED, CANCELLED = 3, 130
 
 
@@ -51,6 +53,7 @@ def add_to(commands: Commands) -> None:
         "--run", dest="folder", type=Path, metavar="FOLDER", help="where it runs (default: lanewise-runs/PLAN/LANE)"
     )
     _add_text(verify.add_argument_group("model and text"))
+    add_serving(verify.add_argument_group("serving"))
     verify.add_argument("--json", action="store_true", help="print the program, or the receipt, as one JSON document")
     verify.add_argument("--db", metavar="URL", help="plan store that the id is looked up in")
     verify.set_defaults(run=run)
@@ -77,7 +80,7 @@ def _add_text(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the program; print it, or run it and print its receipt."""
-    from planner import service, settings, verify
+    from planner import service, settings, verify, verify_served
     from planner.cli.review import plan_of
 
     own = settings.from_environment()
@@ -86,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     plan = plan_of(arguments.source, own)
     here = service.probe(own) if arguments.here or not arguments.dry_run else None
     question = verify.asked(plan, choice, own, here)
-    program = verify.program(question, choice)
+    served = None if choice.serve is None else verify_served.asked(question, choice.serve, own, here)
+    program = verify.program(question, choice, served)
     if here is None or arguments.dry_run:
         return _shown(program, as_json=arguments.json)
     from planner.commands import Installed
@@ -94,8 +98,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder = (arguments.folder or verify.default_folder(plan, question.candidate, choice)).resolve()
     about = verify.Run(
-        question=question, inventory=here, reproduce=("lanewise", *sys.argv[1:]), budget_s=choice.budget_s
-    )
+        question=question, inventory=here, reproduce=("lanewise", *sys.argv[1:]), budget_s=choice.budget_s,
+        served=served,
+    )  # fmt: skip
     made = verify.run(program, about, folder, Installed(own), Screen())
     if arguments.json:
         write_document(service.encode(made))
@@ -119,6 +124,7 @@ def _choice(arguments: argparse.Namespace) -> Choice:
         calibration=tuple(arguments.calibration),
         budget_s=None if arguments.budget is None else 60.0 * arguments.budget,
         seed=arguments.seed,
+        serve=wish(arguments),
     )
 
 

@@ -3,8 +3,8 @@
 usage: serve.py --launch FOLDER --out FOLDER --program FILE --model FOLDER|FILE --served NAME …; `--help` names the load
 
 Weights, host and port come to `serve.sh` by SERVE_MODEL, SERVE_HOST, SERVE_PORT, as they would from its user; engines'
-programs are found on PATH, which the folder of `--program` leads. Writes measured.json and server.log; prints one JSON object with the
-outcome. Runs on this Python; imports nothing of ours but its own parts.
+programs are found on PATH, which the folder of `--program` leads. Writes measured.json and server.log; prints one JSON
+object with the outcome. Runs on this Python; imports nothing of ours but its own parts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from serve_client import Answer, Run, drive
 from serve_client import Server as Whom
 from serve_load import Lengths, Load, asks
@@ -32,7 +31,7 @@ HOST = "127.0.0.1"
 TRIAL_S, TRIAL_LEAST, TRIAL_MOST = 15.0, 30, 600
 """A trial of a rate: so many seconds of requests, within these numbers of them."""
 BEHIND = 1.1
-"""A trial's last answer may come so much later than planned, beside two long answers, before it counts as falling behind."""
+"""A trial's last answer may come so much later than it was due, two long answers aside, before it counts as behind."""
 
 
 def main(words: list[str]) -> int:
@@ -64,7 +63,13 @@ def parsed(words: list[str]) -> argparse.Namespace:
     whole = {"users": 0, "shared-prefix": 0, "seed": 0, "port": 0, "requests": 50, "repeats": 3, "warm-up": 8}
     for name, default in whole.items():
         reader.add_argument(f"--{name}", type=int, default=default)
-    for name, value in {"rate": 0.0, "burstiness": 1.0, "patience-s": 600.0, "timeout-s": 300.0, "search-s": 0.0}.items():
+    for name, value in {
+        "rate": 0.0,
+        "burstiness": 1.0,
+        "patience-s": 600.0,
+        "timeout-s": 300.0,
+        "search-s": 0.0,
+    }.items():
         reader.add_argument(f"--{name}", type=float, default=value)
     reader.add_argument("--flag", action="append", default=[], help="a word more for serve.sh")
     reader.add_argument("--limit", action="append", default=[], help="ttft_p95_s=1.5: what a sustained rate keeps")
@@ -108,7 +113,8 @@ def loaded(asked: argparse.Namespace, server: Server, ready: float) -> dict[str,
 
 def load_of(asked: argparse.Namespace, rate: float | None = None) -> Load:
     return Load(
-        rate=asked.rate if rate is None else rate, users=asked.users if rate is None else 0, burstiness=asked.burstiness,
+        rate=asked.rate if rate is None else rate, users=asked.users if rate is None else 0,
+        burstiness=asked.burstiness,
         prompt=Lengths(mean=asked.prompt_mean, p95=asked.prompt_p95),
         output=Lengths(mean=asked.output_mean, p95=asked.output_p95),
         shared_prefix=asked.shared_prefix, context=asked.context, vocabulary=asked.vocabulary, seed=asked.seed,

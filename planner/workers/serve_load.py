@@ -1,6 +1,6 @@
 """A load as requests: when each is due, what it asks, how long its answer is. Seeded; tokens and seconds.
 
-Lengths are log-normal by mean and 95th percentile, gaps between arrivals are gamma with shape `burstiness` (1: Poisson).
+Lengths are log-normal by mean and 95th percentile, gaps between arrivals gamma with shape `burstiness` (1: Poisson).
 Imports nothing of ours.
 """
 

@@ -57,7 +57,9 @@ class Drawn:
 class Server:
     """One launch file that runs. Use as a context: at its end nothing is left."""
 
-    def __init__(self, script: Path, words: list[str], env: Mapping[str, str], log: Path, address: tuple[str, int]) -> None:
+    def __init__(
+        self, script: Path, words: list[str], env: Mapping[str, str], log: Path, address: tuple[str, int]
+    ) -> None:
         self.address, self.log, self.drawn = address, log, Drawn()
         if (holder := listening(address)) is not None:
             raise Failed("port in use", f"port {address[1]} of {address[0]} is in use{holder}")
@@ -92,7 +94,9 @@ class Server:
                     if client.get(f"{self.url}/health").status_code == httpx.codes.OK:
                         return time.monotonic() - self._began
                 time.sleep(TICK_S)
-        raise Failed("not ready", f"it hangs: no answer of /health within {patience_s:.3g} s; its log ends: {self.tail()}")
+        raise Failed(
+            "not ready", f"it hangs: no answer of /health within {patience_s:.3g} s; its log ends: {self.tail()}"
+        )
 
     def alive(self) -> None:
         """Raises Failed for a server that has ended by itself."""

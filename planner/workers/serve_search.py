@@ -1,4 +1,4 @@
-"""The highest rate that a server sustains: doubled or halved until the answer changes, then bisected. Requests/s, seconds.
+"""The highest rate that a server sustains: doubled or halved until the answer changes, then bisected.
 
 Imports nothing of ours.
 """
