@@ -33,6 +33,9 @@ LOGGED = {
     },
 }  # fmt: skip
 """Estimate -> what the engine's log prints of it, and its unit in bytes. llama.cpp allocates what its slots need."""
+PRINTED_TO = 0.005
+"""Half of the last digit that both engines print of a size, in the unit of the line."""
+LOGGED_BY = "the engine's log"
 TIMES = tuple(f"{kind}_p{percent}_s" for kind in served.KINDS for percent in served.PERCENTILES)
 GROUPS = {
     "memory": ("weight_bytes", "activation_bytes", "kv_pool_bytes", "kv_needed_bytes"),
@@ -136,7 +139,9 @@ def claims(candidate: Candidate, seen: Seen, elsewhere: str = "") -> tuple[Claim
     for group, names in GROUPS.items():
         for name in names:
             estimate = candidate.estimates.get(name)
-            if estimate is not None and not (name == "requests_per_s" and seen.open_load):
+            given = name == "requests_per_s" and seen.open_load
+            printed_nowhere = group == "memory" and name not in LOGGED.get(candidate.engine, {})
+            if estimate is not None and not given and not printed_nowhere:
                 statistic, by = found.get(name, (None, ""))
                 made.append(_claim((name, group), estimate, statistic, by, elsewhere))
     return tuple(made)
@@ -173,10 +178,11 @@ def serving(candidate: Candidate, seen: Seen, limits: Mapping[str, float], elsew
         off=off(made),
         sustained=measured.sustained,
         printed=seen.printed,
-        notes=tuple(filter(None, (served.behind(measured), SAME_MACHINE))),
+        notes=tuple(filter(None, (served.behind(measured), SAME_MACHINE, VERBOSE.get(candidate.engine)))),
     )
 
 
+VERBOSE = {"llama.cpp": "llama-server was started with `-lv 4` beside its launch file, so that it prints its buffers"}
 SAME_MACHINE = "the client ran on the machine that served: it took its share of the CPU"
 
 
@@ -250,7 +256,7 @@ def _logged(candidate: Candidate, seen: Seen) -> dict[str, tuple[Statistic | Non
         lines = [each for each in seen.printed if each.metric == metric]
         if lines:
             size = _summed(lines) if candidate.engine == "llama.cpp" else min(lines, key=lambda each: each.of).value
-            made[name] = (_exact(size * unit), "the engine's log")
+            made[name] = (_exact(size * unit, PRINTED_TO * unit), LOGGED_BY)
     return made
 
 
@@ -268,19 +274,21 @@ def _claim(what: tuple[str, str], estimate: Estimate, value: Statistic | None, b
     )  # fmt: skip
     if value is None:
         return structs.replace(bare, because="not measured")
-    verdict, because = ("open", elsewhere) if elsewhere else _fit(estimate, value)
+    verdict, because = ("open", elsewhere) if elsewhere else _fit(estimate, value, by)
     return structs.replace(
         bare, measured=value.value, measured_low=value.low, measured_high=value.high,
         ratio=value.value / estimate.value if estimate.value else None, verdict=verdict, because=because,
     )  # fmt: skip
 
 
-def _fit(estimate: Estimate, value: Statistic) -> tuple[Fit, str]:
+def _fit(estimate: Estimate, value: Statistic, by: str) -> tuple[Fit, str]:
     if value.open_because:
         return "open", value.open_because
     if estimate.low <= value.value <= estimate.high:
         return "inside", ""
     if value.low <= estimate.high and value.high >= estimate.low:
+        if by == LOGGED_BY:
+            return "inside", "as far as the log prints it"
         return "beside", "the measurement's own interval reaches the estimate's"
     return "off", f"{_times(value.value, estimate.value)} the estimate"
 
@@ -289,8 +297,9 @@ def _times(value: float, predicted: float) -> str:
     return f"{value / predicted:.3g} x" if predicted else "nothing was predicted:"
 
 
-def _exact(value: float) -> Statistic:
-    return Statistic(value=value, low=value, high=value, samples=1)
+def _exact(value: float, to: float = 0.0) -> Statistic:
+    """A number that was read off once, to so much either way."""
+    return Statistic(value=value, low=max(value - to, 0.0), high=value + to, samples=1)
 
 
 def _scaled(value: Statistic | None, factor: int) -> Statistic | None:

@@ -35,7 +35,12 @@ PERIOD_S, LEAST, MOST, LONGEST_S = 60.0, 30, 400, 300.0
 REPEATS, WARM_UP, FEWEST = 3, 8, 5
 PATIENCE, PATIENT_S, STRANGE_S = 3.0, 120.0, 900.0
 """A start is called hung after so many times the high end of `ready_s`, never before so many seconds; on hardware
-that was not planned for, after so many seconds (all assumed). Later than the high end counts against the claim either way."""
+that was not planned for, after so many seconds (all assumed). Later than the high end counts against the claim."""
+LOST, LEAST_LOST_S, MOST_LOST_S = 20.0, 30.0, 300.0
+"""An answer is lost after so many times the high end of `e2e_p99_s`, within these seconds (assumed)."""
+MORE = {"llama.cpp": ("-lv", "4")}
+"""Words for `serve.sh` beside its own: llama.cpp b9000 and later prints its buffers from this verbosity on, some twenty
+lines for each request and none for each token."""
 ENGINE_RAM = 3.5 * GIB
 """Of vLLM's processes on a CPU beside weights and cache (3.4 GiB were seen with a small model)."""
 
@@ -165,6 +170,12 @@ def patience(candidate: Candidate, *, planned_here: bool) -> float:
     return max(PATIENCE * found.high, PATIENT_S) if found and planned_here else STRANGE_S
 
 
+def timeout(candidate: Candidate, *, planned_here: bool) -> float:
+    """Seconds after which an answer counts as lost."""
+    found = candidate.estimates.get("e2e_p99_s")
+    return min(max(LOST * found.high, LEAST_LOST_S), MOST_LOST_S) if found and planned_here else MOST_LOST_S
+
+
 def _words(asked: Asked, about: Served, count: int) -> tuple[str, ...]:
     """The load as flags of planner/workers/serve.py."""
     load, candidate = about.load, asked.candidate
@@ -175,15 +186,18 @@ def _words(asked: Asked, about: Served, count: int) -> tuple[str, ...]:
         "shared-prefix": load.shared_prefix, "context": min(load.context, candidate.pools[0].settings.max_model_len),
         "vocabulary": asked.model.vocab, "requests": count, "repeats": REPEATS, "warm-up": WARM_UP,
         "seed": about.seed, "patience-s": patience(candidate, planned_here=about.planned_here),
+        "timeout-s": timeout(candidate, planned_here=about.planned_here),
         "search-s": about.search_s, "port": about.port,
     }  # fmt: skip
     program = "llama-server" if asked.gguf else "vllm"
     target = "llamacpp" if asked.gguf else "vllm"
     limits = (word for name, limit in about.objectives.slo_s.items() for word in ("--limit", f"{name}={limit:g}"))
+    more = tuple(f"--flag={word}" for word in MORE.get(candidate.engine, ()))
     return (
         "--launch", f"{OUT}/launch/{target}", "--out", OUT, "--program", f"{{tool:{_tool(asked)}}}/{program}",
         "--model", _weights(asked), f"--served={served_name(asked.plan)}",
         *(word for name, value in numbers.items() for word in (f"--{name}", f"{value:.10g}")), *limits,
+        *more,
     )  # fmt: skip
 
 

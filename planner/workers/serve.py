@@ -30,6 +30,8 @@ from serve_search import Found, Trial, search
 HOST = "127.0.0.1"
 TRIAL_S, TRIAL_LEAST, TRIAL_MOST = 15.0, 30, 600
 """A trial of a rate: so many seconds of requests, within these numbers of them."""
+MOST_LOST = 0.5
+"""Share of lost answers after which no further repeat is begun: it would lose them as well."""
 BEHIND = 1.1
 """A trial's last answer may come so much later than it was due, two long answers aside, before it counts as behind."""
 
@@ -101,7 +103,10 @@ def loaded(asked: argparse.Namespace, server: Server, ready: float) -> dict[str,
     for part in range(1, asked.repeats + 1):
         said(f"repeat {part} of {asked.repeats}: {asked.requests} requests")
         repeats.append(run(server, whom, load, asked.requests, part))
-    found = sustained(asked, server, whom, repeats) if asked.search_s else None
+        if lost(repeats[-1]) > MOST_LOST:
+            break
+    well = lost(repeats[-1]) <= MOST_LOST
+    found = sustained(asked, server, whom, repeats) if asked.search_s and well else None
     drawn: Drawn = server.drawn
     return {
         "schema": 1, "ready_s": ready, "host": HOST, "port": server.address[1], "warm_up": columns(warm),
@@ -109,6 +114,11 @@ def loaded(asked: argparse.Namespace, server: Server, ready: float) -> dict[str,
         "memory_bytes_after_warm_up": cold, "memory_peak_bytes": drawn.peak_bytes,
         "gpu_peak_bytes": drawn.gpu_peak_bytes, "watts": float(np.mean(drawn.watts)) if drawn.watts else None,
     }  # fmt: skip
+
+
+def lost(done: Run) -> float:
+    """Share of requests without a whole answer."""
+    return sum(bool(each.error) for each in done.answers) / max(len(done.answers), 1)
 
 
 def load_of(asked: argparse.Namespace, rate: float | None = None) -> Load:

@@ -39,6 +39,7 @@ SHELL = frozenset(
         "tools",
         "verify",
         "verify_report",
+        "verify_served",
         "version",
         "workers",
     }
