@@ -22,7 +22,7 @@ Fit = Literal["inside", "beside", "off", "open"]
 MIB = 2.0**20
 HOST = ("CPU", "CUDA_Host", "Vulkan_Host", "SYCL_Host", "ROCm_Host")
 """How the names of llama.cpp's host buffers begin; beside devices they are left out."""
-LOGGED = {
+LOGGED: dict[str, dict[str, tuple[str, float]]] = {
     "vllm": {
         "weight_bytes": ("weights_gib", GIB), "activation_bytes": ("activation_peak_gib", GIB),
         "kv_pool_bytes": ("kv_cache_gib", GIB),

@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 from catalog.errors import BadInput, LanewiseError
 from catalog.inventory import Inventory
 from planner import decode, judge_speed, loading, service, settle
+from planner import served as answers
 from planner.asked import Asked
 from planner.judge_speed import Printed, Seen, Serving
 from planner.loading import LOG, MEASURED, SERVED, Served
@@ -97,7 +98,7 @@ def served(
         return _unserved(result)
     here = elsewhere(question.candidate, inventory)
     try:
-        measured = judge_speed.served.read((folder / MEASURED).read_bytes(), MEASURED)
+        measured = answers.read((folder / MEASURED).read_bytes(), MEASURED)
         log = (folder / LOG).read_bytes()
     except (OSError, BadInput) as fault:
         return Serving(outcome="failed", because=f"what was measured cannot be read: {fault}")

@@ -39,7 +39,9 @@ class Fake:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                sizes = [line.split(":")[1] for line in head.split("\r\n") if line.lower().startswith("content-length:")]
+                sizes = [
+                    line.split(":")[1] for line in head.split("\r\n") if line.lower().startswith("content-length:")
+                ]
                 body = await reader.readexactly(int(sizes[0]) if sizes else 0)
                 await self.answer(head.split()[1], body, writer)
                 await writer.drain()
