@@ -51,7 +51,7 @@ def test_requests_repeat_with_their_seed_share_a_prefix_and_fit_the_context() ->
     assert {tuple(ask.prompt[:8]) for ask in (*made, *other) if len(ask.prompt) >= 8} == {tuple(made[0].prompt[:8])}
     assert [ask.prompt[8:] for ask in made] != [ask.prompt[8:] for ask in other]
     tight = asks(Load(**{**vars(LOAD), "context": 64}), 200, 1)
-    assert all(1 <= len(ask.prompt) and len(ask.prompt) + ask.output <= 64 for ask in tight)
+    assert all(len(ask.prompt) >= 1 and len(ask.prompt) + ask.output <= 64 for ask in tight)
     assert all(500 <= word < 5000 for ask in tight for word in ask.prompt)
 
 

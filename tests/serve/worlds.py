@@ -40,7 +40,8 @@ def command(folder: Path, case: str = "gguf-file", **load: Any) -> list[str]:
     limits = [word for limit in given.pop("limits", ()) for word in ("--limit", limit)]
     numbers = [word for name, value in (LOAD | given).items() for word in (f"--{name}", str(value))]
     return [
-        sys.executable, str(SCRIPTS / "serve.py"), "--launch", str(launch), "--out", str(out), "--program", str(program),
+        sys.executable, str(SCRIPTS / "serve.py"), "--launch", str(launch), "--out", str(out),
+        "--program", str(program),
         "--model", "/weights here", "--served", "m", *numbers, *limits,
     ]  # fmt: skip
 

@@ -10,6 +10,7 @@ hang, http500, garbage, cut, endless, no_usage, die_under_load, child (starts a 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -118,7 +119,7 @@ def main(words: list[str]) -> int:
     if own["wrong"] == "child":
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     given = dict(word.removeprefix("--").split("=", 1) for word in words if word.startswith("--") and "=" in word)
-    given |= {name[2:]: value for name, value in zip(words, words[1:], strict=False) if name in ("--host", "--port")}
+    given |= {name[2:]: value for name, value in itertools.pairwise(words) if name in ("--host", "--port")}
     asyncio.run(serve(own, given["host"], int(given["port"])))
     return 0
 
