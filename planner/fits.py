@@ -8,7 +8,7 @@ from catalog.load import Catalog
 from catalog.observation import Deviation
 from catalog.parameters import Parameters, Resolved, Setup
 from planner import ownspeed
-from planner.ownspeed import Asked, Moved
+from planner.ownspeed import Asked, Machine, Moved
 from planner.remembered import remembered
 from planner.rules.rule import Pairing
 
@@ -18,8 +18,7 @@ class Fits:
 
     def __init__(self, fitted: Parameters, deviations: tuple[Deviation, ...] = ()) -> None:
         self.fitted = fitted
-        self._deviations = deviations
-        self._measured = frozenset((each.accelerator, each.engine) for each in deviations)
+        self._machines = ownspeed.machines(deviations)
         self._moved: dict[tuple[Asked, int], tuple[Moved, Resolved]] = {}
         """Moved parameters are kept: formulas tell a set of them by its identity."""
         self._resolved: dict[tuple[str, ...], Resolved] = {}
@@ -29,16 +28,18 @@ class Fits:
 
     def of(self, pairing: Pairing) -> Resolved:
         """The parameters of this engine version, kernel and device, as own measurements of this machine move them."""
-        if (pairing.device.accelerator.id, pairing.engine.id) in self._measured:
-            return self._own(pairing)[1]
-        return self._fitted_for(pairing)
+        machine = self._machine(pairing)
+        return self._own(pairing, machine)[1] if machine else self._fitted_for(pairing)
 
     def moved(self, pairing: Pairing) -> Moved:
         """What own measurements say of it."""
-        measured = (pairing.device.accelerator.id, pairing.engine.id) in self._measured
-        return self._own(pairing)[0] if measured else ownspeed.STILL
+        machine = self._machine(pairing)
+        return self._own(pairing, machine)[0] if machine else ownspeed.STILL
 
-    def _own(self, pairing: Pairing) -> tuple[Moved, Resolved]:
+    def _machine(self, pairing: Pairing) -> Machine | None:
+        return self._machines.get((pairing.device.accelerator.id, pairing.engine.id))
+
+    def _own(self, pairing: Pairing, machine: Machine) -> tuple[Moved, Resolved]:
         load = pairing.settled.load
         asked = Asked(
             accelerator=pairing.device.accelerator.id,
@@ -52,7 +53,7 @@ class Fits:
         fitted = self._fitted_for(pairing)
         key = asked, id(fitted)
         if key not in self._moved:
-            by = ownspeed.moved(self._deviations, asked)
+            by = machine.moved(asked)
             self._moved[key] = by, ownspeed.scaled(fitted, by)
         return self._moved[key]
 

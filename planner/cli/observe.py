@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   lanewise observe vllm.log --model Qwen/Qwen3-8B --accelerator l40s --lane fp8       a start beside its prediction
   lanewise observe run1.json run2.json run3.json … --add                              repeats, kept as their median
   lanewise observe http://localhost:8000/metrics                                      what a server counted so far
-  lanewise observe --list; lanewise observe --remove run-0123456789ab                 what is kept; forget it"""
+  lanewise observe --list; lanewise observe --remove run-c90c7ea31d3c                 what is kept; forget it"""
 
 
 def add_to(commands: Commands) -> None:
@@ -24,13 +24,15 @@ def add_to(commands: Commands) -> None:
     observe = commands.add_parser(
         "observe",
         help="read start-up logs, /metrics and benchmark results; compare them with predictions; learn from them",
-        description="Start-up logs of vLLM and llama.cpp, their /metrics, and results of guidellm, `vllm bench serve` and "
-        "llama-bench, from any machine. Lines and fields in a format that is not known are reported. With --add, plans for "
-        "the same accelerator are made with what was measured from then on.",
+        description="Start-up logs of vLLM and llama.cpp, their /metrics, and results of guidellm, `vllm bench serve` "
+        "and llama-bench, from any machine. Lines and fields in a format that is not known are reported. With --add, "
+        "plans for the same accelerator are made with what was measured from then on.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    observe.add_argument("files", nargs="*", metavar="FILE|URL", help="one deployment: a log, results, repeats of a run")
+    observe.add_argument(
+        "files", nargs="*", metavar="FILE|URL", help="one deployment: a log, results, repeats of a run"
+    )
     about = observe.add_argument_group("what the files do not say")
     about.add_argument("--model", metavar="ID", default="", help="catalogue or hub id, a local folder, or a .gguf file")
     about.add_argument("--accelerator", metavar="ID[:COUNT]", default="", help="catalogue id of the devices")

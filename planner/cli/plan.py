@@ -39,7 +39,7 @@ def add_to(commands: Commands) -> None:
     answer.add_argument(
         "--no-simulate", action="store_true", help="formulas alone: no event simulation of what is shown"
     )
-    answer.add_argument("--no-measurements", action="store_true", help="leave own measurements of quality out")
+    answer.add_argument("--no-measurements", action="store_true", help="leave own measurements out")
     answer.add_argument("--out", type=Path, metavar="DIR", help="write the launch files of the choice into DIR")
     plan.set_defaults(run=run)
 

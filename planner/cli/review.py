@@ -43,7 +43,7 @@ def add_to(commands: Commands) -> None:
         "--growth", type=number, metavar="PCT", help="growth of the load per quarter (default: 20, assumed)"
     )
     review.add_argument("--out", type=Path, metavar="FILE", help="write into FILE instead of stdout")
-    review.add_argument("--no-measurements", action="store_true", help="leave own measurements of quality out")
+    review.add_argument("--no-measurements", action="store_true", help="leave own measurements out")
     review.add_argument("--db", metavar="URL", help="plan store that the id is looked up in")
     review.set_defaults(run=run)
 

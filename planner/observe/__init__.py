@@ -1,1 +1,1 @@
-"""What engines and benchmarks print, read into numbers: one module per format, and `planner/observe/formats.py` lists them."""
+"""What engines and benchmarks print, read as numbers: a module per format; `planner/observe/formats.py` lists them."""

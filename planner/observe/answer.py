@@ -26,8 +26,9 @@ class Observed(Struct, frozen=True, kw_only=True):
     readings: tuple[Reading, ...]
     about: Deployment
     compared: tuple[Compared, ...]
-    """Empty while something of the deployment is missing."""
+    """Empty while engine, model or lane is missing."""
     missing: tuple[str, ...]
+    """Flags that would say whose numbers these are."""
     added: Added | None = None
 
 
@@ -42,10 +43,9 @@ def observed(readings: Sequence[Reading], said: Said, catalog: Catalog) -> Obser
     Several readings are one deployment: files that say different settings are refused rather than mixed.
     """
     about = _together([deployment(reading, said, catalog) for reading in readings])
-    rows = observations(readings, about)
-    if about.missing:
-        return Observed(readings=tuple(readings), about=about, compared=(), missing=about.missing)
-    return Observed(readings=tuple(readings), about=about, compared=beside.compared(rows, catalog), missing=())
+    rows = observations(readings, about) if set(about.missing) <= {"--accelerator"} else ()
+    compared = beside.compared(rows, catalog)
+    return Observed(readings=tuple(readings), about=about, compared=compared, missing=about.missing)
 
 
 def _together(found: Sequence[Deployment]) -> Deployment:

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from catalog.load import Catalog
 from catalog.observation import Observation
 from planner.accuracy import predict, predict_memory
 from planner.accuracy.truth import Prediction
 from planner.observe.observed import MEMORY, RATES, TIMES
-
-MICRO_BATCH = 512.0
-"""Tokens of llama.cpp's micro-batch, for which its compute buffer is predicted."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
@@ -38,12 +36,12 @@ class Compared(Struct, frozen=True, kw_only=True):
 def compared(rows: Sequence[Observation], catalog: Catalog) -> tuple[Compared, ...]:
     """Every row, in order."""
     memory = [row for row in rows if row.metric in MEMORY]
-    speed = [row for row in rows if row.metric in (*RATES, *TIMES)]
+    speed = [row for row in rows if row.metric in (*RATES, *TIMES) and row.accelerator]
     made = {one.id: one for one in predict_memory.answers([memory_line(row) for row in memory], catalog)}
     made |= {one.id: one for one in predicted_speed([speed_line(row) for row in speed], catalog)}
     found = [_compared(row, made.get(row.id)) for row in rows]
     worst = {_farthest(found, group) for group in (MEMORY, (*RATES, *TIMES))}
-    return tuple(Compared(**{**_fields(one), "off": one.row.id in worst}) for one in found)
+    return tuple(replace(one, off=one.row.id in worst) for one in found)
 
 
 def memory_line(row: Observation) -> dict[str, str]:
@@ -66,9 +64,10 @@ def speed_line(row: Observation) -> dict[str, str]:
     cache = "auto" if row.engine == "llama.cpp" and row.kv_dtype == "f16" else row.kv_dtype
     return {
         "id": row.id, "engine": row.engine, "engine_version": row.engine_version, "model": row.model,
-        "accelerator": row.accelerator, "accelerators": str(row.accelerators), "tp": str(row.tensor or row.accelerators),
-        "dp": "1", "lane": row.lane, "kv_dtype": cache, "isl": str(row.prompt), "osl": str(row.output),
-        "concurrency": str(row.users), "load": row.load, "metric": row.metric, "stat": row.stat, "note": note,
+        "accelerator": row.accelerator, "accelerators": str(row.accelerators), "dp": "1",
+        "tp": str(row.tensor or row.accelerators), "lane": row.lane, "kv_dtype": cache, "isl": str(row.prompt),
+        "osl": str(row.output), "concurrency": str(row.users), "load": row.load,
+        "metric": row.metric, "stat": row.stat, "note": note,
     }  # fmt: skip
 
 
@@ -89,15 +88,13 @@ def predicted_speed(lines: Sequence[dict[str, str]], catalog: Catalog) -> list[P
 
 def _compared(row: Observation, made: Prediction | None) -> Compared:
     if made is None or made.predicted is None or made.p10 is None or made.p90 is None:
-        return Compared(row=row, because=made.refused if made else "no formula")
+        placeless = row.metric in (*RATES, *TIMES) and not row.accelerator
+        unsaid = "how fast depends on the device: say --accelerator" if placeless else "no formula"
+        return Compared(row=row, because=made.refused if made else unsaid)
     return Compared(
         row=row, predicted=made.predicted, low=float(made.p10), high=float(made.p90),
         ratio=row.value / made.predicted, inside=bool(made.p10 <= row.value <= made.p90),
     )  # fmt: skip
-
-
-def _fields(one: Compared) -> dict[str, object]:
-    return {name: getattr(one, name) for name in Compared.__struct_fields__}
 
 
 def _farthest(found: Sequence[Compared], group: Sequence[str]) -> str:
@@ -107,7 +104,9 @@ def _farthest(found: Sequence[Compared], group: Sequence[str]) -> str:
 
 
 def _distance(one: Compared) -> float:
-    assert one.predicted and one.low is not None and one.high
+    assert one.predicted is not None
+    assert one.low is not None
+    assert one.high is not None
     end = one.high if one.row.value > one.high else max(one.low, 1e-9)
     width = abs(math.log(end / one.predicted)) or 1e-9
     return abs(math.log(one.row.value / one.predicted)) / width

@@ -14,14 +14,21 @@ from planner.observe.reading import Reading
 from probes import known
 
 VLLM_LANES = {
-    "fp8": "fp8", "modelopt": "fp8", "awq": "awq-int4", "awq_marlin": "awq-int4", "modelopt_fp4": "nvfp4", "mxfp4": "mxfp4",
-    "gpt_oss_mxfp4": "mxfp4", "bitsandbytes": "nf4",
+    "fp8": "fp8", "modelopt": "fp8", "awq": "awq-int4", "awq_marlin": "awq-int4", "modelopt_fp4": "nvfp4",
+    "mxfp4": "mxfp4", "gpt_oss_mxfp4": "mxfp4", "bitsandbytes": "nf4",
 }  # fmt: skip
 """By vLLM's `quantization`. Left out are methods of several lanes: compressed-tensors, gptq (4 or 8 bits), quark."""
 PLAIN = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16"}
 SUFFIXES = {" - Medium": "_M", " - Small": "_S", " - Large": "_L"}
 """llama.cpp prints `Q4_K - Medium` for Q4_K_M."""
-FLASH = {"1": "1", "enabled": "1", "0": "0", "disabled": "0", "Flash Attention enabled": "1", "Flash Attention disabled": "0"}
+FLASH = {
+    "1": "1",
+    "enabled": "1",
+    "0": "0",
+    "disabled": "0",
+    "Flash Attention enabled": "1",
+    "Flash Attention disabled": "0",
+}
 
 
 class Said(Struct, frozen=True, kw_only=True):
@@ -57,7 +64,12 @@ class Deployment(Struct, frozen=True, kw_only=True):
     @property
     def missing(self) -> tuple[str, ...]:
         """Flags without which nothing can be compared or kept."""
-        wanted = {"--engine": self.engine, "--model": self.model, "--lane": self.lane, "--accelerator": self.accelerator}
+        wanted = {
+            "--engine": self.engine,
+            "--model": self.model,
+            "--lane": self.lane,
+            "--accelerator": self.accelerator,
+        }
         return tuple(flag for flag, value in wanted.items() if not value)
 
 

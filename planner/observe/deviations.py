@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace as with_fields
 
 import numpy as np
@@ -18,11 +18,11 @@ from planner.accuracy.deployment import Case
 from planner.accuracy.predict import Described, Resolver, Values
 from planner.observe.beside import speed_line
 from planner.observe.observed import RATES, TIMES
-from planner.ownspeed import Asked, Moved
+from planner.ownspeed import Asked, Machine, Moved
 from planner.remembered import remembered
 
 ONE_RUN = 0.05
-"""Spread (ln) of a measurement that was not repeated (assumed; benchmarks of one server here repeat within 0.02 to 0.1)."""
+"""Spread (ln) of a measurement that was not repeated (assumed)."""
 LEAST = 0.01
 """Spread of the median of any number of repeats: what does not average out (assumed)."""
 STEP = 0.05
@@ -50,7 +50,8 @@ def of_catalog(catalog: Catalog) -> tuple[Deviation, ...]:
     made: tuple[Deviation, ...] = ()
     for _ in range(ROUNDS):
         made = _straightened(found, described, resolver, latents)
-        latents = np.array([_latent(made, row) for row in found])
+        machines = ownspeed.machines(made)
+        latents = np.array([_latent(machines, row) for row in found])
     return made
 
 
@@ -91,10 +92,12 @@ def _times(rows: Sequence[Observation], described: list[Described], resolver: Re
     return np.asarray(signs * np.log(predict.evaluate(described, values)))
 
 
-def _latent(made: tuple[Deviation, ...], row: Observation) -> tuple[float, float]:
-    names = Asked.__struct_fields__
-    about = {name: getattr(row, name) for name in names if name != "version"}
-    found = ownspeed.moved(made, Asked(**about, version=row.engine_version))
+def _latent(machines: Mapping[tuple[str, str], Machine], row: Observation) -> tuple[float, float]:
+    asked = Asked(
+        accelerator=row.accelerator, engine=row.engine, version=row.engine_version, lane=row.lane, model=row.model,
+        prompt=row.prompt, output=row.output,
+    )  # fmt: skip
+    found = machines[row.accelerator, row.engine].moved(asked)
     return found.decode, found.prefill
 
 

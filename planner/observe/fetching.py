@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 from catalog.errors import BadInput, LanewiseError
 
 MOST_BYTES = 64 * 2**20
-"""A start-up log has kilobytes, a page of metrics 50 kB, a benchmark with every request some megabytes (assumed bound)."""
+"""A page of metrics has 50 kB, a benchmark with every request some megabytes (assumed bound)."""
 CONNECT_S, READ_S, WHOLE_S = 5.0, 10.0, 60.0
 
 

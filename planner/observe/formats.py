@@ -1,5 +1,5 @@
-"""The formats that `lanewise observe` reads, asked in this order. A new one is a module with `claims` and `read`, and a line
-here."""
+"""The formats that `lanewise observe` reads, asked in this order. A new one is a module with `claims` and `read`, and a
+line here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from catalog.errors import BadInput
 from planner.observe import guidellm, llama_bench, llamacpp_log, metrics, vllm_bench, vllm_log
-from planner.observe.reading import Reading
+from planner.observe.reading import Reading, bounded
 
 
 class Format(Struct, frozen=True):
@@ -34,7 +34,12 @@ def read(data: bytes, source: str) -> Reading:
     """What a file says, in the first format that claims it. Raises BadInput naming the formats where none does."""
     text = data.decode("utf-8-sig", errors="replace")
     for one in FORMATS:
-        if one.claims(text):
-            return one.read(text, source)
+        try:
+            if one.claims(text):
+                return bounded(one.read(text, source))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as fault:
+            raise BadInput(
+                f"looks like a {one.name}, but is damaged ({type(fault).__name__}: {fault})", source
+            ) from None
     known = ", ".join(one.name for one in FORMATS)
     raise BadInput(f"in no format that is read here; those are: {known}", source)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from planner.observe.documents import Document, decoded, number, strangers
-from planner.observe.reading import Load, Reading, Seen, Unknown, bounded
+from planner.observe.reading import Load, Reading, Seen, Unknown
 
 METRICS = {
     "time_to_first_token_ms": ("ttft_ms", 1.0), "inter_token_latency_ms": ("tpot_ms", 1.0),
@@ -43,14 +43,15 @@ def read(text: str, source: str) -> Reading:
         at = f"$.benchmarks[{index}]"
         strategy = (one.get("config") or one.get("args") or {}).get("strategy")
         if not isinstance(strategy, dict):
-            unknown.append(Unknown(place=f"{at}.config.strategy", text="missing: the load of this benchmark is not known"))
+            unknown.append(
+                Unknown(place=f"{at}.config.strategy", text="missing: the load of this benchmark is not known")
+            )
         numbers += _benchmark(one.get("metrics", {}), _load(one.get("metrics", {}), strategy or {}), at)
         unknown += strangers(one.get("metrics", {}), {*METRICS, *RATES, *BESIDE}, f"{at}.metrics")
-    told, count = bounded(unknown)
     meta = document.get("metadata") or {}
     return Reading(
         source=source, format=f"guidellm {meta.get('guidellm_version', '')}".strip(), engine="",
-        settings=_settings(document), numbers=tuple(numbers), unknown=told, unknown_count=count,
+        settings=_settings(document), numbers=tuple(numbers), unknown=tuple(unknown),
     )  # fmt: skip
 
 
@@ -81,7 +82,13 @@ def _benchmark(metrics: Document, load: Load, at: str) -> Iterator[Seen]:
 def _load(metrics: Document, strategy: Document) -> Load:
     kind = str(strategy.get("type_", ""))
     users = number(strategy.get("streams")) or number(strategy.get("max_concurrency")) or 0.0
-    known = {"concurrent": "closed", "synchronous": "closed", "throughput": "saturated", "constant": "open", "poisson": "open"}
+    known = {
+        "concurrent": "closed",
+        "synchronous": "closed",
+        "throughput": "saturated",
+        "constant": "open",
+        "poisson": "open",
+    }
     found = known.get(kind, "")
     return Load(
         kind=found, prompt=number(_successful(metrics, "prompt_token_count").get("mean")) or 0.0,

@@ -1,7 +1,7 @@
 """Results of llama-bench: JSON, JSON Lines, CSV and the Markdown table.
 
-One stream: `pp512` is a prompt of 512 tokens, `tg128` an answer of 128, `pp512+tg128` both, `@ d4096` after 4096 tokens in
-the cache. The rate is the mean of the runs, with their standard deviation; Markdown prints no number of runs.
+One stream: `pp512` is a prompt of 512 tokens, `tg128` an answer of 128, `pp512+tg128` both, `@ d4096` after 4096 tokens
+in the cache. The rate is the mean of the runs, with their standard deviation; Markdown prints no number of runs.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from planner.observe.documents import decoded, strangers
-from planner.observe.reading import Load, Reading, Seen, Unknown, bounded
+from planner.observe.reading import Load, Reading, Seen, Unknown
 
 METRICS = {(True, False): "prefill_tok_s", (False, True): "decode_tok_s", (True, True): "total_tok_s"}
 """By whether there is a prompt, and an answer."""
 SETTINGS = (
-    "model_filename", "model_type", "model_size", "n_batch", "n_ubatch", "n_threads", "type_k", "type_v", "n_gpu_layers",
-    "split_mode", "flash_attn", "tensor_split", "n_cpu_moe", "gpu_info", "cpu_info", "backends",
+    "model_filename", "model_type", "model_size", "n_batch", "n_ubatch", "n_threads", "type_k", "type_v",
+    "n_gpu_layers", "split_mode", "flash_attn", "tensor_split", "n_cpu_moe", "gpu_info", "cpu_info", "backends",
 )  # fmt: skip
 KNOWN = frozenset(
     {
@@ -50,16 +50,20 @@ def read(text: str, source: str) -> Reading:
     if not rows:
         return _markdown(text, source)
     numbers = [seen for index, row in enumerate(rows) for seen in _row(row, f"row {index + 1}")]
-    unknown = [each for row in rows[:1] for each in strangers(row, KNOWN)]
-    unknown += [Unknown(place=f"row {n + 1}", text="neither prompt nor answer") for n, row in enumerate(rows) if not _test(row)]
-    settings = {name: str(rows[0][name]) for name in SETTINGS if str(rows[0].get(name, "")).strip()}
-    differing = [name for name in SETTINGS if len({str(row.get(name)) for row in rows}) > 1]
-    unknown += [Unknown(place=name, text=f"{name} differs between rows: keep them in files of their own") for name in differing]
-    told, count = bounded(unknown)
+    other = [Unknown(place=f"row {n + 1}", text="no prompt, no answer") for n, row in enumerate(rows) if not _test(row)]
+    differing = _differing(rows, SETTINGS)
     return Reading(
-        source=source, format="llama-bench", engine="llama.cpp", version=f"b{rows[0]['build_number']} ({rows[0]['build_commit']})",
-        settings=settings, numbers=() if differing else tuple(numbers), unknown=told, unknown_count=count,
+        source=source, format="llama-bench", engine="llama.cpp",
+        version=f"b{rows[0]['build_number']} ({rows[0]['build_commit']})",
+        settings={name: str(rows[0][name]) for name in SETTINGS if str(rows[0].get(name, "")).strip()},
+        numbers=() if differing else tuple(numbers), unknown=(*strangers(rows[0], KNOWN), *other, *differing),
     )  # fmt: skip
+
+
+def _differing(rows: Sequence[Row], names: Iterable[str]) -> list[Unknown]:
+    """Settings that rows do not share: their rates are of several deployments."""
+    found = [name for name in names if len({str(row.get(name)) for row in rows}) > 1]
+    return [Unknown(place=name, text=f"{name} differs between rows: keep them in files of their own") for name in found]
 
 
 def _rows(text: str) -> list[Row]:
@@ -107,35 +111,47 @@ def _row(row: Row, place: str) -> Iterator[Seen]:
 
 
 def _markdown(text: str, source: str) -> Reading:
-    """The table; rows that differ in more than the test are kept apart by refusing them."""
-    lines = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    header, cells = lines[0], [line for line in lines[1:] if not set("".join(line)) <= set("-: ")]
-    rows = [dict(zip(header, line, strict=False)) for line in cells if len(line) == len(header) and line != header]
-    numbers: list[Seen] = []
-    unknown: list[Unknown] = []
-    for index, row in enumerate(rows):
-        test, rate = TEST.fullmatch(row["test"]), RATE.fullmatch(row["t/s"])
-        if test is None or rate is None or not (test["prompt"] or test["gen"]):
-            unknown.append(Unknown(place=f"row {index + 1}", text=f"{row['test']} {row['t/s']}"))
-            continue
-        prompt, output = float(test["prompt"] or 0), float(test["gen"] or 0)
-        load = Load(kind="batch1", prompt=prompt, output=output, users=1.0, depth=float(test["depth"] or 0))
-        numbers.append(
-            Seen(
-                metric=METRICS[bool(prompt), bool(output)], value=float(rate["mean"]), place=f"row {index + 1}", stat="mean",
-                sd=float(rate["sd"]), load=load,
-            )
-        )  # fmt: skip
-    differing = [name for name in header if name not in ("test", "t/s") and len({row[name] for row in rows}) > 1]
-    unknown += [Unknown(place=name, text=f"{name} differs between rows: keep them in files of their own") for name in differing]
-    build, told = BUILD.search(text), bounded(unknown)
+    """The table."""
+    lines = [line.strip().strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    header, *cells = [[cell.strip() for cell in line] for line in lines]
+    rows = [
+        dict(zip(header, line, strict=True)) for line in cells if len(line) == len(header) and _filled(line, header)
+    ]
+    numbers = [_printed(row, f"row {index + 1}") for index, row in enumerate(rows)]
+    differing = _differing(rows, [name for name in header if name not in ("test", "t/s")])
+    build = BUILD.search(text)
     return Reading(
-        source=source, format="llama-bench table", engine="llama.cpp", version=f"b{build['build']} ({build['commit']})" if build else "",
-        settings=_named(rows[0]) if rows else {}, numbers=() if differing else tuple(numbers), unknown=told[0], unknown_count=told[1],
+        source=source, format="llama-bench table", engine="llama.cpp",
+        version=f"b{build['build']} ({build['commit']})" if build else "", settings=_named(rows[0]) if rows else {},
+        numbers=() if differing else tuple(each for each in numbers if isinstance(each, Seen)),
+        unknown=(*(each for each in numbers if isinstance(each, Unknown)), *differing),
+    )  # fmt: skip
+
+
+def _filled(line: list[str], header: list[str]) -> bool:
+    """Whether the line is no rule and no header of a second table."""
+    return line != header and not set("".join(line)) <= set("-: ")
+
+
+def _printed(row: Mapping[str, str], place: str) -> Seen | Unknown:
+    test, rate = TEST.fullmatch(row["test"]), RATE.fullmatch(row["t/s"])
+    if test is None or rate is None or not (test["prompt"] or test["gen"]):
+        return Unknown(place=place, text=f"{row['test']} {row['t/s']}")
+    prompt, output = float(test["prompt"] or 0), float(test["gen"] or 0)
+    load = Load(kind="batch1", prompt=prompt, output=output, users=1.0, depth=float(test["depth"] or 0))
+    return Seen(
+        metric=METRICS[bool(prompt), bool(output)], value=float(rate["mean"]), sd=float(rate["sd"]), place=place,
+        stat="mean", load=load,
     )  # fmt: skip
 
 
 def _named(row: dict[str, str]) -> dict[str, str]:
     """Columns by the names that the other formats use."""
-    names = {"model": "model_type", "size": "model_size", "threads": "n_threads", "ngl": "n_gpu_layers", "fa": "flash_attn"}
+    names = {
+        "model": "model_type",
+        "size": "model_size",
+        "threads": "n_threads",
+        "ngl": "n_gpu_layers",
+        "fa": "flash_attn",
+    }
     return {names.get(name, name): value for name, value in row.items() if name not in ("test", "t/s", "params")}

@@ -10,17 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from planner.observe.reading import Chosen, Reading, Seen, Unknown, bounded, latest, lines_of
+from planner.observe.reading import Chosen, Reading, Seen, Unknown, latest, lines_of
 
+DEVICE_NAME = r"(?P<of>[\w\[\]:.-]+)"
 BUFFERS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("kv_mib", re.compile(r"(?P<of>[\w\[\]:]+) KV buffer size = +(?P<value>[\d.]+) MiB")),
-    ("state_mib", re.compile(r"(?P<of>[\w\[\]:]+) RS buffer size = +(?P<value>[\d.]+) MiB")),
-    ("compute_buffer_mib", re.compile(r"(?P<of>[\w\[\]:]+) compute buffer size (?:= |of |is ) *(?P<value>[\d.]+) MiB")),
-    ("output_buffer_mib", re.compile(r"(?P<of>[\w\[\]:]+) +output buffer size = +(?P<value>[\d.]+) MiB")),
-    ("model_buffer_mib", re.compile(r"(?P<of>[\w\[\]:]+) (?:model )?buffer size = +(?P<value>[\d.]+) MiB")),
+    ("kv_mib", re.compile(rf": +{DEVICE_NAME} KV buffer size = +(?P<value>[\d.]+) MiB")),
+    ("state_mib", re.compile(rf": +{DEVICE_NAME} RS buffer size = +(?P<value>[\d.]+) MiB")),
+    ("compute_buffer_mib", re.compile(rf": +{DEVICE_NAME} compute buffer size (?:= |of |is ) *(?P<value>[\d.]+) MiB")),
+    ("output_buffer_mib", re.compile(rf": +{DEVICE_NAME} +output buffer size = +(?P<value>[\d.]+) MiB")),
+    (
+        "model_buffer_mib",
+        re.compile(rf"(?:load_tensors|load): +{DEVICE_NAME} (?:model )?buffer size = +(?P<value>[\d.]+) MiB"),
+    ),
 )
-"""A size per device; the first that fits reads the line. Caches of one device (full and windowed layers) are added up, and so
-are the buffers of a model in several files."""
+"""A size per device; the first that fits reads the line. Caches of one device (full and windowed layers) are added up,
+and so are the buffers of a model in several files."""
 ADDED = ("kv_mib", "state_mib", "model_buffer_mib")
 SIZES = {"MiB": 2.0**20, "GiB": 2.0**30}
 NUMBERS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -62,11 +66,13 @@ CHOICES: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 MEASURE = re.compile(r"\d ?[MG]i?B\b")
 PASSED = re.compile(
-    r"^.*(?:tok|token to piece) ?.*cache size|prompt cache|limit:|memory breakdown|projected to use|will leave|total, .*free"
-    r"|MiB free\)|device_info|free memory|ctx size|cache state|common_memory_breakdown|self-? ?size|- +\w+ +:|KV overrides"
-    r"|memory_seq|graph_reserve|llama_model_loader: - kv|model size|file size|layer +\d+:|checkpoint"
+    r"^.*(?:tok|token to piece) ?.*cache size|prompt cache|limit:|memory breakdown|projected to use|will leave"
+    r"|total, .*free"
+    r"|MiB free\)|device_info|free memory|ctx size|cache state|common_memory_breakdown|self-? ?size|- +\w+ +:"
+    r"|KV overrides|memory_seq|graph_reserve|llama_model_loader: - kv|model size|file size|layer +\d+:|checkpoint"
 )
 """Sizes that are no buffer of this start: tokenizer tables, plans of `-fit`, free memory, saved prompts."""
+EMPTY = re.compile(r"buffer size = +0\.00 MiB")
 ENGINE = re.compile(r"llama_|llm_load|load_tensors:|ggml_|srv  llama_server")
 
 
@@ -84,29 +90,31 @@ def read(text: str, source: str) -> Reading:
     clocks: list[tuple[float, bool]] = []
     for number, line in lines_of(text):
         place = f"line {number}"
-        found, stated = list(_seen(line, place)), _settings(line)
+        found, stated, empty = list(_seen(line, place)), _settings(line), EMPTY.search(line) is not None
         numbers += found
         settings |= stated
-        picked = [Chosen(what=what, name=match[1], place=place) for what, one in CHOICES for match in one.finditer(line)]
+        picked = [
+            Chosen(what=what, name=match[1], place=place) for what, one in CHOICES for match in one.finditer(line)
+        ]
         chosen = {(each.what, each.name): each for each in picked} | chosen
         if (clock := CLOCK.match(line)) is not None:
             minutes, seconds, milli, micro = map(int, clock.groups())
             clocks.append((60 * minutes + seconds + milli / 1e3 + micro / 1e6, READY.search(line) is not None))
-        if not (found or stated or picked) and MEASURE.search(line) and not PASSED.search(line):
+        if not (found or stated or picked or empty) and MEASURE.search(line) and not PASSED.search(line):
             unknown.append(Unknown(place=place, text=CLOCK.sub("", line).strip()))
     ready = [Seen(metric="ready_s", value=at, place="clock of the log") for at, up in clocks if up][-1:]
-    told, count = bounded(unknown)
     return Reading(
         source=source, format="llama.cpp start-up log", engine="llama.cpp", version=settings.pop("build", ""),
-        settings=settings, numbers=latest([*_added(numbers), *ready]), chosen=tuple(chosen.values()), unknown=told,
-        unknown_count=count,
+        settings=settings, numbers=latest([*_added(numbers), *ready]), chosen=tuple(chosen.values()),
+        unknown=tuple(unknown),
     )  # fmt: skip
 
 
 def _seen(line: str, place: str) -> Iterator[Seen]:
     for metric, one in BUFFERS:
         if (match := one.search(line)) is not None:
-            yield Seen(metric=metric, value=float(match["value"]), place=place, of=match["of"])
+            if float(match["value"]):  # a dry run of `-fit` prints buffers of nothing
+                yield Seen(metric=metric, value=float(match["value"]), place=place, of=match["of"])
             break
     for metric, one in NUMBERS:
         if (match := one.search(line)) is not None:
@@ -139,15 +147,16 @@ def _added(numbers: list[Seen]) -> Iterator[Seen]:
             continue
         key = (seen.metric, seen.of)
         before = sums.get(key)
-        if before is not None and not _again(seen, before, numbers):
-            seen = Seen(metric=seen.metric, value=before.value + seen.value, place=f"{before.place}, {seen.place[5:]}", of=seen.of)
-        sums[key] = seen
+        sums[key] = seen if before is None or _again(seen, before, numbers) else _sum(before, seen)
     yield from sums.values()
+
+
+def _sum(before: Seen, seen: Seen) -> Seen:
+    places = f"{before.place}, {seen.place.removeprefix('line ')}"
+    return Seen(metric=seen.metric, value=before.value + seen.value, place=places, of=seen.of)
 
 
 def _again(seen: Seen, before: Seen, numbers: list[Seen]) -> bool:
     """Whether a compute buffer was printed between the two: then a new start prints the later one."""
     first, last = (int(re.findall(r"\d+", each.place)[-1]) for each in (before, seen))
-    return any(
-        each.metric == "compute_buffer_mib" and first < int(each.place[5:]) < last for each in numbers
-    )
+    return any(each.metric == "compute_buffer_mib" and first < int(each.place[5:]) < last for each in numbers)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from planner.observe.reading import Reading, Seen, Unknown, bounded
+from planner.observe.reading import Reading, Seen, Unknown
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -35,7 +35,14 @@ VALUES = {
 }  # fmt: skip
 """By family: the parser takes `_total` off a counter. llama-server's rates are averages over single requests."""
 CONFIG = "vllm:cache_config_info"
-SETTINGS = ("block_size", "num_gpu_blocks", "gpu_memory_utilization", "cache_dtype", "enable_prefix_caching", "kv_cache_memory_bytes")
+SETTINGS = (
+    "block_size",
+    "num_gpu_blocks",
+    "gpu_memory_utilization",
+    "cache_dtype",
+    "enable_prefix_caching",
+    "kv_cache_memory_bytes",
+)
 PASSED = (
     "vllm:estimated_", "vllm:num_requests_waiting_by_reason", "vllm:engine_sleep_state", "vllm:kv_cache_usage_perc",
     "vllm:gpu_cache_usage_perc", "vllm:cpu_cache_usage_perc", "vllm:prefix_cache_", "vllm:external_prefix_cache_",
@@ -63,7 +70,11 @@ def read(text: str, source: str) -> Reading:
         families = list(text_string_to_metric_families(text))
     except ValueError as fault:
         return Reading(
-            source=source, format="/metrics", engine="", unknown=(Unknown(place="text", text=str(fault)),), unknown_count=1
+            source=source,
+            format="/metrics",
+            engine="",
+            unknown=(Unknown(place="text", text=str(fault)),),
+            unknown_count=1,
         )
     numbers, unknown = list[Seen](), list[Unknown]()
     settings: dict[str, str] = {}
@@ -76,13 +87,16 @@ def read(text: str, source: str) -> Reading:
             numbers.append(_value(family))
         elif family.name.startswith(tuple(PREFIXES)) and not family.name.startswith(PASSED):
             unknown.append(Unknown(place=family.name, text=_briefly(family)))
-    engine = next((name for prefix, name in PREFIXES.items() if any(one.name.startswith(prefix) for one in families)), "")
-    models = {sample.labels["model_name"] for one in families for sample in one.samples if "model_name" in sample.labels}
+    engine = next(
+        (name for prefix, name in PREFIXES.items() if any(one.name.startswith(prefix) for one in families)), ""
+    )
+    models = {
+        sample.labels["model_name"] for one in families for sample in one.samples if "model_name" in sample.labels
+    }
     settings |= {"model": models.pop()} if len(models) == 1 else {}
-    told, count = bounded(unknown)
     return Reading(
-        source=source, format=f"/metrics of {engine or 'an unknown engine'}", engine=engine, settings=settings, numbers=tuple(numbers),
-        unknown=told, unknown_count=count,
+        source=source, format="/metrics", engine=engine, settings=settings, numbers=tuple(numbers),
+        unknown=tuple(unknown),
     )  # fmt: skip
 
 
@@ -111,7 +125,12 @@ def _histogram(family: Metric) -> Iterator[Seen]:
         if math.isfinite(high):
             name = f"p{100 * quantile:.0f}"
             yield Seen(
-                metric=metric, value=scale * high, low=scale * low, high=scale * high, place=f"{family.name}_bucket", stat=name
+                metric=metric,
+                value=scale * high,
+                low=scale * low,
+                high=scale * high,
+                place=f"{family.name}_bucket",
+                stat=name,
             )
 
 

@@ -1,4 +1,4 @@
-"""From readings of one deployment to rows that can be kept: repeats as their median with a spread, devices as one number."""
+"""From readings of one deployment to rows to keep: repeats as a median with a spread, devices as one number."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ UNITS = {
 }  # fmt: skip
 """Unit by the end of a metric's name."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+LONGEST = 20_000
+"""Characters of a line that are looked at; vLLM prints its configuration in some thousand."""
 MOST_UNKNOWN = 200
 """Unrecognised places that a reading keeps; a log of another program would fill a screen."""
 
@@ -120,13 +122,13 @@ def latest(numbers: Iterable[Seen]) -> tuple[Seen, ...]:
     return tuple(kept.values())
 
 
-def bounded(unknown: Iterable[Unknown]) -> tuple[tuple[Unknown, ...], int]:
-    """The first of them, cut to a line each, and how many there are."""
-    found = list(unknown)
-    return tuple(replace(each, text=each.text[:200]) for each in found[:MOST_UNKNOWN]), len(found)
+def bounded(reading: Reading) -> Reading:
+    """The reading with the first of what is unknown, cut to a line each, and how many there are."""
+    cut = tuple(replace(each, text=each.text[:200]) for each in reading.unknown[:MOST_UNKNOWN])
+    return replace(reading, unknown=cut, unknown_count=len(reading.unknown))
 
 
 def lines_of(text: str) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, colours and carriage returns of progress bars taken out."""
     for number, line in enumerate(text.split("\n"), start=1):
-        yield number, COLOUR.sub("", line.rstrip("\r").rsplit("\r", 1)[-1])
+        yield number, COLOUR.sub("", line[:LONGEST].rstrip("\r").rsplit("\r", 1)[-1])

@@ -30,7 +30,8 @@ def show(found: Observed, out: Console | None = None) -> None:
     for reading in found.readings:
         _unknown(out, reading)
     if found.missing:
-        out.print(f"Not compared: say {', '.join(found.missing)}.", highlight=False)
+        what = "compared in part" if found.compared else "not compared"
+        out.print(f"{what}: {', '.join(found.missing)} would say whose numbers these are.", highlight=False)
     if found.added is not None:
         _added(out, found)
 
@@ -41,20 +42,31 @@ def listed(rows: Sequence[Observation], out: Console | None = None) -> None:
     if not rows:
         out.print("Nothing is kept: `lanewise observe FILE --add` keeps what a file says.")
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for title in ("run", "id", "number", "value", "of", "where", "from"):
-        table.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
-    for row in rows:
-        where = f"{row.accelerators} x {row.accelerator}{f' ({row.machine})' if row.machine else ''}"
-        what = f"{row.model} {row.lane}, {row.engine} {row.engine_version}".strip()
-        cells = (row.run, row.id, _name(row.metric, row.stat), _measured(row), what, where, row.source)
-        table.add_row(*map(escape, cells))
-    out.print(table)
+    for run in dict.fromkeys(row.run for row in rows):
+        found = [row for row in rows if row.run == run]
+        first = found[0]
+        host = f" of {first.machine}" if first.machine else ""
+        who = f"{first.model} {first.lane}, {first.engine} {first.engine_version}".strip()
+        where = f"{first.accelerators} x {first.accelerator}{host}"
+        out.print(f"[bold]{run}[/] {escape(f'{who} on {where}, from {first.source}')}", highlight=False)
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+        for row in found:
+            table.add_row(f"  {row.id}", _name(row.metric, row.stat), _measured(row), escape(_load(_load_of(row))))
+        out.print(table, highlight=False)
+
+
+def _load_of(row: Observation) -> Load:
+    return Load(
+        kind=row.load, prompt=row.prompt, output=row.output, users=row.users, rate=row.rate, depth=row.depth
+    )  # fmt: skip
 
 
 def _reading(out: Console, reading: Reading) -> None:
     who = " ".join(part for part in (reading.engine, reading.version) if part)
-    out.print(f"[bold]{escape(reading.source)}[/]: {escape(reading.format)}{f' of {escape(who)}' if who else ''}", highlight=False)
+    out.print(
+        f"[bold]{escape(reading.source)}[/]: {escape(reading.format)}{f' of {escape(who)}' if who else ''}",
+        highlight=False,
+    )
     for what in dict.fromkeys(each.what for each in reading.chosen):
         names = [each.name for each in reading.chosen if each.what == what]
         out.print(f"  {what}: {escape(', '.join(names))}", highlight=False)
@@ -99,7 +111,10 @@ def _printed(seen: Seen) -> str:
 
 def _comparison(out: Console, found: Observed) -> None:
     about = found.about
-    who = f"{about.model} {about.lane} on {about.accelerators} x {about.accelerator}, {about.engine} {about.engine_version}"
+    where = f"{about.accelerators} x {about.accelerator}, {about.engine} {about.engine_version}"
+    who = (
+        f"{about.model} {about.lane} on {where}" if about.accelerator else f"{about.model} {about.lane}, {about.engine}"
+    )
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title=escape(who.strip()), title_justify="left")
     for title in ("number", "measured", "predicted", "80 % interval", "measured/predicted", ""):
         table.add_column(title, justify="left" if title in ("number", "") else "right")
@@ -127,7 +142,9 @@ def _unknown(out: Console, reading: Reading) -> None:
     for each in reading.unknown[:UNKNOWN]:
         out.print(f"unknown: {escape(reading.source)}, {escape(each.place)}: {escape(each.text)}", highlight=False)
     if reading.unknown_count > UNKNOWN:
-        out.print(f"unknown: {reading.unknown_count - UNKNOWN} more places of {escape(reading.source)}", highlight=False)
+        out.print(
+            f"unknown: {reading.unknown_count - UNKNOWN} more places of {escape(reading.source)}", highlight=False
+        )
 
 
 def _added(out: Console, found: Observed) -> None:
@@ -135,7 +152,10 @@ def _added(out: Console, found: Observed) -> None:
     runs = dict.fromkeys(one.row.run for one in found.compared)
     new, known = len(found.added.added), len(found.added.known)
     said = f"{new} kept as {', '.join(runs)}" if new else "nothing new"
-    out.print(f"{said}{f', {known} kept already' if known else ''}; `lanewise observe --remove RUN` forgets them.", highlight=False)
+    out.print(
+        f"{said}{f', {known} kept already' if known else ''}; `lanewise observe --remove RUN` forgets them.",
+        highlight=False,
+    )
 
 
 def _name(metric: str, stat: str) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from planner.observe.documents import Document, decoded, number, seen, strangers
-from planner.observe.reading import Load, Reading, Seen, Unknown, bounded, latest
+from planner.observe.reading import Load, Reading, Seen, Unknown, latest
 
 RATES = {
     "request_throughput": "request_req_s", "output_throughput": "output_tok_s",
@@ -21,8 +21,9 @@ TIME = re.compile(r"(?P<stat>mean|median|std|p\d+(?:\.\d+)?)_(?P<time>ttft|tpot|
 KNOWN = frozenset(
     {
         "num_prompts", "request_rate", "burstiness", "max_concurrency", "duration", "completed", "failed",
-        "total_input_tokens", "total_output_tokens", "request_goodput", "max_output_tokens_per_s", "max_concurrent_requests",
-        "rtfx", "ramp_up_start_rps", "ramp_up_end_rps", "best_of", "total_input", "total_output",
+        "total_input_tokens", "total_output_tokens", "request_goodput", "max_output_tokens_per_s",
+        "max_concurrent_requests", "rtfx", "ramp_up_start_rps", "ramp_up_end_rps", "best_of", "total_input",
+        "total_output",
     }
 )  # fmt: skip
 
@@ -46,10 +47,9 @@ def read(text: str, source: str) -> Reading:
     numbers += _counts(document, load)
     unknown += strangers(document, {*KNOWN, *RATES, *(key for key in document if TIME.fullmatch(key))})
     settings = {"model": str(document.get("model_id", "")), "backend": str(document.get("backend", ""))}
-    told, count = bounded(unknown)
     return Reading(
         source=source, format="vllm bench serve", engine="vllm" if document.get("backend") == "vllm" else "",
-        settings=settings, numbers=latest(numbers), unknown=told, unknown_count=count,
+        settings=settings, numbers=latest(numbers), unknown=tuple(unknown),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
-from planner.observe.reading import Chosen, Reading, Seen, Unknown, bounded, latest, lines_of
+from planner.observe.reading import Chosen, Reading, Seen, Unknown, latest, lines_of
 
 N = r"(-?[\d,]*\.?\d+)"
 G = r" ?Gi?B"
@@ -57,8 +57,8 @@ WORDINGS = tuple(map(_line, (
     "Desired GPU memory utilization is ({share}, {claimed_gib}~)",
     "Actual usage is {weights_gib}~ for weight, {activation_peak_gib}~ for peak activation, {non_torch_gib}~ for "
     "non-torch memory, and {cuda_graph_gib}~ for CUDAGraph memory",
-    "Actual usage is {weights_and_non_torch_gib}~ for consumed memory (weights + non-torch), {activation_peak_gib}~ for "
-    "peak activation, and {cuda_graph_gib}~ for CUDAGraph memory",
+    "Actual usage is {weights_and_non_torch_gib}~ for consumed memory (weights + non-torch), {activation_peak_gib}~ "
+    "for peak activation, and {cuda_graph_gib}~ for CUDAGraph memory",
     "Dynamo bytecode transform time: {dynamo_s} s",
     "torch.compile takes {compile_s} s in total",
     "torch.compile took {compile_s} s in total",
@@ -77,7 +77,10 @@ SETTINGS = (
 )  # fmt: skip
 STATED = re.compile(r"non-default args|args: Namespace\(|with config|with engine_args|engine config")
 CHOICES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("attention", re.compile(r"Using (?:AttentionBackendEnum\.)?([A-Za-z][\w ]{2,40}?)(?: attention)? backend\b(?! for)")),
+    (
+        "attention",
+        re.compile(r"Using (?:AttentionBackendEnum\.)?([A-Za-z][\w ]{2,40}?)(?: attention)? backend\b(?! for)"),
+    ),
     ("attention", re.compile(r"Using (FlashAttention version \d)")),
     ("kernel", re.compile(r"(?:Using|Selected) (\w+Kernel for \w+)")),
     ("experts", re.compile(r"Using '?([\w ]+?)'? (?:\w+ )?MoE backend")),
@@ -91,13 +94,19 @@ VERSIONS = (
 RANK = re.compile(r"\((?:Ray|Vllm)?Worker(?:Process|Wrapper)?[_ -]?(?:(?P<rank>[A-Z]\w*?) )?(?:pid=(?P<pid>\d+))?")
 TIMED = re.compile(r"\b(?:INFO|WARNING|DEBUG) (\d\d-\d\d \d\d:\d\d:\d\d)\b")
 READY = re.compile(r"Starting vLLM (?:API )?server|Application startup complete|Uvicorn running")
-MEASURE = re.compile(r"\d ?[GM]i?B\b|KV cache size|blocks?: \d|concurrency|\btook -?[\d.]+ ?s|\btakes? -?[\d.]+ ?s", re.IGNORECASE)
+MEASURE = re.compile(
+    r"\d ?[GM]i?B\b|KV cache size|blocks?: \d|concurrency|\btook -?[\d.]+ ?s|\btakes? -?[\d.]+ ?s", re.IGNORECASE
+)
 PASSED = re.compile(
-    r"Completed \||it/s\]|throughput:|CUDA graphs can take additional|graph memory profiling (?:is|will be) enabled|Found ulimit"
-    r"|waste at most|Capturing CUDA graph|consider (?:de|in)creasing|from the cache|graph for|Memory profiling results:$"
+    r"Completed \||it/s\]|throughput:|CUDA graphs can take additional|graph memory profiling (?:is|will be) enabled"
+    r"|Found ulimit|waste at most|Capturing CUDA graph|consider (?:de|in)creasing|from the cache|graph for"
+    r"|Memory profiling results:$"
 )
 """Lines with numbers that are no measurement of this start: progress, advice, a running server's averages."""
-ENGINE = re.compile(r"vllm|\[(?:gpu_)?(?:worker|model_runner|core|kv_cache_utils)\.py|(?:model_runner|llm_engine|worker)\.py:\d+\]", re.I)
+ENGINE = re.compile(
+    r"vllm|\[(?:gpu_)?(?:worker|model_runner|core|kv_cache_utils)\.py|(?:model_runner|llm_engine|worker)\.py:\d+\]",
+    re.IGNORECASE,
+)
 
 
 def claims(text: str) -> bool:
@@ -117,16 +126,19 @@ def read(text: str, source: str) -> Reading:
         numbers += found
         settings |= _settings(line) if STATED.search(line) else {}
         version = next((match["version"] for one in VERSIONS if (match := one.search(line))), version)
-        picked = [Chosen(what=what, name=match[1].strip(), place=place) for what, one in CHOICES for match in one.finditer(line)]
+        picked = [
+            Chosen(what=what, name=match[1].strip(), place=place)
+            for what, one in CHOICES
+            for match in one.finditer(line)
+        ]
         chosen = {(each.what, each.name): each for each in picked} | chosen
         if (clock := TIMED.search(line)) is not None:
             times.append((clock[1], "ready" if READY.search(line) else ""))
         if not (found or picked) and MEASURE.search(line) and not PASSED.search(line) and not STATED.search(line):
             unknown.append(Unknown(place=place, text=_bare(line)))
-    told, count = bounded(unknown)
     return Reading(
         source=source, format="vLLM start-up log", engine="vllm", version=version, settings=settings,
-        numbers=latest([*numbers, *_ready(times[1:])]), chosen=tuple(chosen.values()), unknown=told, unknown_count=count,
+        numbers=latest([*numbers, *_ready(times[1:])]), chosen=tuple(chosen.values()), unknown=tuple(unknown),
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ SHELL = frozenset(
         "listing",
         "machine_report",
         "measurements",
+        "observe",
         "oracles",
         "processes",
         "render",
