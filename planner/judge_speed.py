@@ -183,6 +183,7 @@ def serving(candidate: Candidate, seen: Seen, limits: Mapping[str, float], elsew
 
 
 VERBOSE = {"llama.cpp": "llama-server was started with `-lv 4` beside its launch file, so that it prints its buffers"}
+OTHER_MACHINE = "not the planned machine"
 SAME_MACHINE = "the client ran on the machine that served: it took its share of the CPU"
 
 
@@ -207,7 +208,7 @@ def objectives(limits: Mapping[str, float], measured: Measured, elsewhere: str =
 def _objective(name: str, limit: float, value: Statistic | None, elsewhere: str) -> Kept:
     if value is None:
         return Kept(name=name, limit_s=limit, measured_s=None, verdict="open", because="no answer came whole")
-    because = elsewhere or value.open_because
+    because = OTHER_MACHINE if elsewhere else value.open_because
     sure = value.high <= limit or value.low > limit
     if not because and not sure:
         because = f"its interval, {value.low:.3g} to {value.high:.3g} s, holds the limit"
@@ -270,11 +271,11 @@ def _claim(what: tuple[str, str], estimate: Estimate, value: Statistic | None, b
     name, group = what
     bare = Claim(
         name=name, group=group, unit=estimate.unit, predicted=estimate.value, low=estimate.low, high=estimate.high,
-        basis=estimate.basis, verdict="open", because=elsewhere or "not measured", by=by,
+        basis=estimate.basis, verdict="open", because="not measured", by=by,
     )  # fmt: skip
     if value is None:
-        return structs.replace(bare, because="not measured")
-    verdict, because = ("open", elsewhere) if elsewhere else _fit(estimate, value, by)
+        return bare
+    verdict, because = ("open", OTHER_MACHINE) if elsewhere else _fit(estimate, value, by)
     return structs.replace(
         bare, measured=value.value, measured_low=value.low, measured_high=value.high,
         ratio=value.value / estimate.value if estimate.value else None, verdict=verdict, because=because,
