@@ -71,6 +71,8 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     schema: int
     ready_s: float
+    ready_log_bytes: int
+    """Of the engine's log when it was ready: what comes later is of requests."""
     host: str
     port: int
     warm_up: Columns

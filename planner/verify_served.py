@@ -102,7 +102,7 @@ def served(
         log = (folder / LOG).read_bytes()
     except (OSError, BadInput) as fault:
         return Serving(outcome="failed", because=f"what was measured cannot be read: {fault}")
-    reading = logged(log)
+    reading = logged(log[: measured.ready_log_bytes])
     seen = Seen(
         measured=measured, printed=printed(reading), replicas=question.candidate.pools[0].replicas,
         open_load=about.load.rate is not None,

@@ -96,6 +96,7 @@ def served(asked: argparse.Namespace) -> dict[str, Any]:
 
 def loaded(asked: argparse.Namespace, server: Server, ready: float) -> dict[str, Any]:
     """Everything that is asked of a server that is up."""
+    started = server.log.stat().st_size
     load, whom = load_of(asked), Whom(address=server.url, model=asked.served, timeout_s=asked.timeout_s)
     warm = run(server, whom, load, asked.warm_up, 0)
     cold = server.drawn.peak_bytes
@@ -109,7 +110,8 @@ def loaded(asked: argparse.Namespace, server: Server, ready: float) -> dict[str,
     found = sustained(asked, server, whom, repeats) if asked.search_s and well else None
     drawn: Drawn = server.drawn
     return {
-        "schema": 1, "ready_s": ready, "host": HOST, "port": server.address[1], "warm_up": columns(warm),
+        "schema": 1, "ready_s": ready, "ready_log_bytes": started, "host": HOST, "port": server.address[1],
+        "warm_up": columns(warm),
         "repeats": [columns(each) for each in repeats], "sustained": found.plain() if found else None,
         "memory_bytes_after_warm_up": cold, "memory_peak_bytes": drawn.peak_bytes,
         "gpu_peak_bytes": drawn.gpu_peak_bytes, "watts": float(np.mean(drawn.watts)) if drawn.watts else None,

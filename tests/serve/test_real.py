@@ -44,7 +44,8 @@ def test_llama_server_is_served_loaded_and_read(tmp_path: Path) -> None:
     assert all(1 <= tokens <= 24 for each in measured.repeats for tokens in each.output)
     assert [len(each.times("ttft")) for each in measured.repeats] == [5, 5]
     assert measured.memory_peak_bytes > 50 * 2**20
-    reading = verify_served.logged((out / "server.log").read_bytes())
+    log = (out / "server.log").read_bytes()
+    reading = verify_served.logged(log[: measured.ready_log_bytes])
     assert reading is not None
     assert reading.engine == "llama.cpp"
     sizes = {each.metric: each.value for each in verify_served.printed(reading)}

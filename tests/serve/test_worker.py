@@ -254,7 +254,7 @@ def _columns(first: Any) -> served.Columns:
 
 def _measured(repeats: tuple[served.Columns, ...]) -> served.Measured:
     return served.Measured(
-        schema=1, ready_s=1.0, host="h", port=1, warm_up=repeats[0], repeats=repeats, sustained=None,
+        schema=1, ready_s=1.0, ready_log_bytes=0, host="h", port=1, warm_up=repeats[0], repeats=repeats, sustained=None,
         memory_bytes_after_warm_up=0.0, memory_peak_bytes=0.0, gpu_peak_bytes=0.0, watts=None,
     )  # fmt: skip
 
