@@ -22,6 +22,7 @@ from planner import engines, making, resources
 from planner.engines import llamacpp, vllm
 from planner.launch import Launch, LaunchOptions, serving_pool, target_of
 from planner.plan import ArtifactRef, Candidate, Estimate, Finding, LaunchFile, Make, Plan, Tie
+from planner.proving.judge_speed import Claim
 from planner.wording import short
 
 FETCHED = "llama-server reads the hub's cache, and fetches a missing file itself."
@@ -224,6 +225,8 @@ def templates() -> Environment:
         "code": code_span,
         "prose": prose,
         "amount": amount,
+        "predicted": predicted,
+        "measured": measured,
         "number": lambda value: "–" if value is None else short(value),
         "fence": fence,
     }
@@ -261,10 +264,28 @@ def prose(text: str) -> str:
 
 def amount(estimate: Estimate) -> str:
     """Value and 80 % interval for people: bytes as GiB, times below ten seconds as milliseconds."""
-    scale, unit = 1.0, estimate.unit
+    return _interval((estimate.value, estimate.low, estimate.high), estimate.value, estimate.unit)
+
+
+def predicted(claim: Claim) -> str:
+    """What was estimated, likewise; bytes below a tenth of a GiB as MiB."""
+    return _interval((claim.predicted, claim.low, claim.high), claim.predicted, claim.unit, small=True)
+
+
+def measured(claim: Claim) -> str:
+    """What was measured, in the unit of the estimate beside it."""
+    if claim.measured is None or claim.measured_low is None or claim.measured_high is None:
+        return "–"
+    numbers = (claim.measured, claim.measured_low, claim.measured_high)
+    return _interval(numbers, claim.predicted, claim.unit, small=True)
+
+
+def _interval(numbers: tuple[float, float, float], size: float, unit: str, *, small: bool = False) -> str:
+    """Value and both ends in a unit that fits the size; a value without a width alone."""
+    scale = 1.0
     if unit == "B":
-        scale, unit = 1 / GIB, "GiB"
-    elif unit == "s" and abs(estimate.value) < 10:
+        scale, unit = (1024 / GIB, "MiB") if small and abs(size) < GIB / 10 else (1 / GIB, "GiB")
+    elif unit == "s" and abs(size) < 10:
         scale, unit = 1000.0, "ms"
-    value, low, high = (f"{number * scale:.4g}" for number in (estimate.value, estimate.low, estimate.high))
-    return f"{value} {unit} ({low} to {high})"
+    value, low, high = (f"{number * scale:.4g}" for number in numbers)
+    return f"{value} {unit}" if small and low == value == high else f"{value} {unit} ({low} to {high})"

@@ -175,10 +175,15 @@ def probe(settings: Settings) -> Inventory:
 
 def launch_files(plan: Plan, settings: Settings) -> Rendered:
     """The files that start the plan's choice. Raises NotFound for a plan without one."""
-    from planner import render
-
     if plan.choice is None:
         raise NotFound(f"plan {plan.id!r} is infeasible: there is nothing to launch")
+    return launch_files_of(plan, plan.choice, settings)
+
+
+def launch_files_of(plan: Plan, candidate: Candidate, settings: Settings) -> Rendered:
+    """The same of any candidate of the plan."""
+    from planner import render
+
     model, _, revision = plan.request["model"].partition("@")
     lora = plan.request["workload"].get("lora")
     options = LaunchOptions(
@@ -187,7 +192,7 @@ def launch_files(plan: Plan, settings: Settings) -> Rendered:
         air_gapped=bool(plan.request.get("air_gapped", False)),
         merged=isinstance(lora, dict) and bool(lora.get("merged")),
     )
-    return render.files(plan.choice, _engine_of(plan.choice, settings), options, render.Reasons.of(plan))
+    return render.files(candidate, _engine_of(candidate, settings), options, render.Reasons.of(plan))
 
 
 def review(

@@ -12,6 +12,7 @@ import msgspec
 from catalog.errors import BadInput
 from planner.cli.common import Commands, number, write_document
 from planner.cli.verify_answers import add_answers, asking
+from planner.cli.verify_serving import add_serving, wish
 
 if TYPE_CHECKING:
     from planner.proving.steps import Program
@@ -22,7 +23,8 @@ EXAMPLES = """examples:
   lanewise verify plan.json --text tickets.jsonl          run them here; a second run goes on where it ended
   lanewise verify plan.json --all-lanes --text tickets.jsonl --calibration chats.jsonl     the table of lanes
   lanewise verify request.toml --lane gguf:Q4_K_M --text notes.md --calibration chats.jsonl --budget 60
-  lanewise verify plan.json --text tickets.jsonl --task questions.jsonl      tasks on items of your own as well"""
+  lanewise verify plan.json --text tickets.jsonl --task questions.jsonl      tasks on items of your own as well
+  lanewise verify plan.json --text tickets.jsonl --serve  serve it as well, under the planned load"""
 GATE_FAILED, CANCELLED = 3, 130
 
 
@@ -72,6 +74,7 @@ def add_to(commands: Commands) -> None:
     )
     _add_text(verify.add_argument_group("model and text"))
     add_answers(verify.add_argument_group("answers"))
+    add_serving(verify.add_argument_group("serving"))
     verify.add_argument("--json", action="store_true", help="print the program, or the receipt, as one JSON document")
     verify.add_argument("--db", metavar="URL", help="plan store that the id is looked up in")
     verify.set_defaults(run=run)
@@ -103,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the program; print it, or run it and print its receipt."""
     from planner import service, settings
     from planner.cli.review import plan_of
-    from planner.running import verify
+    from planner.running import verify, verify_served
 
     own = settings.from_environment()
     own = msgspec.structs.replace(own, database_url=arguments.db or own.database_url)
@@ -115,7 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         return compare.run(arguments, plan, choice, own, here)
     question = verify.asked(plan, choice, own, here)
-    program = verify.program(question, choice)
+    served = None if choice.serve is None else verify_served.asked(question, choice.serve, own, here)
+    program = verify.program(question, choice, served)
     if here is None or arguments.dry_run:
         return _shown(program, as_json=arguments.json)
     from planner.running.commands import Installed
@@ -125,6 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
     about = verify.Run(
         question=question, inventory=here, reproduce=("lanewise", *sys.argv[1:]), budget_s=choice.budget_s,
         reuse=tuple(arguments.reuse or (verify.RUNS,)),
+        served=served,
     )  # fmt: skip
     made = verify.run(program, about, folder, Installed(own), Screen())
     if arguments.json:
@@ -151,6 +156,7 @@ def _choice(arguments: argparse.Namespace) -> Choice:
         seed=arguments.seed,
         tasks=tuple(arguments.task),
         questions=asking(arguments),
+        serve=wish(arguments),
     )
 
 

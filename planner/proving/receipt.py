@@ -13,6 +13,7 @@ from msgspec import Struct
 from planner.plan import Candidate, Gate, Threshold
 from planner.proving.checks import Check, Verdict
 from planner.proving.judge import Judged, Judgement
+from planner.proving.judge_speed import Serving
 from planner.proving.steps import LeftOut, Program, Step, gate_key
 
 State = Literal["done", "kept", "failed", "refused", "cancelled", "not run"]
@@ -90,6 +91,8 @@ class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: tuple[Result, ...]
     not_tested: tuple[LeftOut, ...]
     notes: tuple[str, ...]
+    served: Serving | None = None
+    """None where serving was not asked for."""
 
 
 WEIGHTS = ("original/", "baseline/", "candidate/")

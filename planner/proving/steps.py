@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from planner.plan import NOTHING, Basis, Estimate, Gate
 from planner.spread import between
@@ -50,6 +50,8 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of which it gives the numbers, and of every gate that shares its run."""
     text: str = ""
     """The plan's name of the text that they are taken on."""
+    files: dict[str, str] | UnsetType = UNSET
+    """Path below the step's own folder -> text: what the runner writes there before it starts."""
 
 
 class LeftOut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

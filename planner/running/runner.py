@@ -240,6 +240,7 @@ def _key(under_way: Run, step: Step, versions: Mapping[str, str], read: Mapping[
     scripts = {raw: script(Path(word)) for raw, word in zip(step.command, words, strict=True) if is_script(raw)}
     needs = {name: under_way.results[name].made for name in step.needs}
     parts = [step.command, step.env, versions, scripts, needs, read, step.makes]
+    parts += [step.files] if step.files else []
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
@@ -312,6 +313,7 @@ def _executed(under_way: Run, step: Step, given: tuple[str, dict[str, str], dict
     folder, (key, versions, read) = under_way.folder, given
     try:
         out = folder.begin(step)
+        _given(step, out)
     except OSError as fault:
         return Result(id=step.id, state="failed", because=f"its folder cannot be made: {fault.strerror}")
     folder.save()
@@ -338,6 +340,14 @@ def _executed(under_way: Run, step: Step, given: tuple[str, dict[str, str], dict
     if code != 0:
         return msgspec.structs.replace(result, state="failed", because=_failure(under_way, step, code))
     return _placed(under_way, step, result, key)
+
+
+def _given(step: Step, out: Path) -> None:
+    """Files that the program itself carries. Raises OSError."""
+    for name, text in (step.files or {}).items():
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def _process(under_way: Run, step: Step, command: tuple[str, ...]) -> int | None:

@@ -16,11 +16,14 @@ from planner.plan import Candidate, Plan
 from planner.proving import judge, receipt, recipe
 from planner.proving.asked import with_recipe
 from planner.proving.judge import Judgement
+from planner.proving.judge_speed import Serving
+from planner.proving.loading import SERVED, Served
 from planner.proving.questions import Questions, extended
 from planner.proving.receipt import Receipt, Result
-from planner.proving.steps import Program
-from planner.running import bench_files, gathered, runner, runstate, task_files
+from planner.proving.steps import LeftOut, Program
+from planner.running import bench_files, gathered, runner, runstate, task_files, verify_served
 from planner.running.commands import Environments
+from planner.running.verify_served import Wish
 from planner.settings import Settings
 
 OWN = "name the 16-bit model as the plan's model, and the lane that the copy was made in"
@@ -45,6 +48,8 @@ class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Task files of the user's own."""
     questions: Questions = Questions()
     """How they are asked; its items are read from the files."""
+    serve: Wish | None = None
+    """How it is served and loaded; None: it is not."""
 
 
 def asked(plan: Plan, choice: Choice, settings: Settings, inventory: Inventory | None) -> recipe.Asked:
@@ -112,9 +117,18 @@ def _gpus(candidate: Candidate, settings: Settings) -> int:
     return pool.tensor_parallel * pool.pipeline_parallel * pool.data_parallel
 
 
-def program(question: recipe.Asked, choice: Choice) -> Program:
-    """The steps, those that the budget has room for."""
+NOT_SERVED = LeftOut(gate=SERVED, because="memory, latency and rates were not asked for: --serve")
+
+
+def program(question: recipe.Asked, choice: Choice, about: Served | None = None) -> Program:
+    """The steps, those that the budget has room for. Serving comes last: quality decides first."""
     whole = recipe.program(question)
+    if about is not None:
+        whole = verify_served.with_serving(
+            whole, question, about, alone=choice.serve is not None and choice.serve.alone
+        )
+    else:
+        whole = msgspec.structs.replace(whole, left_out=(*whole.left_out, NOT_SERVED))
     return whole if choice.budget_s is None else recipe.within(whole, choice.budget_s)
 
 
@@ -132,6 +146,8 @@ class Run(Struct, frozen=True, kw_only=True):
     budget_s: float | None = None
     reuse: tuple[Path, ...] = ()
     """Folders below which other runs lie, whose finished steps are taken where everything is the same."""
+    served: Served | None = None
+    """What was asked of serving."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -181,7 +197,14 @@ def receipt_of(steps: Program, about: Run, made: tuple[runner.Ran, Path], began:
         steps=ran.results,
         not_tested=receipt.not_tested(steps, gates),
         notes=steps.notes,
+        served=_served(steps, about, ran, folder),
     )
+
+
+def _served(steps: Program, about: Run, ran: runner.Ran, folder: Path) -> Serving | None:
+    if about.served is None:
+        return None
+    return verify_served.served(steps, about.question, about.served, (ran.results, folder), about.inventory)
 
 
 def judged(steps: Program, candidate: Candidate, results: tuple[Result, ...], folder: Path) -> Judgement:

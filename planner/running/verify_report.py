@@ -15,6 +15,7 @@ from rich.table import Table
 
 from catalog.units import GIB
 from planner.plan import Estimate
+from planner.proving.judge_speed import Serving
 from planner.proving.receipt import Receipt, Result
 from planner.proving.steps import Program, Step
 from planner.report import console
@@ -131,7 +132,38 @@ def show_receipt(made: Receipt, folder: Path) -> None:
     for gate in made.gates:
         table.add_row(escape(gate.gate), "yes" if gate.measured else "no", escape(gate.verdict), escape(gate.because))
     out.print(table)
+    if made.served is not None:
+        show_served(made.served)
     out.print(escape(f"receipt: {folder / 'receipt.json'} and {folder / 'receipt.md'}"), soft_wrap=True)
+
+
+def show_served(found: Serving) -> None:
+    """Claim by claim."""
+    from planner.render import measured, predicted
+
+    out = console()
+    why = f": {escape(found.because)}" if found.because else ""
+    out.print(f"served: [bold]{found.outcome}[/]{why}", soft_wrap=True)
+    if found.elsewhere:
+        out.print(f"nothing of this decides over the plan: {escape(found.elsewhere)}", soft_wrap=True)
+    if not found.claims:
+        return
+    errors = ", ".join(f"{count} x {error}" for error, count in found.errors.items()) or "no errors"
+    out.print(f"{found.repeats} repeats, {found.requests} requests, {escape(errors)}")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("claim", "predicted", "measured", "ratio", "verdict"):
+        table.add_column(name, overflow="fold")
+    for claim in found.claims:
+        mark = ", off most" if claim.name in found.off.values() else ""
+        verdict = f"{claim.verdict}{mark}" + (f": {claim.because}" if claim.because else "")
+        ratio = "–" if claim.ratio is None else f"{claim.ratio:.3g}"
+        table.add_row(claim.name, predicted(claim), measured(claim), ratio, escape(verdict))
+    out.print(table)
+    for kept in found.objectives:
+        value = "–" if kept.measured_s is None else f"{kept.measured_s:.3g} s"
+        out.print(f"objective {kept.name} {kept.limit_s:g} s: {value}, {kept.verdict}", soft_wrap=True)
+    for note in found.notes:
+        out.print(f"note {escape(note)}", soft_wrap=True)
 
 
 def show_receipts(found: Iterable[tuple[Path, Receipt]]) -> None:

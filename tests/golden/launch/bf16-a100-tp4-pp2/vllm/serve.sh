@@ -7,10 +7,18 @@ set -a
 . "$here/vllm.env"
 set +a
 
-port=9000
+# Of this machine alone, from the environment: SERVE_MODEL (a folder or file that holds the weights), SERVE_HOST, SERVE_PORT.
+port="${SERVE_PORT:-9000}"
+if ! [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]]; then
+  echo "SERVE_PORT is a number, not '$port'" >&2
+  exit 2
+fi
 
-exec vllm serve meta-llama/Llama-3.1-70B-Instruct \
+host=0.0.0.0
+model=meta-llama/Llama-3.1-70B-Instruct
+
+exec vllm serve "${SERVE_MODEL:-$model}" \
   --config "$here/config.yaml" \
   --served-model-name=meta-llama/Llama-3.1-70B-Instruct \
-  --host=0.0.0.0 \
-  --port "$port"
+  "--host=${SERVE_HOST:-$host}" \
+  --port "$port" "$@"

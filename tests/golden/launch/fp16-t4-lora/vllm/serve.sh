@@ -7,13 +7,21 @@ set -a
 . "$here/vllm.env"
 set +a
 
-port=8000
+# Of this machine alone, from the environment: SERVE_MODEL (a folder or file that holds the weights), SERVE_HOST, SERVE_PORT.
+port="${SERVE_PORT:-8000}"
+if ! [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]]; then
+  echo "SERVE_PORT is a number, not '$port'" >&2
+  exit 2
+fi
 
-exec vllm serve Qwen/Qwen3-1.7B \
+host=127.0.0.1
+model=Qwen/Qwen3-1.7B
+
+exec vllm serve "${SERVE_MODEL:-$model}" \
   --config "$here/config.yaml" \
   --served-model-name=Qwen/Qwen3-1.7B \
-  --host=127.0.0.1 \
+  "--host=${SERVE_HOST:-$host}" \
   --lora-modules \
   '{"name": "billing", "path": "/srv/lora/billing"}' \
   '{"name": "legal", "path": "/srv/lora/legal"}' \
-  --port "$port"
+  --port "$port" "$@"

@@ -7,11 +7,21 @@ set -a
 . "$here/vllm.env"
 set +a
 
-port=8000
+# Of this machine alone, from the environment: SERVE_MODEL (a folder or file that holds the weights), SERVE_HOST, SERVE_PORT.
+port="${SERVE_PORT:-8000}"
+if ! [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]]; then
+  echo "SERVE_PORT is a number, not '$port'" >&2
+  exit 2
+fi
 
-exec vllm serve RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8-dynamic \
+host=127.0.0.1
+model=RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8-dynamic
+revision=4a3f0d2b
+[[ -z "${SERVE_MODEL:-}" ]] || revision=
+
+exec vllm serve "${SERVE_MODEL:-$model}" \
   --config "$here/config.yaml" \
-  --revision=4a3f0d2b \
+  ${revision:+"--revision=$revision"} \
   --served-model-name=meta-llama/Llama-3.1-70B-Instruct \
-  --host=127.0.0.1 \
-  --port "$port"
+  "--host=${SERVE_HOST:-$host}" \
+  --port "$port" "$@"

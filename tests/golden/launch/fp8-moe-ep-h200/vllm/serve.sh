@@ -7,10 +7,18 @@ set -a
 . "$here/vllm.env"
 set +a
 
-port=8000
+# Of this machine alone, from the environment: SERVE_MODEL (a folder or file that holds the weights), SERVE_HOST, SERVE_PORT.
+port="${SERVE_PORT:-8000}"
+if ! [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]]; then
+  echo "SERVE_PORT is a number, not '$port'" >&2
+  exit 2
+fi
 
-exec vllm serve Qwen/Qwen3-30B-A3B-Instruct-2507-FP8 \
+host=127.0.0.1
+model=Qwen/Qwen3-30B-A3B-Instruct-2507-FP8
+
+exec vllm serve "${SERVE_MODEL:-$model}" \
   --config "$here/config.yaml" \
   --served-model-name=Qwen/Qwen3-30B-A3B-Instruct-2507 \
-  --host=127.0.0.1 \
-  --port "$port"
+  "--host=${SERVE_HOST:-$host}" \
+  --port "$port" "$@"

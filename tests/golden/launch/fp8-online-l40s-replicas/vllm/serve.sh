@@ -7,20 +7,32 @@ set -a
 . "$here/vllm.env"
 set +a
 
+# Of this machine alone, from the environment: SERVE_MODEL (a folder or file that holds the weights), SERVE_HOST, SERVE_PORT.
+port="${SERVE_PORT:-8000}"
+if ! [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]]; then
+  echo "SERVE_PORT is a number, not '$port'" >&2
+  exit 2
+fi
+
 # Which replica this is: 0 to 2. Ports count upwards, devices too unless they are already pinned.
 replica="${REPLICA:-0}"
 if ! [[ "$replica" =~ ^(0|[1-9][0-9]{0,3})$ && "$replica" -lt 3 ]]; then
   echo "REPLICA is 0 to 2, not '$replica'" >&2
   exit 2
 fi
-port=$((8000 + replica))
+port=$((port + replica))
 first=$((replica * 1))
 devices="$(seq -s, "$first" "$((first + 0))")"
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES:-$devices}"
 
-exec vllm serve meta-llama/Llama-3.1-8B-Instruct \
+host=127.0.0.1
+model=meta-llama/Llama-3.1-8B-Instruct
+revision=0e9e39f2
+[[ -z "${SERVE_MODEL:-}" ]] || revision=
+
+exec vllm serve "${SERVE_MODEL:-$model}" \
   --config "$here/config.yaml" \
-  --revision=0e9e39f2 \
+  ${revision:+"--revision=$revision"} \
   --served-model-name=support-chat \
-  --host=127.0.0.1 \
-  --port "$port"
+  "--host=${SERVE_HOST:-$host}" \
+  --port "$port" "$@"

@@ -7,12 +7,20 @@ set -a
 . "$here/llama-server.env"
 set +a
 
-port=8080
+# Of this machine alone, from the environment: SERVE_MODEL (a folder or file that holds the weights), SERVE_HOST, SERVE_PORT.
+port="${SERVE_PORT:-8080}"
+if ! [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]]; then
+  echo "SERVE_PORT is a number, not '$port'" >&2
+  exit 2
+fi
 
-exec llama-server \
-  --hf-repo bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q4_K_M \
+host=127.0.0.1
+weights=(--hf-repo bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q4_K_M)
+[[ -z "${SERVE_MODEL:-}" ]] || weights=(--model "$SERVE_MODEL")
+
+exec llama-server "${weights[@]}" \
   --alias meta-llama/Llama-3.1-8B-Instruct \
-  --host 127.0.0.1 \
+  --host "${SERVE_HOST:-$host}" \
   --ctx-size 16384 \
   --parallel 2 \
   --batch-size 2048 \
@@ -24,4 +32,4 @@ exec llama-server \
   --device none \
   --n-gpu-layers 0 \
   --metrics \
-  --port "$port"
+  --port "$port" "$@"

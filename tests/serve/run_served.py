@@ -1,0 +1,64 @@
+"""Runs one served step with a fake engine, as `lanewise verify` would: a process of its own, so that it can be killed.
+
+usage: python -m tests.serve.run_served FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import structs
+
+from catalog.inventory import Inventory
+from planner import service
+from planner.proving import loading
+from planner.proving.receipt import Receipt
+from planner.proving.steps import Program, Step
+from planner.running import runner, verify, verify_served
+from planner.running.verify_served import Wish
+from tests.serve.worlds import launched
+from tests.verify.questions import OWN, question
+from tests.verify.worlds import ROOMY, Here, Seen
+
+SHORTER = {
+    "--rate": "40", "--requests": "20", "--repeats": "2", "--search-s": "0", "--context": "64", "--prompt-mean": "20",
+    "--prompt-p95": "30", "--output-mean": "5", "--output-p95": "8", "--warm-up": "2",
+}  # fmt: skip
+
+
+class Engines(Here):
+    """llama.cpp is a folder with a fake llama-server."""
+
+    def python(self, tool: str) -> Path:
+        return Path(sys.executable)
+
+
+def shorter(step: Step) -> Step:
+    """The step as planned, with a load of a second."""
+    words = list(step.command)
+    for name, value in SHORTER.items():
+        words[words.index(name) + 1] = value
+    return structs.replace(step, command=tuple(words), needs=())
+
+
+def run(folder: Path) -> Receipt:
+    """The receipt of a run that consists of serving."""
+    asked = question("gguf:Q8_0")
+    about = verify_served.asked(asked, Wish(), OWN, None)
+    step = loading.serving(asked, about)
+    assert isinstance(step, Step)
+    program = Program(
+        plan_id="0" * 16, lane="gguf:Q8_0", engine="llama.cpp", baseline="x", steps=(shorter(step),),
+        measures={loading.SERVED: loading.SERVED},
+    )  # fmt: skip
+    _, engine = launched(folder / "engine")
+    inventory: Inventory = service.probe(OWN)
+    ran = runner.run(program, folder / "run", Engines(engine.parent), Seen(), machine=ROOMY)
+    given = verify.Run(question=asked, inventory=inventory, reproduce=("lanewise",), served=about)
+    return verify.receipt_of(program, given, (ran, folder / "run"), datetime.now(UTC))
+
+
+if __name__ == "__main__":
+    print(run(Path(sys.argv[1])).served)
