@@ -20,6 +20,8 @@ from score_common import Refusal
 
 FEWSHOT_SEED = 1234
 """lm-eval's own."""
+RETRIEVED = "string_match"
+"""The share of what was hidden that stands in the answer."""
 Tasks = dict[str, Any]
 
 
@@ -89,6 +91,10 @@ def retrieval_tasks(path: Path) -> Tasks:
     import datasets
     from lm_eval.tasks.ruler.common_utils import aggregate_metrics, process_results
 
+    def score(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+        """lm-eval's score of this length alone: it says -1 of every other."""
+        return {RETRIEVED: process_results(doc, results)[str(doc["max_length"])]}
+
     made = json.loads(path.read_text(encoding="utf-8"))
     found: Tasks = {}
     for name, about in made["tasks"].items():
@@ -103,10 +109,8 @@ def retrieval_tasks(path: Path) -> Tasks:
                 "doc_to_target": "{{outputs}}",
                 "gen_prefix": "{{gen_prefix}}",
                 "target_delimiter": about["delimiter"],
-                "process_results": process_results,
-                "metric_list": [
-                    {"metric": str(made["context"]), "aggregation": aggregate_metrics, "higher_is_better": True}
-                ],
+                "process_results": score,
+                "metric_list": [{"metric": RETRIEVED, "aggregation": aggregate_metrics, "higher_is_better": True}],
                 "generation_kwargs": {"do_sample": False, "max_gen_toks": about["answer_tokens"], "until": []},
             }
         )
