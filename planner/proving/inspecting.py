@@ -22,7 +22,8 @@ from planner.proving.preparing import (
 )
 from planner.proving.steps import OUT, OWN_PYTHON, WORKERS, Step
 
-INSPECT = "inspect"
+INSPECT, SMOKE = "inspect", "smoke"
+"""The step, and the gate that its faults fail: a candidate whose files nobody could look into has not passed it."""
 
 
 def inspecting(asked: Asked) -> Iterator[Step]:
@@ -44,6 +45,7 @@ def inspecting(asked: Asked) -> Iterator[Step]:
         ram_bytes=ALIVE,
         disk_bytes=LEAST_DISK,
         expected_s=toolrates.examined(asked.candidate_bytes),
+        gate=SMOKE,
     )  # fmt: skip
 
 

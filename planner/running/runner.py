@@ -276,8 +276,10 @@ def _kept(under_way: Run, step: Step, key: str) -> Result | None:
 
 
 def _taken(under_way: Run, step: Step, key: str) -> Result | None:
-    """A step that ended well in another folder with the same key, its files linked into this one. What a launch file came
-    to holds for its own run: the machine is in no key."""
+    """A step that ended well in another folder with the same key, its files linked into this one.
+
+    What a launch file came to holds for its own run: no key has the machine in it.
+    """
     found = None if step.files else under_way.shelf.take(step, key)
     if found is None:
         return None

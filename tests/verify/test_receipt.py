@@ -16,7 +16,7 @@ from catalog.errors import BadInput, NotFound
 from catalog.inventory import Host, Inventory
 from planner import service
 from planner.proving import receipt, recipe
-from planner.proving.answers import Answer, Sampling, Side
+from planner.proving.answers import Answer, Faults, Sampling, Side
 from planner.proving.receipt import Receipt, Result, State
 from planner.proving.steps import Program
 from planner.running import verify
@@ -54,6 +54,8 @@ def written(states: dict[str, State], **ran: bool) -> tuple[Program, Receipt]:
         for step in program.steps:
             if step.makes[0].endswith("answers.json"):
                 plain_answers(Path(folder) / step.makes[0])
+            elif step.makes[0].endswith("faults.json"):
+                no_faults(Path(folder) / step.makes[0])
             elif step.gate:
                 statistics(Path(folder) / step.makes[0])
         whole = Ran(results=results(program, states), **ran), Path(folder)
@@ -66,6 +68,12 @@ def plain_answers(path: Path) -> None:
     said = tuple(Answer(task="smoke", item=str(place), text="yes", tokens=1, stopped="end") for place in range(20))
     made = Side(schema=1, model="m", model_sha256="0", backend="transformers", sampling=Sampling(), answers=said)
     path.write_bytes(msgspec.json.encode(made))
+
+
+def no_faults(path: Path) -> None:
+    """What a look into sound files finds."""
+    path.parent.mkdir(parents=True)
+    path.write_bytes(msgspec.json.encode(Faults(faults=())))
 
 
 def statistics(path: Path) -> None:
@@ -97,6 +105,8 @@ def test_gates_that_no_step_measures_are_never_measured() -> None:
     assert len(tasks) == 2
     assert not any(gate.measured for gate in tasks)
     assert all("--task FILE" in gate.because for gate in tasks)
+    _, unseen = written({"inspect": "failed"})
+    assert [gate.verdict for gate in unseen.gates if gate.gate == "smoke"] == ["inconclusive"]
     _, none = written({"answers-smoke-candidate": "failed"})
     (smoke,) = (gate for gate in none.gates if gate.gate == "smoke")
     assert (smoke.measured, smoke.verdict) == (False, "inconclusive")
