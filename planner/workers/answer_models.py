@@ -178,7 +178,7 @@ class HubAnswers(Transformers):
 
     def begin(self, prompts: list[list[int]]) -> list[Row]:
         """Logits after each prompt."""
-        self.past = None
+        self.past = self.cache.made()
         ids, self.mask = self._padded(prompts)
         return list(self._forward(ids, 1)[:, -1])
 
@@ -198,7 +198,7 @@ class HubAnswers(Transformers):
         for start in range(0, len(options), self.batch):
             part = options[start : start + self.batch]
             ids, self.mask = self._padded([prompt + each[:-1] for each in part])
-            self.past, most = None, max(map(len, part))
+            self.past, most = self.cache.made(), max(map(len, part))
             rows = self._forward(ids, most)
             for each, row in zip(part, rows, strict=True):
                 found.append(summed(row[-len(each) :], each))
