@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from answer_talk import Row
 from score_common import Refusal
-from score_models import BATCH, GgufTokens, HubTokens, LlamaCpp, Transformers, log_softmax, threads
+from score_models import BATCH, GgufTokens, HubTokens, LlamaCpp, Transformers, log_softmax
 
 DAY = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 """What templates that ask for the date are told: both sides get the same, whenever they run."""
@@ -40,8 +40,13 @@ class Prompt:
 class Tongue:
     """Items as prompts through a model's own template and tokenizer."""
 
-    def templated(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> str | None:
-        """The text of a chat with the beginning of the answer; None where the model has no chat template."""
+    def templated(self, messages: list[dict[str, Any]], tools: list[Any] | None, *, begins: bool) -> str | None:
+        """The text of a chat with the beginning of the answer, or up to the end of its last message, which the model
+        goes on with; None where the model has no chat template."""
+        raise NotImplementedError
+
+    def ids(self, text: str, *, special: bool) -> list[int]:
+        """Token ids, with or without those that the tokenizer puts around a text."""
         raise NotImplementedError
 
     def encode(self, text: str, *, template: bool) -> list[int]:
@@ -53,7 +58,7 @@ class Tongue:
     def prompt(self, item: dict[str, Any]) -> Prompt:
         """Messages, or a prompt as one message of the user; as it is where it is raw, or there is no template."""
         messages = item.get("messages") or [{"role": "user", "content": item["prompt"]}]
-        text = None if item.get("raw") else self._templated(item, messages)
+        text = None if item.get("raw") else self.chat(messages, item.get("tools"), where=f"item {item['name']}: ")
         template = text is not None
         if text is None:
             several = len(messages) > 1 or item.get("tools")
@@ -63,13 +68,16 @@ class Tongue:
         ids = self.encode(text, template=template)
         return Prompt(text, ids, self.leading(ids), template)
 
-    def _templated(self, item: dict[str, Any], messages: list[dict[str, Any]]) -> str | None:
+    def chat(
+        self, messages: list[dict[str, Any]], tools: list[Any] | None = None, *, begins: bool = True, where: str = ""
+    ) -> str | None:
+        """As `templated`. Raises Refusal where the template does."""
         from jinja2 import TemplateError
 
         try:
-            return self.templated(messages, item.get("tools"))
+            return self.templated(messages, tools, begins=begins)
         except (TemplateError, ValueError, TypeError) as error:
-            raise Refusal(f"item {item['name']}: the model's chat template refuses it: {error}") from error
+            raise Refusal(f"{where}the model's chat template refuses it: {error}") from error
 
     def leading(self, ids: list[int]) -> int:
         """BOS tokens in front."""
@@ -79,6 +87,10 @@ class Tongue:
 
     def begin(self) -> int | None:
         """The BOS token, whether or not it is put in front of texts."""
+        raise NotImplementedError
+
+    def opening(self) -> str:
+        """The BOS token as text; empty where there is none."""
         raise NotImplementedError
 
     def option(self, prompt: Prompt, choice: str) -> list[int]:
@@ -98,22 +110,29 @@ class HubTongue(Tongue):
     def __init__(self, path: Path) -> None:
         self.own = HubTokens(path).own
 
-    def templated(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> str | None:
+    def templated(self, messages: list[dict[str, Any]], tools: list[Any] | None, *, begins: bool) -> str | None:
         if not self.own.chat_template:
             return None
         made: str = self.own.apply_chat_template(
-            messages, tools=tools, tokenize=False, add_generation_prompt=True, strftime_now=DAY.strftime
-        )
+            messages, tools=tools, tokenize=False, add_generation_prompt=begins, continue_final_message=not begins,
+            strftime_now=DAY.strftime,
+        )  # fmt: skip
         return made
 
+    def ids(self, text: str, *, special: bool) -> list[int]:
+        return list(self.own(text, add_special_tokens=special, verbose=False)["input_ids"])
+
     def encode(self, text: str, *, template: bool) -> list[int]:
-        return list(self.own(text, add_special_tokens=not template, verbose=False)["input_ids"])
+        return self.ids(text, special=not template)
 
     def decode(self, ids: list[int], *, special: bool) -> str:
         return str(self.own.decode(ids, skip_special_tokens=not special))
 
     def begin(self) -> int | None:
         return None if self.own.bos_token_id is None else int(self.own.bos_token_id)
+
+    def opening(self) -> str:
+        return self.own.bos_token or ""
 
 
 class GgufTongue(Tongue):
@@ -124,21 +143,25 @@ class GgufTongue(Tongue):
         self.own = GgufTokens(path)
         self.api, self.vocab = self.own.api, self.own.vocab
 
-    def templated(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> str | None:
+    def templated(self, messages: list[dict[str, Any]], tools: list[Any] | None, *, begins: bool) -> str | None:
         from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
         named = self.api.llama_model_chat_template(self.own.model, b"tool_use") if tools else None
         template = named or self.api.llama_model_chat_template(self.own.model, None)
         if not template:
             return None
-        begin, end = (self.own._piece(get(self.vocab)) for get in (self.api.llama_vocab_bos, self.api.llama_vocab_eos))
-        turn = Jinja2ChatFormatter(template.decode(), end, begin)
+        end = self.own._piece(self.api.llama_vocab_eos(self.vocab))
+        turn = Jinja2ChatFormatter(template.decode(), end, self.opening(), add_generation_prompt=begins)
         turn.strftime_now = DAY.strftime
-        return str(turn(messages=messages, tools=tools).prompt)
+        text = str(turn(messages=messages, tools=tools).prompt)
+        return text if begins else continued(text, str(messages[-1]["content"]))
+
+    def ids(self, text: str, *, special: bool) -> list[int]:
+        return self.own._encode(text, special=special)
 
     def encode(self, text: str, *, template: bool) -> list[int]:
         begin = self.begin()
-        ids = self.own._encode(text, special=not template)
+        ids = self.ids(text, special=not template)
         adds = template and begin is not None and self.api.llama_vocab_get_add_bos(self.vocab)
         return [int(begin or 0), *ids] if adds and ids[:1] != [begin] else ids
 
@@ -147,15 +170,19 @@ class GgufTongue(Tongue):
 
         given = (self.api.llama_token * len(ids))(*ids)
         room = 64 * len(ids) + 64
-        text = ctypes.create_string_buffer(room)
-        count = self.api.llama_detokenize(self.vocab, given, len(ids), text, room, False, special)
-        if count < 0:
-            raise Refusal(f"llama.cpp could not write {len(ids)} tokens as text")
-        return text.raw[:count].decode(errors="replace")
+        while True:
+            text = ctypes.create_string_buffer(room)
+            count = self.api.llama_detokenize(self.vocab, given, len(ids), text, room, False, special)
+            if count >= 0:
+                return text.raw[:count].decode(errors="replace")
+            room = 8 - count
 
     def begin(self) -> int | None:
         found = self.api.llama_vocab_bos(self.vocab)
         return int(found) if found >= 0 else None
+
+    def opening(self) -> str:
+        return self.own._piece(self.api.llama_vocab_bos(self.vocab))
 
 
 class HubAnswers(Transformers):
@@ -178,7 +205,7 @@ class HubAnswers(Transformers):
 
     def begin(self, prompts: list[list[int]]) -> list[Row]:
         """Logits after each prompt."""
-        self.past = None
+        self.past = self.cache.made()
         ids, self.mask = self._padded(prompts)
         return list(self._forward(ids, 1)[:, -1])
 
@@ -198,10 +225,10 @@ class HubAnswers(Transformers):
         for start in range(0, len(options), self.batch):
             part = options[start : start + self.batch]
             ids, self.mask = self._padded([prompt + each[:-1] for each in part])
-            self.past, most = None, max(map(len, part))
+            self.past, most = self.cache.made(), max(map(len, part))
             rows = self._forward(ids, most)
             for each, row in zip(part, rows, strict=True):
-                found.append(summed(row[-len(each) :], each))
+                found.append(summed(log_softmax(row[-len(each) :]), each)[0])
         self.past = None
         return found
 
@@ -271,7 +298,7 @@ class GgufAnswers(LlamaCpp):
         for each in options:
             given = [(token, len(prompt) + place, 0, True) for place, token in enumerate(each[:-1])]
             rows = [first, *(self._fed(given) if given else [])]
-            found.append(summed(np.stack(rows), each))
+            found.append(summed(log_softmax(np.stack(rows)), each)[0])
             self.api.llama_memory_seq_rm(self.api.llama_get_memory(self.context), 0, len(prompt), -1)
         return found
 
@@ -307,21 +334,20 @@ class GgufAnswers(LlamaCpp):
 
     def _clear(self) -> None:
         if self.context is None:
-            self.context = self._opened(self.room)
+            self.context = self._opened(self.room, n_seq_max=self.batch, kv_unified=True)
         self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
 
-    def _opened(self, context: int) -> Any:
-        given = self.api.llama_context_default_params()
-        given.n_ctx, given.n_batch, given.n_ubatch = context, BATCH, BATCH
-        given.n_seq_max, given.kv_unified = self.batch, True
-        given.n_threads = given.n_threads_batch = threads(self.args)
-        opened = self.api.llama_init_from_model(self.model, given)
-        if not opened:
-            raise Refusal(f"llama.cpp could not open a context of {context} tokens: too little memory?")
-        return opened
+
+def summed(logprobs: Row, ids: list[int]) -> tuple[float, bool]:
+    """The log-probability of ids, row by row, and whether each was the likeliest."""
+    rows = logprobs[: len(ids)]
+    picked = rows[np.arange(len(ids)), ids]
+    return float(picked.sum(dtype=np.float64)), bool((rows.argmax(axis=1) == np.asarray(ids)).all())
 
 
-def summed(rows: Row, wanted: list[int]) -> float:
-    """The log-probability of tokens, one from each row of logits."""
-    made = log_softmax(np.asarray(rows, dtype=np.float32))
-    return float(made[np.arange(len(wanted)), wanted].astype(np.float64).sum())
+def continued(text: str, last: str) -> str:
+    """A chat up to the end of its last message."""
+    place = text.rfind(last.strip())
+    if place < 0:
+        raise Refusal("the chat template does not hold its last message as it is: nothing can go on with it")
+    return text[: place + len(last.strip())]

@@ -85,6 +85,21 @@ def chosen(row: Row, choice: Choice, chance: np.random.Generator) -> int:
     return int(order[min(int(place), kept - 1)])
 
 
+class Sampler:
+    """Greedy at temperature 0; else one stream of chance for each prompt, by its own seed."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.choice = Choice(float(given["temperature"]), float(given["top_p"]), int(given["top_k"]))
+        self.streams = [np.random.default_rng(seed) for seed in given["seeds"]]
+
+    def rows(self, logits: Any) -> list[int]:
+        return [self.one(row, place) for place, row in enumerate(logits)]
+
+    def one(self, logits: Any, place: int) -> int:
+        """The next token of one prompt."""
+        return chosen(logits, self.choice, self.streams[place])
+
+
 def loops(said: list[int]) -> bool:
     """Whether the last half is one passage over and over: nine tokens of ten equal those one round before them."""
     tail = np.asarray(said[len(said) // 2 :])

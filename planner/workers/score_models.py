@@ -104,13 +104,16 @@ class LlamaCpp:
             raise Refusal(f"llama.cpp could not decode {len(ids)} tokens at place {start} (llama_decode: {code})")
         return sum(first <= start + place < last for place in range(len(ids)))
 
-    def _opened(self, context: int) -> Any:
+    def _opened(self, context: int, **more: Any) -> Any:
+        """A context of so many tokens; `more` are fields of llama_context_params."""
         given = self.api.llama_context_default_params()
         given.n_ctx, given.n_batch, given.n_ubatch = context, BATCH, BATCH
         given.n_threads = given.n_threads_batch = threads(self.args)
         if self.cache is not None:
             given.type_k = given.type_v = self.cache
             given.flash_attn_type = FLASH
+        for name, value in more.items():
+            setattr(given, name, value)
         opened = self.api.llama_init_from_model(self.model, given)
         if not opened:
             raise Refusal(f"llama.cpp could not open a context of {context} tokens: too little memory?")

@@ -1,38 +1,12 @@
-"""How a token is drawn and when an answer ends: the same for every backend."""
+"""When an answer ends: the same for every backend."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 TAIL = 16
 """Tokens beyond the longest stop text in which it is looked for after each token."""
-
-
-class Sampler:
-    """Greedy at temperature 0; else one stream of chance for each prompt, by its own seed."""
-
-    def __init__(self, given: dict[str, Any]) -> None:
-        self.temperature = float(given["temperature"])
-        self.top_p, self.top_k = float(given["top_p"]), int(given["top_k"])
-        self.streams = [np.random.default_rng(seed) for seed in given["seeds"]]
-
-    def rows(self, logits: Any) -> list[int]:
-        return [self.one(row, place) for place, row in enumerate(logits)]
-
-    def one(self, logits: Any, place: int) -> int:
-        """The next token of one prompt. Temperature, then the likeliest `top_k`, then those that make up `top_p`."""
-        if not self.temperature:
-            return int(np.argmax(logits))
-        scaled = np.asarray(logits, dtype=np.float64) / self.temperature
-        order = np.argsort(-scaled, kind="stable")[: self.top_k or None]
-        weights = np.exp(scaled[order] - scaled[order[0]])
-        weights /= weights.sum()
-        kept = int(np.searchsorted(np.cumsum(weights), self.top_p, side="left")) + 1 if self.top_p < 1 else len(order)
-        weights = weights[:kept] / weights[:kept].sum()
-        return int(order[self.streams[place].choice(len(weights), p=weights)])
 
 
 class Reading:

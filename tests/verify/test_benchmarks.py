@@ -25,7 +25,7 @@ from planner.proving.questions import Benched, Questions
 from planner.proving.steps import PLACEHOLDER, Program, Step
 from planner.running import bench_files
 from planner.running.runner import tool_versions
-from planner.workers import benchmark_answers, benchmark_yaml, speaker_sampling
+from planner.workers import answer_talk, benchmark_answers, benchmark_yaml, speaker_sampling
 from tests.verify.questions import OWN, plan_of, question
 
 SAMPLES: dict[str, list[dict[str, Any]]] = json.loads(
@@ -353,8 +353,8 @@ def test_versions_of_both_environments_are_part_of_a_step() -> None:
     assert tool_versions(step, Two()) == {"numpy": "1", "llama.cpp: numpy": "2"}  # type: ignore[arg-type]
 
 
-def drawn(**given: Any) -> speaker_sampling.Sampler:
-    return speaker_sampling.Sampler({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "seeds": [[1, 2]]} | given)
+def drawn(**given: Any) -> answer_talk.Sampler:
+    return answer_talk.Sampler({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "seeds": [[1, 2]]} | given)
 
 
 def test_tokens_are_drawn_as_their_probabilities_say() -> None:
