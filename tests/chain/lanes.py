@@ -20,6 +20,8 @@ from planner.receipt import Receipt
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 1800.0
 CONTEXT = 512
+WINDOWS, ROWS, LONG = 50, 48, 256
+"""What a test has time for: windows of each text, calibration rows and their tokens. A plan asks for more."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,20 @@ def planned(folder: Path, name: str, model: Path, asked: Lane) -> Path:
     found = json.loads(done.stdout)
     if asked.cache:
         found["choice"]["kv_cache_dtype"] = asked.cache
+    smaller(found["choice"])
     plan.write_text(json.dumps(found))
     return plan
+
+
+def smaller(choice: dict[str, Any]) -> None:
+    """The sizes of a plan cut to what a test has time for; its gates and limits stay."""
+    for gate in choice["verification"]["gates"]:
+        for text in gate.get("texts", ()):
+            text["windows"] = min(text["windows"], WINDOWS)
+    calibration = (choice.get("make") or {}).get("calibration")
+    if calibration:
+        calibration["samples"] = min(calibration["samples"], ROWS)
+        calibration["sequence_length"] = min(calibration["sequence_length"], LONG)
 
 
 def words(asked: Lane, text: Path, calibration: Path) -> list[object]:
