@@ -13,6 +13,8 @@ from tests.tools.trained_llama import sources
 SEED = 11
 PROMPT, ENDING = 40, 9
 """Words of a prompt and of its continuation."""
+LONGEST = 400
+"""Characters of both: tables of bytes have long words, of many tokens."""
 WRONG = 2
 """Continuations that stand elsewhere in the text."""
 COMMENTS = 400_000
@@ -23,17 +25,19 @@ def items(text: Path, out: Path, count: int) -> Path:
     """A task file: passages of a text with their true continuation among others, the place drawn by a seed."""
     words = re.findall(r"\S+", text.read_text())
     chance = random.Random(SEED)
-    starts = chance.sample(range(0, len(words) - PROMPT - ENDING, 7), count)
-    lines = []
+    starts = list(range(0, len(words) - PROMPT - ENDING, 7))
+    chance.shuffle(starts)
+    lines: list[str] = []
     for start in starts:
         answer = chance.randrange(WRONG + 1)
         places = [chance.randrange(len(words) - ENDING) for _ in range(WRONG)]
         places.insert(answer, start + PROMPT)
         choices = [" ".join(words[place : place + ENDING]) for place in places]
-        if len(set(choices)) == len(choices):
-            prompt = " ".join(words[start : start + PROMPT])
-            lines.append({"prompt": prompt, "raw": True, "choices": choices, "answer": answer, "match": "choice"})
-    out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        prompt = " ".join(words[start : start + PROMPT])
+        if len(set(choices)) == len(choices) and len(lines) < count and len(prompt + max(choices, key=len)) < LONGEST:
+            one = {"prompt": prompt, "raw": True, "choices": choices, "answer": answer, "match": "choice"}
+            lines.append(json.dumps(one) + "\n")
+    out.write_text("".join(lines))
     return out
 
 
@@ -45,9 +49,10 @@ def comments(out: Path) -> Path:
             break
         try:
             with tokenize.open(path) as stream:
-                found = [each.string for each in tokenize.generate_tokens(stream.readline) if each.type == tokenize.COMMENT]
+                tokens = list(tokenize.generate_tokens(stream.readline))
         except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
             continue
+        found = [each.string for each in tokens if each.type == tokenize.COMMENT]
         said = [line.strip("# -=*").encode("ascii", "ignore").decode() for line in found]
         made.append("\n".join(line for line in said if len(line) > 30))
     out.write_text("\n\n".join(filter(None, made)) + "\n")
