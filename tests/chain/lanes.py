@@ -131,14 +131,14 @@ def planned(folder: Path, name: str, model: Path, asked: Lane) -> Path:
     return plan
 
 
-def smaller(choice: dict[str, Any]) -> None:
+def smaller(choice: dict[str, Any], windows: int = WINDOWS, rows: int = ROWS) -> None:
     """The sizes of a plan cut to what a test has time for; its gates and limits stay."""
     for gate in choice["verification"]["gates"]:
         for text in gate.get("texts", ()):
-            text["windows"] = min(text["windows"], WINDOWS)
+            text["windows"] = min(text["windows"], windows)
     calibration = (choice.get("make") or {}).get("calibration")
     if calibration:
-        calibration["samples"] = min(calibration["samples"], ROWS)
+        calibration["samples"] = min(calibration["samples"], rows)
         calibration["sequence_length"] = min(calibration["sequence_length"], LONG)
 
 
