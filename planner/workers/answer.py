@@ -209,7 +209,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     one.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     one.add_argument("--threads", type=int, default=0)
-    one.set_defaults(cache="auto")
+    one.set_defaults(cache="auto")  # what the scorer's models are told: answers keep the cache that the program has
     return top
 
 

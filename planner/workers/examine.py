@@ -41,11 +41,11 @@ def main() -> None:
         found = examine(given)
     except (Broken, OSError) as fault:
         sys.exit(f"examine.py: {fault}")
-    found.seen["seconds"] = round(time.monotonic() - started, 3)
     said = {"schema": 1, "faults": found.faults, "seen": found.seen}
     given.out.write_text(json.dumps(said, indent=1) + "\n")
     first = [f"{each['where']}: {each['what']}" for each in found.faults[:5]]
-    print(json.dumps({"faults": len(found.faults), "first": first, "bytes": found.seen.get("bytes")}))
+    took = {"bytes": found.seen.get("bytes"), "seconds": round(time.monotonic() - started, 3)}
+    print(json.dumps({"faults": len(found.faults), "first": first} | took))
 
 
 def examine(given: argparse.Namespace) -> Found:

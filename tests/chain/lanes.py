@@ -21,6 +21,8 @@ from planner.running import verify
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 1800.0
 CONTEXT = 512
+WINDOWS, ROWS, LONG = 50, 48, 256
+"""What a test has time for: windows of each text, calibration rows and their tokens. A plan asks for more."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,20 @@ def planned(folder: Path, name: str, model: Path, asked: Lane) -> Path:
     found = json.loads(done.stdout)
     if asked.cache:
         found["choice"]["kv_cache_dtype"] = asked.cache
+    smaller(found["choice"])
     plan.write_text(json.dumps(found))
     return plan
+
+
+def smaller(choice: dict[str, Any], windows: int = WINDOWS, rows: int = ROWS) -> None:
+    """The sizes of a plan cut to what a test has time for; its gates and limits stay."""
+    for gate in choice["verification"]["gates"]:
+        for text in gate.get("texts", ()):
+            text["windows"] = min(text["windows"], windows)
+    calibration = (choice.get("make") or {}).get("calibration")
+    if calibration:
+        calibration["samples"] = min(calibration["samples"], rows)
+        calibration["sequence_length"] = min(calibration["sequence_length"], LONG)
 
 
 def words(asked: Lane, text: Path, calibration: Path) -> list[object]:

@@ -8,9 +8,13 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from tests.chain.lanes import LANES, Verified, planned, run, words
+from tests.chain import given
+from tests.chain.lanes import LANES, Verified, planned, run
 from tests.tools.environment import tool
 from tests.tools.trained import Trained, trained
+
+ITEMS = 600
+"""As many as two points take where few answers turn."""
 
 
 @cache
@@ -36,7 +40,15 @@ def plan(name: str) -> Path:
 
 
 @cache
+def asked() -> tuple[object, ...]:
+    """What every verdict takes beside the text: the neutral one, items of one's own, and what others have finished."""
+    neutral = given.comments(folder() / "comments.txt")
+    task = given.items(model().held_out, folder() / "items.jsonl", ITEMS)
+    return "--neutral", neutral, "--task", task, "--calibration", model().chats, "--reuse", folder() / "runs"
+
+
+@cache
 def verified(name: str) -> Verified:
     """One lane to its receipt."""
-    given = words(LANES[name], model().held_out, model().chats)
-    return run(plan(name), folder() / "runs" / name, *given, "--reuse", folder() / "runs")
+    recipe = ("--recipe", LANES[name].recipe) if LANES[name].recipe else ()
+    return run(plan(name), folder() / "runs" / name, *recipe, "--text", model().held_out, *asked())
