@@ -13,7 +13,7 @@ from tests.chain.lanes import LANES, Verified, planned, run
 from tests.tools.environment import tool
 from tests.tools.trained import Trained, trained
 
-ITEMS = 600
+ITEMS = 300
 """As many as two points take where few answers turn."""
 
 
