@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,7 @@ def harmed(kind: str) -> Path:
     """The sound candidate of a lane with one thing broken."""
     name, part = ("gguf-Q8_0", "model.gguf") if kind.startswith("gguf") else ("int8-w8a8", "model")
     target = world.folder() / f"{kind}.gguf" if kind.startswith("gguf") else world.folder() / kind
+    shutil.rmtree(target, ignore_errors=True)
     command = [compressor(), broken.__file__, kind, world.verified(name).folder / "candidate" / part, target]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
