@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.tools.trained_llama import sources
 
 SEED = 11
-PROMPT, ENDING = 40, 9
+PROMPT, ENDING = 24, 8
 """Words of a prompt and of its continuation."""
 LONGEST = 400
 """Characters of both: tables of bytes have long words, of many tokens."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from functools import cache
@@ -13,7 +14,7 @@ from tests.chain.lanes import LANES, Verified, planned, run
 from tests.tools.environment import tool
 from tests.tools.trained import Trained, trained
 
-ITEMS = 600
+ITEMS = 300
 """As many as two points take where few answers turn."""
 
 
@@ -27,10 +28,13 @@ def model() -> Trained:
 
 @cache
 def folder() -> Path:
-    """Of this session's plans and runs; removed when Python ends."""
-    made = Path(tempfile.mkdtemp(prefix="lanewise-chain-"))
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    (made / "runs").mkdir()
+    """Of this session's plans and runs; removed when Python ends, unless LANEWISE_CHAIN_DIR says where they stay: the
+    next session goes on with what has ended well there."""
+    named = os.environ.get("LANEWISE_CHAIN_DIR")
+    made = Path(named or tempfile.mkdtemp(prefix="lanewise-chain-")).absolute()
+    if not named:
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+    (made / "runs").mkdir(parents=True, exist_ok=True)
     return made
 
 
