@@ -118,7 +118,8 @@ def families(asked: Asked, measures: dict[str, str]) -> dict[str, tuple[str, ...
 def notes(asked: Asked) -> Iterator[str]:
     """What the answers do not contain, and items that no gate counts."""
     own = asked.questions.own
-    yield f"answers come from the files through {_tool(asked)[1]}, not from the served engine, with a 16-bit cache"
+    cache = "a 16-bit cache" if asked.gguf else "a 16-bit cache unless the checkpoint itself says FP8"
+    yield f"answers come from the files through {_tool(asked)[1]}, not from the served engine, with {cache}"
     yield from benchmarks.notes(asked)
     if own is None:
         return
