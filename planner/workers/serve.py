@@ -79,13 +79,13 @@ def parsed(words: list[str]) -> argparse.Namespace:
 
 
 def served(asked: argparse.Namespace) -> dict[str, Any]:
-    """Start, warm up, repeat, search. Raises Failed."""
+    """Start, warm up, repeat, search. Raises Failed. The server starts beside its launch file: paths are whole."""
     address = (HOST, asked.port or free_port())
-    script = asked.launch / "serve.sh"
+    script = (asked.launch / "serve.sh").absolute()
     script.chmod(0o755)
     env = {
-        "PATH": f"{Path(asked.program).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "SERVE_MODEL": asked.model, "SERVE_HOST": HOST, "SERVE_PORT": str(address[1]),
+        "PATH": f"{Path(asked.program).absolute().parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "SERVE_MODEL": os.path.abspath(asked.model), "SERVE_HOST": HOST, "SERVE_PORT": str(address[1]),
     }  # fmt: skip
     with Server(script, asked.flag, env, asked.out / "server.log", address) as server:
         said(f"waiting for {server.url}, up to {asked.patience_s:.0f} s")
