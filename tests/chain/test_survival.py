@@ -176,22 +176,24 @@ def harmed(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["fp8", "gguf-Q8_0"])
-def test_a_checkpoint_that_ends_early(tmp_path: Path, name: str) -> None:
-    """Its headers are whole, so it can be planned; the step that reads it fails with a sentence, and nothing is
-    claimed of what needed it."""
-    plan = planned(tmp_path, name, harmed(tmp_path), LANES[name])
-    found = run(plan, tmp_path / "run", *words(LANES[name], world.model().held_out, world.model().chats))
-    assert found.code == 1
-    receipt = found.receipt
-    assert receipt.ended == "failed"
-    assert not any(gate.measured for gate in receipt.gates)
-    assert receipt.verdict == "inconclusive"
-    failed = [each for each in receipt.steps if each.state == "failed"]
-    assert failed
-    assert all(each.because for each in receipt.steps if each.state != "done")
-    assert "candidate/model" not in receipt.artefacts
-    assert "candidate/model.gguf" not in receipt.artefacts
-    assert gone(tmp_path / "run")
+def test_a_checkpoint_that_ends_early_cannot_be_planned(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RuntimeError, match=r"cut off: \d+ bytes of \d+ .*model\.safetensors"):
+        planned(tmp_path, name, harmed(tmp_path), LANES[name])
+
+
+def test_a_checkpoint_that_breaks_off_after_its_plan(tmp_path: Path) -> None:
+    """Nothing is run on it, and nothing is claimed."""
+    folder = harmed(tmp_path)
+    weights = folder / "model.safetensors"
+    shutil.copy2(world.model().model / weights.name, weights)
+    plan = planned(tmp_path, "fp8", folder, LANES["fp8"])
+    with weights.open("r+b") as stream:
+        stream.truncate(weights.stat().st_size // 2)
+    found = run(plan, tmp_path / "run", *words(LANES["fp8"], world.model().held_out, world.model().chats))
+    assert found.code not in (0, 3)
+    assert "cut off" in found.err
+    assert "Traceback" not in found.err
+    assert not (tmp_path / "run" / "receipt.json").exists()
 
 
 @pytest.mark.parametrize(
