@@ -36,8 +36,7 @@ def add_to(commands: Commands) -> None:
         description="Prove a plan's candidate: get the original, get or make the quantized model, compare the two. "
         "Statistics of tokens and a smoke test are always measured, tasks on items of your own (--task). Finished "
         "steps are kept, so that a second run goes on. Exit codes: 0 every step ended well, 1 one did not, "
-        "3 a gate failed, "
-        "130 cancelled.",
+        "3 a gate failed, 130 cancelled.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -78,6 +77,10 @@ def add_to(commands: Commands) -> None:
     verify.add_argument("--json", action="store_true", help="print the program, or the receipt, as one JSON document")
     verify.add_argument("--db", metavar="URL", help="plan store that the id is looked up in")
     verify.set_defaults(run=run)
+    _add_receipts(commands)
+
+
+def _add_receipts(commands: Commands) -> None:
     receipts = commands.add_parser(
         "receipts",
         help="what runs of `verify` came to",
