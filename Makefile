@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE   := planner catalog probes tests benchmarks docs alembic
 
-.PHONY: help plan test test-slow lint bench docs golden quality constraints clean
+.PHONY: help plan test test-slow test-long lint bench docs golden quality constraints clean
 
 help:
 	@echo "make plan       plan examples/support-chat.toml and write its launch files to out/support-chat"
 	@echo "make test       lint, types, import contracts, tests, docs; the built wheel alone plans last"
 	@echo "make test-slow  what needs minutes or a tool environment"
+	@echo "make test-long  what takes longer still: kills at random moments, broken checkpoints, every one-shot"
 	@echo "make bench      cold commands, warm plans, candidates per second, POST /plan over HTTP"
 	@echo "make docs       write again what is generated: README output, reference pages"
 	@echo "make lint       ruff, mypy --strict, import contracts"
@@ -26,7 +27,10 @@ test: lint
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not long"
+
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)

@@ -16,7 +16,7 @@ from tests.chain.lanes import CONTEXT, GGUF, Lane, Verified, planned, run
 from tests.tools import broken
 from tests.tools.scorer import compressor
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 COPY = Lane("int8-w8a8")
 FILE = Lane("gguf:Q8_0", GGUF)
 NAMED = {

@@ -19,7 +19,7 @@ from planner.running import processes, runstate
 from tests.chain import world
 from tests.chain.lanes import CONTEXT, LANES, Verified, environment, planned, run, smaller, words
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 KILLED = "gguf-Q4_K_M"
 """The lane with the most kinds of steps."""
 PATIENCE_S = 600.0

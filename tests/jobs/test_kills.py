@@ -74,6 +74,7 @@ def struck(scene: Scene, chance: random.Random) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_kill_9_at_random_moments(scene: Scene) -> None:
     seed = int(os.environ.get("LANEWISE_KILL_SEED") or secrets.randbits(32))
     chance = random.Random(seed)

@@ -27,7 +27,7 @@ from tests.verify.test_benchmarks import two_points
 from tests.verify.test_score_real import text
 from tests.verify.worlds import Seen
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 DOCUMENTS = 24
 
 

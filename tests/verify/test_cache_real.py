@@ -20,7 +20,7 @@ from tests.tools.quantizer import Made, quantize
 from tests.verify import test_score
 from tests.verify.test_score_real import CONTEXT, WORDS, perplexity, text
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 TYPES = ("q8_0", "q4_0")
 
 

@@ -15,7 +15,7 @@ from tests.tools.tamper import swapped, tampered
 from tests.verify.test_dense import dense
 from tests.verify.test_examine import GATE, UP, examine
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 MADE = (
     Made(geometry="dense", scheme="FP8_DYNAMIC"), Made(geometry="dense", scheme="FP8", cache=True),
     Made(geometry="dense", scheme="W4A16", group=64), Made(geometry="dense", scheme="W4A16_ASYM", group=64),

@@ -21,7 +21,7 @@ from tests.tools.quantizer import quantize
 from tests.verify.questions import question
 from tests.verify.worlds import ran, states
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 WORDS = 4000
 CASES = [
     ("fp8", "fp8-dynamic", "float-quantized", 8),
