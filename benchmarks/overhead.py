@@ -3,8 +3,8 @@
 usage: python benchmarks/overhead.py PLAN --text FILE --calibration FILE [--recipe NAME] [--repeats N] [--json]
 
 Both ways take turns in new folders. A step's time through the runner ends when the next may begin: key, hashes, guard,
-move and state are in it. Bare is the same command in the same folder layout, started and waited for. The bar of issue
-7: 5 % of the bare time, or 2 s a step.
+move and state are in it. Bare is the same command in the same folder layout, started and waited for. The bar is
+5 % of the bare time, or 2 s a step.
 """
 
 from __future__ import annotations
