@@ -48,7 +48,7 @@ TICK_S = 0.1
 IDLE_S = 1.0
 """Between two looks into an empty queue."""
 STATES: dict[str, State] = {
-    "finished": "done", "out of budget": "done", "failed": "failed", "cancelled": "cancelled",
+    "finished": "done", "decided": "done", "out of budget": "done", "failed": "failed", "cancelled": "cancelled",
 }  # fmt: skip
 """How a run ended -> the job's state."""
 Ended = Literal["by itself", "cancel", "gone", "stopped"]

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from msgspec import structs
@@ -17,8 +17,10 @@ from sqlalchemy.exc import OperationalError
 from planner import cli, settings
 from planner.jobqueue.ask import GivenText, VerifyAsk
 from planner.jobqueue.book import Book
+from planner.jobqueue.job import ENDED
 from planner.jobqueue.place import Place
-from planner.jobqueue.worker import CHILD, Worker
+from planner.jobqueue.worker import CHILD, STATES, Worker
+from planner.proving import receipt
 from planner.store import Store
 from tests.jobs.scene import FAKE, PATIENCE_S, Scene, wait_for
 
@@ -223,3 +225,8 @@ def test_the_command_says_what_is_wrong(
     monkeypatch.delenv("LANEWISE_DATABASE_URL", raising=False)
     assert cli.main(["jobs", *words]) == code
     assert says in capsys.readouterr().err
+
+
+def test_however_a_run_ends_its_job_ends() -> None:
+    assert set(STATES) == set(get_args(receipt.Ended))
+    assert set(STATES.values()) <= set(ENDED)
