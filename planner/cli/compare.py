@@ -49,12 +49,12 @@ def _prover(arguments: argparse.Namespace, choice: Choice, own: Settings, here: 
     from planner.running.verify_report import Screen
 
     def prove(plan: Plan, folder: Path) -> Receipt:
-        question = verify.asked(plan, choice, own, here)
+        question, served, program = verify.prepared(plan, choice, own, here)
         about = verify.Run(
             question=question, inventory=here, reproduce=("lanewise", *sys.argv[1:]), budget_s=choice.budget_s,
-            reuse=(folder.parent, *(arguments.reuse or (verify.RUNS,))),
+            reuse=(folder.parent, *(arguments.reuse or (verify.RUNS,))), served=served,
         )  # fmt: skip
-        return verify.run(verify.program(question, choice), about, folder, Installed(own), Screen())
+        return verify.run(program, about, folder, Installed(own), Screen())
 
     return prove
 

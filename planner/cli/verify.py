@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the program; print it, or run it and print its receipt."""
     from planner import service, settings
     from planner.cli.review import plan_of
-    from planner.running import verify, verify_served
+    from planner.running import verify
 
     own = settings.from_environment()
     own = msgspec.structs.replace(own, database_url=arguments.db or own.database_url)
@@ -120,9 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         from planner.cli import compare
 
         return compare.run(arguments, plan, choice, own, here)
-    question = verify.asked(plan, choice, own, here)
-    served = None if choice.serve is None else verify_served.asked(question, choice.serve, own, here)
-    program = verify.program(question, choice, served)
+    question, served, program = verify.prepared(plan, choice, own, here)
     if here is None or arguments.dry_run:
         return _shown(program, as_json=arguments.json)
     from planner.running.commands import Installed

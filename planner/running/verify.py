@@ -132,6 +132,15 @@ def program(question: recipe.Asked, choice: Choice, about: Served | None = None)
     return whole if choice.budget_s is None else recipe.within(whole, choice.budget_s)
 
 
+def prepared(
+    plan: Plan, choice: Choice, settings: Settings, inventory: Inventory | None
+) -> tuple[recipe.Asked, Served | None, Program]:
+    """The question, what is asked of serving, and the program of both."""
+    question = asked(plan, choice, settings, inventory)
+    served = None if choice.serve is None else verify_served.asked(question, choice.serve, settings, inventory)
+    return question, served, program(question, choice, served)
+
+
 def default_folder(plan: Plan, candidate: Candidate, choice: Choice) -> Path:
     """The same plan, lane and recipe always have the same folder, so that a second run goes on."""
     return RUNS / plan.id / "-".join(filter(None, (candidate.lane.replace(":", "-"), choice.recipe)))

@@ -12,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import BadInput, NotFound
+from planner import cli
 from planner.plan import Plan
 from planner.proving import compared
 from planner.proving.checks import Check
 from planner.proving.compared import Comparison, Lane
+from planner.proving.loading import SERVED
 from planner.proving.receipt import Receipt
-from planner.running import compared_drawing, compared_report, comparing
+from planner.proving.steps import Program
+from planner.running import compared_drawing, compared_report, comparing, verify
 from tests.verify.questions import MODEL, OWN, plan_of
 from tests.verify.test_receipt import written
 
@@ -147,3 +150,21 @@ def test_the_svg_says_in_words_what_it_draws() -> None:
     assert all(each.lane in text for each in LANES)
     alone = msgspec.structs.replace(made, lanes=LANES[:1])
     assert compared_drawing.svg(alone) is None
+
+
+def test_what_is_asked_of_serving_is_asked_of_every_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--serve` with `--all-lanes`: each lane's program ends with its load."""
+    asked: dict[str, tuple[str, ...]] = {}
+
+    def run(steps: Program, about: verify.Run, *_: object) -> Receipt:
+        asked[steps.lane] = tuple(step.id for step in steps.steps)
+        assert about.served is not None
+        return written({})[1]
+
+    monkeypatch.setattr(verify, "run", run)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "plan.json"
+    path.write_bytes(msgspec.json.encode(plan_of("fp8")))
+    assert cli.main(["verify", str(path), "--all-lanes", "fp8,int8-w8a8", "--serve"]) == 0
+    assert set(asked) == {"fp8", "int8-w8a8"}
+    assert all(steps[-1] == SERVED for steps in asked.values())
