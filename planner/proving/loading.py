@@ -39,8 +39,8 @@ that was not planned for, after so many seconds (all assumed). Later than the hi
 LOST, LEAST_LOST_S, MOST_LOST_S = 20.0, 30.0, 300.0
 """An answer is lost after so many times the high end of `e2e_p99_s`, within these seconds (assumed)."""
 MORE = {"llama.cpp": ("-lv", "4")}
-"""Words for `serve.sh` beside its own: llama.cpp b9000 and later prints its buffers from this verbosity on, some twenty
-lines for each request and none for each token."""
+"""Words for `serve.sh` beside its own: the llama-server of llama-cpp-python 0.3.36 prints its buffers from this
+verbosity on, some twenty lines for each request and none for each token."""
 ENGINE_RAM = 3.5 * GIB
 """Of vLLM's processes on a CPU beside weights and cache (3.4 GiB were seen with a small model)."""
 

@@ -7,6 +7,7 @@ candidate's are compared with them. What needs answers is asked by `planner/prov
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from planner.making import ASKED
 from planner.plan import Estimate, Gate, Text
@@ -95,6 +96,10 @@ def notes(asked: Asked) -> Iterator[str]:
     if make is not None and make.because == ASKED:
         yield f"made here by the recipe {candidate.recipe.name}, which was {ASKED}: the plan's own may be another"
     yield from filter(None, (cache_gate.note(asked), opening.note(asked)))
+    for name in dict.fromkeys(text.name for gate in _gates(asked) for text in gate.texts if text.name != OWN_TEXT):
+        if asked.neutral:
+            given = ", ".join(PurePath(path).name for path in asked.neutral)
+            yield f"what gates call {name} is the text of --neutral ({given}): nobody checked that it is the same"
     if candidate.verification is not None:
         yield from answering.notes(asked)
     if candidate.lane == "nvfp4" and not asked.gpus:

@@ -235,3 +235,12 @@ def test_rounding_without_text_is_never_called_gptq() -> None:
 def test_steps_are_strict() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"id": "a", "does": "b", "command": [], "shell": true}', type=Step)
+
+
+def test_a_neutral_text_is_called_what_it_is() -> None:
+    """Gates name the text that the plan asks for; the file is the user's, and nobody compared the two."""
+    notes = recipe.program(question("gptq-int4", neutral=("/data/private/comments.txt",))).notes
+    assert [each for each in notes if "wikitext-2" in each] == [
+        "what gates call wikitext-2 is the text of --neutral (comments.txt): nobody checked that it is the same"
+    ]
+    assert not any("wikitext-2" in each for each in recipe.program(question("gptq-int4")).notes)
