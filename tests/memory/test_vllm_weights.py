@@ -98,7 +98,7 @@ def quantized() -> list[Case]:
         for lane, recipe in (("fp8", "fp8-block"), ("fp8", "fp8-dynamic"), ("w4a16", "gptq"))
     ]
     own = [
-        (NATIVE, "mxfp4", "mxfp4", t, p, e, 1)
+        (NATIVE, "mxfp4", "mxfp4-native", t, p, e, 1)
         for t, p, e in (
             (1, 1, False),
             (2, 1, False),
