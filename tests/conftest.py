@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-WHOLE = ("chain",)
+WHOLE = ("tests/chain/",)
 """Folders whose tests share what one process made."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where pytest-xdist deals tests out by group (`make test`): a group per file, and per folder of WHOLE."""
-    here = Path(__file__).parent
-    for item in items:
-        folder, *_ = item.path.relative_to(here).parts
-        item.add_marker(pytest.mark.xdist_group(folder if folder in WHOLE else str(item.path.relative_to(here))))
+class ByFile(LoadScopeScheduling):
+    """A file to a process, the longest lists first; a folder of WHOLE is one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return next((folder for folder in WHOLE if path.startswith(folder)), path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Whoever says `-n` gets it."""
+    return ByFile(config, log)
