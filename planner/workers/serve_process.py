@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ import psutil
 GUARD = Path(__file__).with_name("guard.py")
 TICK_S = 0.1
 SAMPLE_S = 1.0
+MARK = "LANEWISE_SERVER"
+"""Variable by which processes of one server are known, wherever a container runtime started them."""
 GRACE_S = 15.0
 """Between asking a server to end and ending it (assumed)."""
 TAIL_BYTES = 8000
@@ -61,13 +64,14 @@ class Server:
         self, script: Path, words: list[str], env: Mapping[str, str], log: Path, address: tuple[str, int]
     ) -> None:
         self.address, self.log, self.drawn = address, log, Drawn()
+        self._mark = uuid.uuid4().hex
         if (holder := listening(address)) is not None:
             raise Failed("port in use", f"port {address[1]} of {address[0]} is in use{holder}")
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(GUARD), str(script), *words],
                 stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT, cwd=script.parent,
-                env={**os.environ, **env}, start_new_session=True,
+                env={**os.environ, **env, MARK: self._mark}, start_new_session=True,
             )  # fmt: skip
         self._over = threading.Event()
         self._began = time.monotonic()
@@ -140,23 +144,31 @@ class Server:
         """Sample memory and power until the end."""
         meter = Meter()
         while not self._over.wait(SAMPLE_S):
-            self.drawn.peak_bytes = max(self.drawn.peak_bytes, held(self.process.pid))
+            self.drawn.peak_bytes = max(self.drawn.peak_bytes, held(self.process.pid, self._mark))
             watts, used = meter.read()
             self.drawn.gpu_peak_bytes = max(self.drawn.gpu_peak_bytes, used)
             if watts:
                 self.drawn.watts.append(watts)
 
 
-def held(pid: int) -> float:
-    """Bytes of a process and of all below it; shared pages count once where the system says so (PSS)."""
+def held(pid: int, mark: str) -> float:
+    """Bytes of a process, of all below it and of those of its containers, which carry the mark; shared pages count
+    once where the system says so (PSS)."""
     total = 0.0
     with contextlib.suppress(psutil.Error):
         top = psutil.Process(pid)
-        for each in (top, *top.children(recursive=True)):
+        below = {top, *top.children(recursive=True)}
+        for each in below | {process for process in psutil.process_iter() if _marked(process, mark)}:
             with contextlib.suppress(psutil.Error):
                 full = each.memory_full_info()
                 total += getattr(full, "pss", None) or full.rss
     return total
+
+
+def _marked(process: psutil.Process, mark: str) -> bool:
+    with contextlib.suppress(psutil.Error, OSError):
+        return bool(process.environ().get(MARK) == mark)
+    return False
 
 
 class Meter:
