@@ -80,8 +80,8 @@ class Kernel(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     math: Math = "bf16"
     """Number format of the matrix units: which peak rate applies."""
     path: str = ""
-    """Family of kernels that share fitted speed parameters: w16, fp8, fp8-emulated, fp8-weight-only, int8, int8-weight-only,
-    int4-weight-only, fp4, fp4-weight-only, gguf."""
+    """Family of kernels that share fitted speed parameters: w16, fp8, fp8-emulated, fp8-weight-only, int8,
+    int8-weight-only, int4-weight-only, fp4, fp4-weight-only, gguf."""
     refuse: str | None = None
     refuse_experts: str | None = None
     """Why a mixture gets none where a dense model does."""

@@ -14,7 +14,6 @@ from planner.ownspeed import Asked, Machine, Moved
 from planner.remembered import remembered
 from planner.rules.rule import Pairing
 
-
 SHARES = ("weight_efficiency", "cache_efficiency", "matrix_efficiency", "attention_efficiency", "unpack_flops")
 """What an engine without measurements on a device takes over from one that it is likened to …"""
 LIKE_LANES = {"w16": "gguf:BF16", "int4-weight-only": "gguf:Q4_K_M"}

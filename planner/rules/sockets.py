@@ -29,7 +29,9 @@ def not_read_on_cpus(case: Pairing) -> Says | None:
         return None
     model, lora = case.model, case.settled.load.lora
     if model.mla is not None:
-        because = "latent attention runs through a reference implementation on CPUs, without chunked prefill or prefix cache"
+        because = (
+            "latent attention runs through a reference implementation on CPUs, without chunked prefill or prefix cache"
+        )
     elif model.linear is not None:
         because = "states of linear attention on CPUs have no formula here"
     elif case.settled.request.speculative is not None:
@@ -48,15 +50,17 @@ def another_host_than_was_read(case: Pairing) -> Says | None:
     Why: vLLM picks its library and its kernels by the flags that the host shows; virtual machines may hide some. It
     binds a server to the memory node of its first processor, so that a host of two sockets is two machines to it.
     Source: vllm 0.33 platforms/cpu.py import_kernels; v1/worker/cpu_worker.py init_cpu_memory_env.
-    Fires: --model Qwen/Qwen3-8B --inventory examples/inventories/two-sockets.json --qps 0.05 --engines vllm --lanes bf16
-    Silent: --model Qwen/Qwen3-8B --on epyc-9654 --qps 0.05 --engines vllm --lanes bf16 --set hardware.accelerators[0].host_ram_gib=256
+    Fires: --model Qwen/Qwen3-8B --inventory examples/inventories/epyc-two-sockets.json --qps 0.05 --engines vllm --lanes bf16
+    Silent: --model Qwen/Qwen3-8B --inventory examples/inventories/epyc.json --qps 0.05 --engines vllm --lanes bf16
     """
     device = case.device
     if not _on_a_socket(case) or device.machine is None:
         return None
     host, needed = device.machine.host, FLAGS.get(device.accelerator.architecture)
     if (host.sockets or 1) > 1:
-        because = f"a server binds to one memory node, and this host has {host.sockets} sockets: name one with its memory"
+        because = (
+            f"a server binds to one memory node, and this host has {host.sockets} sockets: name one with its memory"
+        )
     elif needed is not None and host.flags and needed not in host.flags:
         because = f"the host does not show {needed}, by which vLLM picks the kernels that were read for {device.accelerator.name}"
     else:
@@ -92,7 +96,7 @@ def llama_cpp_before_assumed_speed(case: Pairing) -> Says | None:
     """Prefers llama.cpp to vLLM on a CPU until vLLM was measured there; vLLM is chosen when it is asked for alone.
 
     Why: no serving measurement of vLLM on a CPU is in the catalogue. Its speed is llama.cpp's share of the bandwidth
-    with assumed host times, within a factor of three for tokens and five for prompts; a choice must not hang on that.
+    with assumed host times, within a factor of three for tokens and eight for prompts; a choice must not hang on that.
     An observed run or a receipt from the very device lifts the preference.
     Source: speed.csv: no row of vLLM on a CPU.
     Fires: --model Qwen/Qwen3-8B --on epyc-9654 --qps 0.05 --lanes bf16,gguf:Q8_0 --set hardware.accelerators[0].host_ram_gib=256
