@@ -64,7 +64,7 @@ class Replayed:
             replicas=1, batch=batch, most=self._most(), utilisation=pace(terms, batch, self.books).rate / most
         )  # fmt: skip
         said = simulated.lived(self.settled, terms, held, made, self.books)
-        spoken = {name: _exact(getattr(getattr(said, f"{name[:-6]}_s"), "p50")) for name in made if name in said.replaces}
+        spoken = {name: _exact(getattr(said, f"{name[:-6]}_s").p50) for name in made if name in said.replaces}
         return self._printed(made | spoken)
 
     def _printed(self, made: dict[str, Estimate]) -> dict[str, float]:
@@ -111,7 +111,7 @@ def _asked(row: Observation, catalog: Catalog) -> tuple[Settled, Device]:
     work = {
         "prompt_tokens": {"mean": row.prompt, "p95": row.prompt_p95 or row.prompt},
         "output_tokens": {"mean": row.output, "p95": row.output_p95 or row.output},
-        "context_tokens_max": int(row.context), "shared_prefix_tokens": int(row.prefix),
+        "context_tokens_max": int(_longest(row)), "shared_prefix_tokens": int(row.prefix),
         "burstiness": row.burstiness or 1.0,
     } | ({"users": int(row.users)} if row.users else {"qps": row.rate})  # fmt: skip
     body = {
@@ -121,6 +121,11 @@ def _asked(row: Observation, catalog: Catalog) -> tuple[Settled, Device]:
     request = decode.decode(msgspec.json.encode(body))
     settled = settle(request, catalog.model(row.model).max_position, catalog.as_of)
     return settled, hardware.devices(request, catalog)[0]
+
+
+def _longest(row: Observation) -> float:
+    """Context of one sequence; llama.cpp's is stated for all slots together."""
+    return row.context / row.sequences if row.engine == "llama.cpp" else row.context
 
 
 def _option(row: Observation, catalog: Catalog, settled: Settled, device: Device) -> Option:
