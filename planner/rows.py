@@ -149,7 +149,9 @@ def _layout(tensor: int, pipeline: int, expert: bool = False, data: int = 1) -> 
 
 def books_kept(pairing: Pairing) -> memory.Accounting[float]:
     """The memory constants of the pairing's engine version and lane."""
-    return memory.accounting(pairing.engine, pairing.device.accelerator.compute_capability, lane=pairing.lane.id)
+    device = pairing.device.accelerator
+    stated = memory.accounting(pairing.engine, device.compute_capability, lane=pairing.lane.id)
+    return memory.on_the_cpu(stated) if device.kind == "cpu" else stated
 
 
 def held_by(pairing: Pairing) -> Weights[float]:
@@ -332,8 +334,8 @@ def _plain(options: list[Option], chunk: float, fits: Fits) -> list[Terms[float]
         key = (paired.lane.id, paired.method.recipe.name, paired.artifact is None, own, _hosted(paired))
         if key not in held:
             held[key] = held_by(paired)
-        int8, capability = paired.lane.id == memory.QUANTIZED_ACTIVATIONS, paired.device.accelerator.compute_capability
-        books = (paired.engine.id, paired.engine.version, int8, capability)
+        int8, device = paired.lane.id == memory.QUANTIZED_ACTIVATIONS, paired.device.accelerator
+        books = (paired.engine.id, paired.engine.version, int8, device.compute_capability, device.kind == "cpu")
         if books not in kept:
             kept[books] = books_kept(paired)
         made.append(_terms(option, (load, dimensions, held[key], kept[books]), (1, 1), (chunk, fits)))
