@@ -53,6 +53,11 @@ class Observation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     users: float = 0.0
     rate: float = 0.0
     depth: float = 0.0
+    prompt_p95: float = 0.0
+    output_p95: float = 0.0
+    burstiness: float = 0.0
+    prefix: float = 0.0
+    """What describes the load of a plan (`load` = planned) beside means, users and rate."""
     flash_attention: str = ""
     """0 or 1 under llama.cpp, where it is stated."""
     source: str = ""

@@ -136,6 +136,23 @@ class Fits:
         return self.fitted.band(engine, "closed", "ttft_ms" if name == "ttft" else "tpot_ms", assumed=unseen)
 
 
+class Shifted(Fits):
+    """The fitted parameters, decoding and prompts of every pairing so much longer, whatever was measured."""
+
+    def __init__(self, fitted: Parameters, by: Moved) -> None:
+        super().__init__(fitted)
+        self.by = by
+        self._shifted: dict[int, tuple[Resolved, Resolved]] = {}
+        """With what they were made from, which is told by its identity."""
+
+    def of(self, pairing: Pairing) -> Resolved:
+        """The moved parameters."""
+        fitted = self._fitted_for(pairing)
+        if id(fitted) not in self._shifted:
+            self._shifted[id(fitted)] = fitted, ownspeed.scaled(fitted, self.by)
+        return self._shifted[id(fitted)][1]
+
+
 @remembered(4)
 def fits_of(catalog: Catalog) -> Fits:
     """The fits of a catalogue, what was resolved for earlier plans included."""

@@ -8,7 +8,7 @@ data (`constants` in catalog/data/engines). Bytes throughout; every formula take
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from catalog.accelerator import Accelerator
@@ -84,6 +84,10 @@ class Accounting(Generic[N]):
     """And per batched token and MLP unit."""
     graph_copies: N
     """Copies of a graph's inputs where devices work as a pipeline."""
+    graph_slot_outputs: N
+    """1 where a graph has logits for one token of every slot, 0 where it has them for all of a micro-batch."""
+    graph_embeds: N
+    """1 where the graph of the layers embeds the tokens as well: without a device beside the CPU."""
 
 
 QUANTIZED_ACTIVATIONS = "int8-w8a8"
@@ -97,6 +101,12 @@ def accounting(engine: Engine, capability: str | None, version: str | None = Non
     made = {name: float(given.get(name, 0.0)) for name in Accounting.__dataclass_fields__}
     made["int8_ffn_bytes"] *= lane == QUANTIZED_ACTIVATIONS
     return Accounting(**made)
+
+
+@remembered(64)
+def on_the_cpu(fixed: Accounting[float]) -> Accounting[float]:
+    """Where there is no device beside the CPU, one graph does all, and tokens are embedded in it."""
+    return replace(fixed, graph_embeds=1.0)
 
 
 @step
@@ -239,21 +249,24 @@ def llamacpp_mlp_bytes(model: Shape[N], fixed: Accounting[N], chunk: N) -> N:
 
 
 @step
-def llamacpp_graph_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N], context: N, chunk: N) -> N:
-    """llama.cpp reserves one worst-case graph per device, as large as its largest moment: all logits of a micro-batch,
-    a layer's attention over the cache, or its MLP while the mask waits for the next layer.
+def llamacpp_graph_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N], sizes: tuple[N, N, N]) -> N:
+    """llama.cpp reserves one worst-case graph per device, as large as its largest moment: its logits, a layer's
+    attention over the cache, or its MLP while the mask waits for the next layer.
 
-    `context` = tokens that one token may see, `chunk` = n_ubatch. Exact for the logged Llama-3-8B buffers, within
-    16 % of llama-fit-params on eleven architectures.
+    `sizes` = tokens that one token may see, n_ubatch, sequences whose logits are wanted at once. Exact for the logged
+    Llama-3-8B buffers, within 16 % of llama-fit-params on eleven architectures; of llama-server on a CPU exact for MLPs
+    of more than twice the hidden width whose queries have that width, else up to 10 % above.
     """
+    context, chunk, slots = sizes
     several = smallest(layout.pipeline - 1, 1.0)
     row = fixed.logit_bytes * chunk * model.hidden
-    logits = fixed.logit_bytes * chunk * model.vocab + row
+    outputs = chunk - fixed.graph_slot_outputs * (chunk - smallest(slots, chunk))
+    logits = fixed.logit_bytes * outputs * model.vocab + row
     inputs = llamacpp_inputs_bytes(model, layout, fixed, context, chunk)
     scores = fixed.graph_score_bytes * context * chunk * model.heads
     attention = scores + 2 * fixed.logit_bytes * chunk * llamacpp_query_width(model)
     widest = largest(attention, llamacpp_mlp_bytes(model, fixed, chunk))
-    return largest(logits + several * inputs, inputs + (1 + several) * row + widest)
+    return largest(logits + several * inputs, inputs + (1 + several + fixed.graph_embeds) * row + widest)
 
 
 def llamacpp_query_width(model: Shape[N]) -> N:

@@ -6,6 +6,7 @@ to devices, in runs as long as the split says; embeddings stay with the host; ex
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -52,6 +53,8 @@ class Start:
     cell_bytes: float = 2.0
     fused: bool = True
     """Flash attention."""
+    outputs: float = math.inf
+    """Sequences whose logits are wanted at once: llama-server's slots; of every token, as llama-fit-params counts."""
 
     @property
     def cells(self) -> float:
@@ -158,7 +161,7 @@ def _compute(shape: Shape[float], fixed: Accounting[float], start: Start, at: Pl
     seen = replace(shape, vocab=shape.vocab if at.output else 0.0)
     if not at.layers:
         seen = replace(seen, heads=0.0, heads_width=0.0, ffn=0.0, experts_per_token=0.0)
-    graph = memory.llamacpp_graph_bytes(seen, layout, stated, start.cells, chunk)
+    graph = memory.llamacpp_graph_bytes(seen, layout, stated, (start.cells, chunk, min(start.outputs, chunk)))
     passed = fixed.graph_copies * fixed.logit_bytes * chunk * shape.hidden if at.later else 0.0
     return max(inputs, graph + passed)
 

@@ -20,9 +20,14 @@ from numpy.typing import NDArray
 from catalog.observation import Deviation
 from catalog.parameters import Resolved
 
-DECODING = ("weight_efficiency", "cache_efficiency", "link_efficiency", "step_s", "layer_s", "sequence_s", "exchange_s")
+DECODING = (
+    "weight_efficiency", "cache_efficiency", "link_efficiency", "step_s", "layer_s", "sequence_s", "exchange_s",
+    "unpack_flops",
+)  # fmt: skip
 PROMPTS = ("matrix_efficiency", "attention_efficiency", "request_s", "arrival_s")
-"""Parameters that each factor moves: shares are divided by it, seconds multiplied."""
+"""Parameters that each factor moves: shares are divided by it, seconds and operations multiplied."""
+COSTS = ("_s", "_flops")
+"""How the names of what is multiplied end."""
 
 
 Numbers = NDArray[np.float64]
@@ -141,7 +146,7 @@ def moved(deviations: Sequence[Deviation], asked: Asked) -> Moved:
 def scaled(fitted: Resolved, by: Moved) -> Resolved:
     """The parameters with which decoding and prompts take so much longer."""
     values = {
-        name: getattr(fitted, name) * math.exp(shift if name.endswith("_s") else -shift)
+        name: getattr(fitted, name) * math.exp(shift if name.endswith(COSTS) else -shift)
         for names, shift in ((DECODING, by.decode), (PROMPTS, by.prefill))
         for name in names
     }

@@ -275,7 +275,7 @@ def _llamacpp_rooms(terms: Terms[N]) -> Callable[[N], Room[N]]:
 
     def at(batch: N) -> Room[N]:
         slots = memory.slots_for(batch)
-        active = memory.llamacpp_graph_bytes(shape, layout, fixed, demand.context * slots, terms.rates.chunk)
+        active = memory.llamacpp_graph_bytes(shape, layout, fixed, (demand.context, terms.rates.chunk, slots))
         return Room(
             weight_bytes=held,
             claimed_bytes=claimed,

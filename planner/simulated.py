@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from planner.fits import Fits
 from planner.plan import Candidate, Estimate, Percentiles, Simulated, Step
 from planner.rank import Row
 from planner.ranks import several
-from planner.serving import Terms
+from planner.serving import Books, Terms
 from planner.settle import Settled
 from planner.simulation import replica
 from planner.simulation.scheduler import Run, run
@@ -35,15 +36,37 @@ SHOWN = ("p50", "p95", "p99")
 def simulate(row: Row, terms: Terms[float], made: Mapping[str, Estimate]) -> Simulated | None:
     """One replica of the row at the planned load; None where the user states what a replica carries, and with drafted
     tokens or several ranks, of which the scheduler of the simulation knows nothing."""
-    swept, books, settled = row.swept, row.swept.rows.books, row.option.pairing.settled
+    swept = row.swept
     if not math.isnan(row.own_rate) or present(terms.drafter.tokens) or several(terms.layout.data):
         return None
-    limits = replica.limits(terms, row.at(swept.most), books)
-    replicas, batch = int(row.at(swept.replicas)), row.at(swept.batch)
-    case = replica.case(settled, replicas, batch, limits, SEED)
+    held = Held(
+        replicas=int(row.at(swept.replicas)), batch=row.at(swept.batch), most=row.at(swept.most),
+        utilisation=1 - row.at(swept.headroom),
+    )  # fmt: skip
+    return lived(row.option.pairing.settled, terms, held, made, swept.rows.books)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """How full the replicas of a candidate are."""
+
+    replicas: int
+    batch: float
+    """Sequences that run on each."""
+    most: float
+    """Those that may."""
+    utilisation: float
+    """Share of the sustainable rate."""
+
+
+def lived(
+    settled: Settled, terms: Terms[float], held: Held, made: Mapping[str, Estimate], books: Books
+) -> Simulated:
+    """One replica at the planned load, and the latencies for which its simulation speaks instead of `made`."""
+    limits = replica.limits(terms, held.most, books)
+    case = replica.case(settled, held.replicas, held.batch, limits, SEED)
     done = run(replica.times(terms, limits, books), limits, case.requests, case.users)
-    said = summary(done, case)
-    return _decided(said, made, _outside(settled, 1 - row.at(swept.headroom)), settled)
+    return _decided(summary(done, case), made, _outside(settled, held.utilisation), settled)
 
 
 def summary(done: Run, case: replica.Case) -> Simulated:

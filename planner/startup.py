@@ -20,6 +20,10 @@ CELLS_PADDED = 256
 """llama.cpp pads the cells of a cache to this number (llama-context.cpp)."""
 FUSED_GATES = 5780
 """First build whose gate and product are one operation (`ggml_swiglu_split`; assumed from its date)."""
+SLOT_OUTPUTS = 10068
+"""First llama.cpp build seen whose server has logits for one token per slot alone, after b8672 (pull request 23861)."""
+DIVIDED_CACHES = 6123
+"""First build seen whose slots see their own part of the cache (`kv_unified = false`), after b5671."""
 WINDOWED_CACHES = 5400
 """First llama.cpp build that gives windowed layers a smaller cache (between b5300 and b5500; assumed)."""
 
@@ -40,6 +44,13 @@ class Settings:
     """Of one device; 0 where no device is named."""
     share: float
     """gpu_memory_utilization."""
+    divided: bool = False
+    """Whether each slot of llama.cpp sees its own part of the cache alone."""
+
+    @property
+    def seen(self) -> float:
+        """Tokens that one token may see."""
+        return self.context / self.slots if self.divided else self.context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +129,7 @@ def llamacpp(model: Model, shape: Shape[float], method: Method, fixed: Accountin
     file = sum(sizes.values())
     beside = sizes.get("mtp", 0.0) + (0.0 if model.tied else sizes["embedding"])
     chunk = min(use.chunk, use.context)
-    compute = memory.llamacpp_graph_bytes(shape, use.layout, fixed, use.context, chunk)
+    compute = memory.llamacpp_graph_bytes(shape, use.layout, fixed, (use.seen, chunk, use.slots))
     return Buffers(
         file=file,
         model=file - beside,

@@ -91,13 +91,14 @@ class Described:
         total = self.device.usable_memory or 0.0 if self.device else 0.0
         context = row.context or (4096.0 if row.engine == "llama.cpp" else limit)
         if row.engine == "llama.cpp":
-            sizes, share = (1.0, 512.0), 1.0
+            sizes, share = (row.sequences or 1.0, 512.0), 1.0
         else:
             sizes = self._budget(total, context)
             share = row.share or self.engine.constants_at(self.version, self.capability)["memory_share"]
         return Settings(
             layout=self.layout, cell_bytes=cell_bits(row, self.model) / 8, context=context, slots=sizes[0],
             chunk=sizes[1], memory=total, share=share,
+            divided=row.engine == "llama.cpp" and since(row, startup.DIVIDED_CACHES, self.engine),
         )  # fmt: skip
 
     def _on(self, architecture: str) -> bool:
@@ -130,17 +131,26 @@ class Described:
         """Flash attention: off by default in the builds that have logs here."""
         return self.row.note.get("fa", "0") == "1"
 
+    @property
+    def hosted(self) -> bool:
+        """Whether there is no device beside the CPU."""
+        return self.device is not None and self.device.kind == "cpu"
+
     @cached_property
     def buffers(self) -> Buffers:
         """llama.cpp's lines."""
         fixed = memory.accounting(self.engine, self.capability)
         fixed = startup.in_place(fixed) if 0 < build(self.row) < startup.FUSED_GATES else fixed
+        if not since(self.row, startup.SLOT_OUTPUTS, self.engine):
+            fixed = replace(fixed, graph_slot_outputs=0.0)
+        fixed = memory.on_the_cpu(fixed) if self.hosted else fixed
         old = 0 < build(self.row) < BUILD_WITHOUT_PIPELINE
         one = replace(self.use, layout=Layout(tensor=1.0, pipeline=1.0)) if old else self.use
         made = startup.llamacpp(
             self.model, self.shape, self.method, fixed if self.fused else startup.unfused(fixed), one
         )
-        return replace(made, file=made.file * self.scale, model=made.model * self.scale)
+        file = made.file * self.scale
+        return replace(made, file=file, model=file if self.hosted else made.model * self.scale)
 
 
 def describe(row: Start, catalog: Catalog, refitted: Refitted | None = None) -> Described:
@@ -236,6 +246,13 @@ def build(row: Start) -> int:
     """The llama.cpp build number; 0 where the row has none."""
     found = re.search(r"\bb(\d{4,5})", row.engine_version)
     return int(found[1]) if found else 0
+
+
+def since(row: Start, first: int, engine: Engine) -> bool:
+    """Whether a llama.cpp build is this one or a later one; of a release without a number, whether it is the one that
+    plans are made for or a later one. Where a row says nothing it is."""
+    number, version = build(row), release(row)
+    return number >= first if number else version is None or not memory_before(version, engine.version)
 
 
 def memory_before(version: str, limit: str) -> bool:

@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace, plan: Plan, choice: Choice, own: Settings
 
 
 def _prover(arguments: argparse.Namespace, choice: Choice, own: Settings, here: Inventory) -> Prove:
+    from planner.cli.verify import learn
     from planner.running import verify
     from planner.running.commands import Installed
     from planner.running.verify_report import Screen
@@ -54,7 +55,9 @@ def _prover(arguments: argparse.Namespace, choice: Choice, own: Settings, here: 
             question=question, inventory=here, reproduce=("lanewise", *sys.argv[1:]), budget_s=choice.budget_s,
             reuse=(folder.parent, *(arguments.reuse or (verify.RUNS,))), served=served,
         )  # fmt: skip
-        return verify.run(program, about, folder, Installed(own), Screen())
+        made = verify.run(program, about, folder, Installed(own), Screen())
+        learn(arguments, made, own, folder)
+        return made
 
     return prove
 

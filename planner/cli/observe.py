@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from catalog.errors import BadInput
+from catalog.errors import BadInput, LanewiseError
 from planner.cli.common import Commands, write_document
 
 if TYPE_CHECKING:
+    from catalog.load import Catalog
     from planner.observe.deployment import Said
     from planner.settings import Settings
 
@@ -68,7 +69,7 @@ def _read(arguments: argparse.Namespace, own: Settings) -> int:
     from planner.observe import answer
 
     said, readings = _said(arguments), answer.read(arguments.files)
-    catalog = service.with_requested_model(said.model, own) if said.model else service.facts(own)
+    catalog = _facts(said.model or readings[0].setting("served model"), own, asked=bool(said.model))
     found = answer.observed(readings, said, catalog)
     if arguments.add:
         found = answer.keep(found, own)
@@ -79,6 +80,18 @@ def _read(arguments: argparse.Namespace, own: Settings) -> int:
 
         tables.show(found)
     return 0
+
+
+def _facts(model: str, own: Settings, *, asked: bool) -> Catalog:
+    """With the model that is asked for, or that a receipt names, if this machine has it."""
+    from planner import service
+
+    try:
+        return service.with_requested_model(model, own) if model else service.facts(own)
+    except LanewiseError:
+        if asked:
+            raise
+        return service.facts(own)
 
 
 def _said(arguments: argparse.Namespace) -> Said:

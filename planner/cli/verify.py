@@ -15,8 +15,10 @@ from planner.cli.verify_answers import add_answers, asking
 from planner.cli.verify_serving import add_serving, wish
 
 if TYPE_CHECKING:
+    from planner.proving.receipt import Receipt
     from planner.proving.steps import Program
     from planner.running.verify import Choice
+    from planner.settings import Settings
 
 EXAMPLES = """examples:
   lanewise verify plan.json --dry-run                     the steps and what they cost; nothing is run
@@ -133,12 +135,23 @@ def run(arguments: argparse.Namespace) -> int:
         served=served,
     )  # fmt: skip
     made = verify.run(program, about, folder, Installed(own), Screen())
+    learn(arguments, made, own, folder)
     if arguments.json:
         write_document(service.encode(made))
     else:
         show_receipt(made, folder)
     ended = {"cancelled": CANCELLED, "failed": 1}.get(made.ended, 0)
     return ended or (GATE_FAILED if made.verdict == "fail" else 0)
+
+
+def learn(arguments: argparse.Namespace, made: Receipt, own: Settings, folder: Path) -> None:
+    """Keep what serving measured for later plans, unless that is not wanted."""
+    from planner.observe import keeping
+    from planner.running.verify import RECEIPT
+
+    said = "" if arguments.no_store else keeping.keep(made, own, str(folder / RECEIPT))
+    if said:
+        print(said, file=sys.stderr)
 
 
 def _choice(arguments: argparse.Namespace) -> Choice:

@@ -28,6 +28,9 @@ def add_serving(group: argparse._ArgumentGroup) -> None:
         metavar="MINUTES",
         help="for the highest rate within the objectives (default: 2; 0: none)",
     )
+    group.add_argument(
+        "--no-store", action="store_true", help="keep none of what was served and measured for later plans"
+    )
     group.add_argument("--port", type=int, metavar="N", help="that the server listens on here (default: a free one)")
 
 

@@ -126,8 +126,9 @@ def offloaded(setup: Setup, terms: Terms[float]) -> Offload:
 def start(setup: Setup, terms: Terms[float], context: int, slots: int) -> Start:
     """The setup as llama.cpp starts it: so many slots of `context` tokens each."""
     return Start(
-        context=float(context * slots), slots=slots, chunk=float(setup.chunk), cell_bytes=float(terms.cell_bytes)
-    )
+        context=float(context * slots), slots=slots, chunk=float(setup.chunk), cell_bytes=float(terms.cell_bytes),
+        outputs=float(slots),
+    )  # fmt: skip
 
 
 def places(setup: Setup) -> tuple[Held, ...]:

@@ -11,8 +11,10 @@ from msgspec.structs import replace
 
 from catalog.load import Catalog
 from catalog.observation import Observation
+from planner import replayed
 from planner.accuracy import predict, predict_memory
 from planner.accuracy.truth import Prediction
+from planner.observe import replays
 from planner.observe.observed import MEMORY, RATES, TIMES
 
 
@@ -36,9 +38,11 @@ class Compared(Struct, frozen=True, kw_only=True):
 def compared(rows: Sequence[Observation], catalog: Catalog) -> tuple[Compared, ...]:
     """Every row, in order."""
     memory = [row for row in rows if row.metric in MEMORY]
-    speed = [row for row in rows if row.metric in (*RATES, *TIMES) and row.accelerator]
+    timed = [row for row in rows if row.metric in (*RATES, *TIMES) and row.accelerator]
+    speed = [row for row in timed if row.load != replayed.LOAD]
     made = {one.id: one for one in predict_memory.answers([memory_line(row) for row in memory], catalog)}
     made |= {one.id: one for one in predicted_speed([speed_line(row) for row in speed], catalog)}
+    made |= {one.id: one for one in replays.predictions([row for row in timed if row.load == replayed.LOAD], catalog)}
     found = [_compared(row, made.get(row.id)) for row in rows]
     worst = {_farthest(found, group) for group in (MEMORY, (*RATES, *TIMES))}
     return tuple(replace(one, off=one.row.id in worst) for one in found)

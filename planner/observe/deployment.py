@@ -80,7 +80,7 @@ def deployment(reading: Reading, said: Said, catalog: Catalog) -> Deployment:
     if said.lane and not is_lane(said.lane):
         raise BadInput(f"no lane {said.lane!r}: for example fp8, awq-int4 or gguf:Q4_K_M", "--lane")
     engine = said.engine or reading.engine
-    device, count = (said.accelerator, 1) if said.accelerator else _devices(reading, catalog)
+    device, count = (said.accelerator, 1) if said.accelerator else _served(reading) or _devices(reading, catalog)
     tensor = int(reading.number("tensor_parallel_size"))
     ranks = tensor * int(reading.number("pipeline_parallel_size") or 1) * int(reading.number("data_parallel_size") or 1)
     numbers = {name: _number(reading, name) for name in ("context_tokens", "share", "batched_tokens")}
@@ -92,7 +92,7 @@ def deployment(reading: Reading, said: Said, catalog: Catalog) -> Deployment:
         accelerator=device,
         accelerators=said.accelerators or ranks or count,
         tensor=tensor,
-        lane=said.lane or (_gguf_lane(reading) if engine == "llama.cpp" else _vllm_lane(reading)),
+        lane=said.lane or reading.setting("served lane") or (_gguf_lane(reading) if engine == "llama.cpp" else _vllm_lane(reading)),
         kv_dtype=_cache_type(reading),
         context=reading.number("max_model_len", "n_ctx", "max_seq_len") or numbers["context_tokens"],
         share=reading.number("gpu_memory_utilization") or numbers["share"],
@@ -109,6 +109,9 @@ def _number(reading: Reading, metric: str) -> float:
 
 def _model(reading: Reading, catalog: Catalog) -> str:
     """A name that the catalogue knows; paths and served names are for the user to explain."""
+    name = reading.setting("served model")
+    if name:
+        return name
     name = reading.setting("model")
     return name if name in catalog.models else ""
 
@@ -137,6 +140,12 @@ def _cache_type(reading: Reading) -> str:
 def _flash(reading: Reading) -> str:
     chosen = [FLASH.get(each.name, "") for each in reading.chosen if each.what == "attention"]
     return FLASH.get(reading.setting("flash_attn"), "") or next((each for each in chosen if each), "")
+
+
+def _served(reading: Reading) -> tuple[str, int] | None:
+    """What a receipt says that it was served on."""
+    name, _, count = reading.setting("served accelerator").rpartition(":")
+    return (name, int(count)) if name else None
 
 
 def _devices(reading: Reading, catalog: Catalog) -> tuple[str, int]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as with_fields
 
 import numpy as np
@@ -12,14 +11,17 @@ from numpy.typing import NDArray
 from catalog.load import Catalog
 from catalog.observation import Deviation, Observation
 from catalog.parameters import NAMES
-from planner import ownspeed
+from planner import ownspeed, replayed
 from planner.accuracy import predict
 from planner.accuracy.deployment import Case
-from planner.accuracy.predict import Described, Resolver, Values
+from planner.accuracy.predict import Resolver, Values
+from planner.fits import Shifted
+from planner.observe import replays
 from planner.observe.beside import speed_line
 from planner.observe.observed import RATES, TIMES
 from planner.ownspeed import Asked, Machine, Moved
 from planner.remembered import remembered
+from planner.replayed import Replayed
 
 ONE_RUN = 0.05
 """Spread (ln) of a measurement that was not repeated (assumed)."""
@@ -40,29 +42,90 @@ def with_deviations(catalog: Catalog) -> Catalog:
 
 
 def of_catalog(catalog: Catalog) -> tuple[Deviation, ...]:
-    """One per observed mean that a formula predicts, in the order of their ids."""
-    rows = {row.id: row for row in catalog.observations if row.metric in (*RATES, *TIMES) and row.stat == "mean"}
-    described, _ = predict.describe([speed_line(row) for row in rows.values()], catalog)
-    if not described:
-        return ()
-    found = [rows[one.row.id] for one in described]
-    resolver, latents = Resolver(catalog.speed, {}), np.zeros((len(found), 2))
+    """One per observed number that a formula predicts, in the order of their ids: means of benchmarks, medians of the
+    loads of plans."""
+    sources = (_Benches(catalog), _Replays(catalog))
+    found = [row for source in sources for row in source.rows]
+    latents = np.zeros((len(found), 2))
     made: tuple[Deviation, ...] = ()
-    for _ in range(ROUNDS):
-        made = _straightened(found, described, resolver, latents)
+    for _ in range(ROUNDS if found else 0):
+        made = _straightened(found, sources, latents)
         machines = ownspeed.machines(made)
         latents = np.array([_latent(machines, row) for row in found])
-    return made
+    return tuple(one for _, one in sorted(zip((row.id for row in found), made, strict=True), key=lambda each: each[0]))
+
+
+class _Benches:
+    """Rows of benchmarks, whose formulas are those of the board."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        means = {row.id: row for row in catalog.observations if row.metric in (*RATES, *TIMES) and row.stat == "mean"}
+        rows = {key: row for key, row in means.items() if row.load != replayed.LOAD}
+        self.described, _ = predict.describe([speed_line(row) for row in rows.values()], catalog)
+        self.rows = [rows[one.row.id] for one in self.described]
+        self.resolver = Resolver(catalog.speed, {})
+
+    def times(self, at: Latents) -> Latents:
+        """Logarithms of predicted times (of rates: of their inverses) with parameters moved row by row."""
+        if not self.described:
+            return np.zeros(0)
+        by = {
+            id(case): Moved(decode=float(x[0]), prefill=float(x[1]))
+            for one, x in zip(self.described, at, strict=True)
+            for case in one.cases
+        }
+
+        def values(cases: list[Case]) -> Values:
+            scaled = [ownspeed.scaled(self.resolver(case), by[id(case)]) for case in cases]
+            return {name: np.array([getattr(one, name) for one in scaled]) for name in NAMES}
+
+        return np.asarray(_signs(self.rows) * np.log(predict.evaluate(self.described, values)))
+
+    def shown(self, at: Latents) -> Latents:
+        """The same: nothing else speaks of them."""
+        return self.times(at)
+
+
+class _Replays:
+    """Rows of loads of plans, whose formulas are those of plans."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        learnt = ("ttft_ms", "tpot_ms", replayed.RATE)
+        rows = [row for row in catalog.observations if row.load == replayed.LOAD and row.metric in learnt]
+        self.loads = {row.id: load for row in rows if (load := replays.of(row, catalog)) is not None}
+        self.rows = [row for row in rows if row.id in self.loads and row.stat in ("p50", "mean")]
+        self.fitted = catalog.speed
+
+    def times(self, at: Latents) -> Latents:
+        """By the formulas."""
+        return self._logs(at, lambda load, fits: load.formulas(fits))
+
+    def shown(self, at: Latents) -> Latents:
+        """As a plan shows them."""
+        return self._logs(at, lambda load, fits: load.shown(fits))
+
+    def _logs(self, at: Latents, say: Callable[[Replayed, Shifted], dict[str, float]]) -> Latents:
+        said: dict[tuple[int, float, float], dict[str, float]] = {}
+        values = []
+        for row, (decode, prefill) in zip(self.rows, at.tolist(), strict=True):
+            load = self.loads[row.id]
+            key = id(load), decode, prefill
+            if key not in said:
+                said[key] = say(load, Shifted(self.fitted, Moved(decode=decode, prefill=prefill)))
+            values.append(said[key][row.metric])
+        return np.asarray(_signs(self.rows) * np.log(values)) if values else np.zeros(0)
 
 
 def _straightened(
-    rows: Sequence[Observation], described: list[Described], resolver: Resolver, at: Latents
+    rows: Sequence[Observation], sources: tuple[_Benches, _Replays], at: Latents
 ) -> tuple[Deviation, ...]:
     """Deviations of measured from predicted times around these latents, one pair per row."""
-    here, decode, prefill = (_times(rows, described, resolver, at + step) for step in _STEPS)
-    slopes = np.stack([(decode - here) / STEP, (prefill - here) / STEP], axis=1)
-    measured = np.array([_sign(row) * math.log(row.value) for row in rows])
-    left = measured - here + (slopes * at).sum(axis=1)
+    parts = np.split(at, [len(sources[0].rows)])
+    paired = list(zip(sources, parts, strict=True))
+    here, *moved = (np.concatenate([source.times(part + step) for source, part in paired]) for step in _STEPS)
+    slopes = np.stack([(each - here) / STEP for each in moved], axis=1)
+    shown = np.concatenate([source.shown(part) for source, part in paired])
+    left = _signs(rows) * np.log([row.value for row in rows]) - shown + (slopes * at).sum(axis=1)
     return tuple(
         Deviation(
             accelerator=row.accelerator, engine=row.engine, version=row.engine_version, lane=row.lane, model=row.model,
@@ -76,20 +139,8 @@ def _straightened(
 _STEPS = (np.zeros(2), np.array([STEP, 0.0]), np.array([0.0, STEP]))
 
 
-def _times(rows: Sequence[Observation], described: list[Described], resolver: Resolver, at: Latents) -> Latents:
-    """Logarithms of predicted times (of rates: of their inverses) with parameters moved row by row."""
-    by = {
-        id(case): Moved(decode=float(x[0]), prefill=float(x[1]))
-        for one, x in zip(described, at, strict=True)
-        for case in one.cases
-    }
-
-    def values(cases: list[Case]) -> Values:
-        scaled = [ownspeed.scaled(resolver(case), by[id(case)]) for case in cases]
-        return {name: np.array([getattr(one, name) for one in scaled]) for name in NAMES}
-
-    signs = np.array([_sign(row) for row in rows])
-    return np.asarray(signs * np.log(predict.evaluate(described, values)))
+def _signs(rows: Sequence[Observation]) -> Latents:
+    return np.array([1.0 if row.metric in TIMES else -1.0 for row in rows])
 
 
 def _latent(machines: Mapping[tuple[str, str], Machine], row: Observation) -> tuple[float, float]:
@@ -99,10 +150,6 @@ def _latent(machines: Mapping[tuple[str, str], Machine], row: Observation) -> tu
     )  # fmt: skip
     found = machines[row.accelerator, row.engine].moved(asked)
     return found.decode, found.prefill
-
-
-def _sign(row: Observation) -> float:
-    return 1.0 if row.metric in TIMES else -1.0
 
 
 def _noise(row: Observation) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from catalog.errors import BadInput
-from planner.observe import guidellm, llama_bench, llamacpp_log, metrics, vllm_bench, vllm_log
+from planner.observe import guidellm, llama_bench, llamacpp_log, metrics, receipts, vllm_bench, vllm_log
 from planner.observe.reading import Reading, bounded
 
 
@@ -21,6 +21,7 @@ class Format(Struct, frozen=True):
 
 
 FORMATS = (
+    Format(receipts.FORMAT, receipts.claims, receipts.read),
     Format("guidellm report", guidellm.claims, guidellm.read),
     Format("vllm bench serve result", vllm_bench.claims, vllm_bench.read),
     Format("llama-bench result", llama_bench.claims, llama_bench.read),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from catalog.observation import Observation, named
 from planner.observe.deployment import Deployment
 from planner.observe.reading import Load, Reading, Seen
@@ -50,10 +52,7 @@ def _kept(reading: Reading) -> Iterable[Seen]:
 
 def _rounded(load: Load) -> Load:
     """Lengths to whole tokens: repeats of one load differ by parts of a token."""
-    return Load(
-        kind=load.kind, prompt=round(load.prompt), output=round(load.output), users=load.users, rate=load.rate,
-        depth=load.depth,
-    )  # fmt: skip
+    return replace(load, prompt=round(load.prompt), output=round(load.output))
 
 
 def _row(seen: Sequence[Seen], load: Load, about: Deployment, source: str) -> Observation:
@@ -67,6 +66,7 @@ def _row(seen: Sequence[Seen], load: Load, about: Deployment, source: str) -> Ob
         accelerators=about.accelerators, tensor=about.tensor, lane=about.lane, kv_dtype=about.kv_dtype,
         context=about.context, share=about.share, sequences=about.sequences, batched_tokens=about.batched_tokens,
         load=load.kind, prompt=load.prompt, output=load.output, users=load.users, rate=load.rate, depth=load.depth,
+        prompt_p95=load.prompt_p95, output_p95=load.output_p95, burstiness=load.burstiness, prefix=load.prefix,
         flash_attention=about.flash_attention, source=source,
     )  # fmt: skip
 

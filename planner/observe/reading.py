@@ -32,7 +32,7 @@ class Load(Struct, frozen=True, kw_only=True):
     """The load that a speed was measured under. 0 where it is not stated; means in tokens."""
 
     kind: str = ""
-    """batch1, closed, saturated, open; empty where it is not stated."""
+    """batch1, closed, saturated, open, planned (that of a plan); empty where it is not stated."""
     prompt: float = 0.0
     output: float = 0.0
     users: float = 0.0
@@ -40,6 +40,11 @@ class Load(Struct, frozen=True, kw_only=True):
     """Requests/s."""
     depth: float = 0.0
     """Tokens in the cache before the prompt."""
+    prompt_p95: float = 0.0
+    output_p95: float = 0.0
+    burstiness: float = 0.0
+    prefix: float = 0.0
+    """Tokens that all prompts share. These four are stated by a plan's load alone."""
 
 
 class Seen(Struct, frozen=True, kw_only=True):

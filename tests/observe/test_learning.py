@@ -192,7 +192,7 @@ def test_scaled_parameters_take_so_much_longer() -> None:
     fitted = catalog().speed.resolve(classes(setup, kernel, catalog().accelerator("l40s")), "serving")
     moved = ownspeed.scaled(fitted, ownspeed.Moved(decode=0.5, prefill=-0.5))
     for name in ownspeed.DECODING + ownspeed.PROMPTS:
-        sign = (1 if name in ownspeed.DECODING else -1) * (1 if name.endswith("_s") else -1)
+        sign = (1 if name in ownspeed.DECODING else -1) * (1 if name.endswith(ownspeed.COSTS) else -1)
         assert getattr(moved, name) == pytest.approx(getattr(fitted, name) * 2.718281828 ** (0.5 * sign))
     assert ownspeed.scaled(fitted, ownspeed.STILL) == fitted
 
