@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from catalog.errors import BadInput, LanewiseError
+from catalog.errors import BadInput, LanewiseError, Unsupported
 from catalog.inventory import Inventory
 from planner import decode, service, settle
 from planner.observe import formats
 from planner.observe.reading import Reading
 from planner.plan import Candidate
-from planner.proving import judge_speed, loading
+from planner.proving import judge_speed, loading, loadtools
 from planner.proving import served as answers
 from planner.proving.asked import Asked
 from planner.proving.judge_speed import Printed, Seen, Serving
@@ -21,6 +21,9 @@ from planner.proving.loading import LOG, MEASURED, SERVED, Served
 from planner.proving.receipt import Result
 from planner.proving.steps import LeftOut, Program, together
 from planner.settings import Settings
+from planner.settle import Load
+
+LOAD_TOOL = "--load-tool"
 
 
 class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,6 +34,8 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: int = 0
     """0: any that is free."""
     seed: int = 0
+    load_tool: str = loadtools.OWN
+    """Who drives the repeats: `loadtools.CHOICES`."""
     alone: bool = False
     """Only what serving takes: no gate of quality is measured."""
 
@@ -40,6 +45,7 @@ def asked(question: Asked, wish: Wish, settings: Settings, inventory: Inventory 
     request = decode.decode(msgspec.json.encode(question.plan.request), "json")
     settled = settle.settle(request, question.model.max_position, question.plan.request.get("as_of") or "")
     files = service.launch_files_of(question.plan, question.candidate, settings)
+    _refuse(wish, settled.load, question)
     return Served(
         load=settled.load,
         objectives=settled.objectives,
@@ -48,7 +54,16 @@ def asked(question: Asked, wish: Wish, settings: Settings, inventory: Inventory 
         search_s=wish.search_s,
         seed=wish.seed,
         port=wish.port,
+        load_tool=wish.load_tool,
     )
+
+
+def _refuse(wish: Wish, load: Load, question: Asked) -> None:
+    """A tool that cannot drive the planned load, before anything starts."""
+    tool = loadtools.TOOLS.get(wish.load_tool)
+    because = loadtools.refusal(tool, load, loading.tokenizer(question)) if tool else ""
+    if because:
+        raise Unsupported(f"{because}; our own client can: --load-tool own", LOAD_TOOL)
 
 
 def elsewhere(candidate: Candidate, inventory: Inventory) -> str:
@@ -66,6 +81,8 @@ def with_serving(program: Program, question: Asked, about: Served, *, alone: boo
     made = loading.serving(question, about)
     if isinstance(made, LeftOut):
         return structs.replace(program, left_out=(*program.left_out, made))
+    if not {*made.needs} <= {step.id for step in program.steps}:
+        raise Unsupported("it takes the original's tokenizer, and no step of this program gets the original", LOAD_TOOL)
     whole = structs.replace(program, steps=(*program.steps, made), measures={**program.measures, SERVED: SERVED})
     if alone:
         whole = _alone(whole)
@@ -109,7 +126,28 @@ def served(
         open_load=about.load.rate is not None,
     )  # fmt: skip
     made = judge_speed.serving(question.candidate, seen, about.objectives.slo_s, here)
-    return _in_words(made, reading)
+    return _in_words(_driven(made, measured.tool, result, question), reading)
+
+
+def _driven(made: Serving, drove: answers.Drove | None, result: Result, question: Asked) -> Serving:
+    """With the tool that sent the repeats, and what has to be said of it."""
+    if drove is None:
+        return made
+    tool = loadtools.TOOLS[drove.id]
+    driven = loadtools.Driven(
+        name=tool.name, version=_version(tool, result, question.gpus), command=drove.commands[-1],
+        prompt_tokens=drove.prompt_tokens, output_tokens=drove.output_tokens, not_counted=tool.not_counted,
+    )  # fmt: skip
+    more = loadtools.said(driven, made.prompt_tokens, made.output_tokens)
+    return structs.replace(made, load_tool=driven, notes=(*more, *made.notes))
+
+
+def _version(tool: loadtools.LoadTool, result: Result, gpus: int) -> str:
+    """As its environment was installed: the step's own, or one that it names beside."""
+    place = loadtools.environment(tool, gpus)
+    package = tool.on_gpus if gpus else tool.package
+    own, beside = result.versions.get(package), result.versions.get(f"{place}: {package}")
+    return own or beside or "of unknown version"
 
 
 def _unserved(result: Result | None) -> Serving:
