@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from planner.running.verify_served import Wish
 
 SEARCH_MINUTES = 2.0
+OWN_CLIENT, LOAD_TOOLS = "own", ("own", "guidellm", "vllm-bench")
+"""`planner.proving.loadtools` has the same: it would cost the start of every command."""
 
 
 def add_serving(group: argparse._ArgumentGroup) -> None:
@@ -31,6 +33,12 @@ def add_serving(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--no-store", action="store_true", help="keep none of what was served and measured for later plans"
     )
+    group.add_argument(
+        "--load-tool",
+        choices=LOAD_TOOLS,
+        help="who sends the repeats: our own client (default), guidellm, or `vllm bench serve`; the highest rate is "
+        "always searched by our own",
+    )
     group.add_argument("--port", type=int, metavar="N", help="that the server listens on here (default: a free one)")
 
 
@@ -39,13 +47,16 @@ def wish(arguments: argparse.Namespace) -> Wish | None:
     from planner.running.verify_served import Wish
 
     if not (arguments.serve or arguments.serve_only):
-        for name in ("search", "port"):
+        for name in ("search", "port", "load_tool"):
             if getattr(arguments, name) is not None:
-                raise BadInput("it belongs to --serve or --serve-only", f"--{name}")
+                raise BadInput("it belongs to --serve or --serve-only", f"--{name.replace('_', '-')}")
         return None
     minutes = SEARCH_MINUTES if arguments.search is None else arguments.search
     if not 0 <= minutes < float("inf"):
         raise BadInput(f"expected minutes, 0 or more, got {minutes}", "--search")
     if arguments.port is not None and not 1024 <= arguments.port <= 65535:
         raise BadInput(f"expected a port from 1024 to 65535, got {arguments.port}", "--port")
-    return Wish(search_s=60.0 * minutes, port=arguments.port or 0, seed=arguments.seed, alone=arguments.serve_only)
+    return Wish(
+        search_s=60.0 * minutes, port=arguments.port or 0, seed=arguments.seed, alone=arguments.serve_only,
+        load_tool=arguments.load_tool or OWN_CLIENT,
+    )  # fmt: skip

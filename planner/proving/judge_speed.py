@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from catalog.units import GIB
 from planner.plan import Candidate, Estimate
 from planner.proving import served
+from planner.proving.loadtools import TOOLS, Driven
 from planner.proving.ran import Ran
 from planner.proving.served import Columns, Measured, Statistic, Sustained
 
@@ -93,7 +94,7 @@ class Serving(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     outcome: str
     """measured, not possible here, not run, or how it failed: port in use, died at start, out of memory, not ready,
-    died under load, failed, cancelled."""
+    died under load, load tool failed, failed, cancelled."""
     because: str = ""
     elsewhere: str = ""
     """Why the plan's numbers and these cannot be compared; empty on a machine that has the planned devices."""
@@ -120,6 +121,8 @@ class Serving(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the engine says that it took."""
     unread: int = 0
     """Lines of the log that hold a size in words that nobody knows."""
+    load_tool: Driven | None = None
+    """Who sent the repeats, where that was not our own client."""
     notes: tuple[str, ...] = ()
     ran: Ran | None = None
     """What was served under which load, for later plans."""
@@ -223,12 +226,13 @@ def _objective(name: str, limit: float, value: Statistic | None, elsewhere: str)
 
 def _timed(seen: Seen) -> dict[str, tuple[Statistic | None, str]]:
     """What the client and the clock measured."""
+    client = TOOLS[seen.measured.tool.id].name if seen.measured.tool else "the client"
     made: dict[str, tuple[Statistic | None, str]] = {
-        name: (value, "the client") for name, value in served.statistics(seen.measured).items()
+        name: (value, client) for name, value in served.statistics(seen.measured).items()
     }
     made["ready_s"] = (_exact(seen.measured.ready_s), "the clock")
     if "requests_per_s" in made and made["requests_per_s"][0] is not None:
-        made["requests_per_s"] = (_scaled(made["requests_per_s"][0], seen.replicas), "the client")
+        made["requests_per_s"] = (_scaled(made["requests_per_s"][0], seen.replicas), client)
     found = seen.measured.sustained
     if found is not None:
         made["requests_per_s_max"] = (_sustained(found, seen.replicas), "the client, by bisection")

@@ -12,15 +12,17 @@ from msgspec import UNSET
 
 from catalog.units import GIB
 from planner.plan import Candidate, Plan
-from planner.proving import toolrates
+from planner.proving import loadtools, toolrates
 from planner.proving.asked import Asked
 from planner.proving.preparing import (
     BASELINE_FILE,
     LLAMA,
+    ORIGINAL,
     ORIGINAL_MODEL,
     WORKING,
     candidate_is_original,
     candidate_path,
+    made_here,
 )  # fmt: skip
 from planner.proving.steps import OUT, OWN_PYTHON, WORKERS, LeftOut, Step
 from planner.settle import Load, Objectives
@@ -28,6 +30,8 @@ from planner.settle import Load, Objectives
 SERVED = "served"
 """The gate that the step measures, and its folder."""
 LAUNCH, MEASURED, LOG = f"{SERVED}/launch", f"{SERVED}/measured.json", f"{SERVED}/server.log"
+DRIVEN = f"{SERVED}/load"
+"""What a tool that drives was given, and what it wrote."""
 PERIOD_S, LEAST, MOST, LONGEST_S = 60.0, 30, 400, 300.0
 """A repeat takes about so long, within these numbers of requests, and never longer than the last (assumed)."""
 REPEATS, WARM_UP, FEWEST = 3, 8, 5
@@ -58,6 +62,13 @@ class Served:
     search_s: float = 120.0
     seed: int = 0
     port: int = 0
+    load_tool: str = loadtools.OWN
+    """Who drives the repeats: `loadtools.CHOICES`."""
+
+    @property
+    def tool(self) -> loadtools.LoadTool | None:
+        """None where our own client drives."""
+        return loadtools.TOOLS.get(self.load_tool)
 
 
 def impossible(candidate: Candidate, gpus: int, never_on_cpus: str = "") -> str:
@@ -86,14 +97,15 @@ def serving(asked: Asked, about: Served) -> Step | LeftOut:
     return Step(
         id=SERVED,
         does=f"serve it with its launch file, send {REPEATS} x {count} requests as planned"
+        + (f" by {about.tool.name}" if about.tool else "")
         + (f", bisect the rate for {about.search_s:g} s" if about.search_s else ""),
         proves="memory, readiness, latency and rate against the plan's estimates",
         tool=_tool(asked),
         command=(OWN_PYTHON, f"{WORKERS}/serve.py", *_words(asked, about, count)),
         env=_environment(asked),
-        needs=(_weights(asked).split("/")[1],),
-        makes=(MEASURED, LOG, LAUNCH),
-        ram_bytes=_ram(asked),
+        needs=_needs(asked, about),
+        makes=(MEASURED, LOG, LAUNCH, *((DRIVEN,) if about.tool else ())),
+        ram_bytes=_ram(asked) + (about.tool.ram_bytes if about.tool else 0.0),
         disk_bytes=2.0**26,
         gpus=_devices(asked.candidate) if asked.gpus else 0,
         expected_s=toolrates.about(seconds),
@@ -109,6 +121,30 @@ def _weights(asked: Asked) -> str:
     if not asked.gguf:
         return ORIGINAL_MODEL
     return f"{ORIGINAL_MODEL}.gguf" if asked.is_file else BASELINE_FILE
+
+
+def tokenizer(asked: Asked) -> str:
+    """The folder of the model's own, as tools that drive take it; "" where the model is a GGUF file."""
+    if not asked.gguf:
+        return _weights(asked)
+    there = asked.has_baseline or made_here(asked)
+    return ORIGINAL_MODEL if there and not asked.is_file else ""
+
+
+def _needs(asked: Asked, about: Served) -> tuple[str, ...]:
+    weights = _weights(asked).split("/")[1]
+    return (weights, ORIGINAL) if about.tool and asked.gguf and weights != ORIGINAL else (weights,)
+
+
+def _driving(asked: Asked, about: Served) -> tuple[str, ...]:
+    """Words that name who drives; none for our own client."""
+    if about.tool is None:
+        return ()
+    place = loadtools.environment(about.tool, asked.gpus)
+    return (
+        "--load-tool", about.tool.id, "--load-program", f"{{tool:{place}}}/{about.tool.program}",
+        "--tokenizer", tokenizer(asked),
+    )  # fmt: skip
 
 
 def _tool(asked: Asked) -> str:
@@ -157,7 +193,8 @@ def _load_s(asked: Asked, about: Served, count: int) -> float:
     e2e = asked.candidate.estimates.get("e2e_p50_s")
     each, rate = e2e.value if e2e else 1.0, rate_of(about.load, asked.candidate)
     one = count / rate if rate else count * each / max(users_of(about.load, asked.candidate), 1)
-    return (REPEATS + WARM_UP / count) * one + about.search_s
+    starts = REPEATS * about.tool.starts_s if about.tool else 0.0
+    return (REPEATS + WARM_UP / count) * one + starts + about.search_s
 
 
 def _ready(asked: Asked, about: Served) -> float:
@@ -198,7 +235,7 @@ def _words(asked: Asked, about: Served, count: int) -> tuple[str, ...]:
         "--launch", f"{OUT}/launch/{target}", "--out", OUT, "--program", f"{{tool:{_tool(asked)}}}/{program}",
         "--model", _weights(asked), f"--served={served_name(asked.plan)}",
         *(word for name, value in numbers.items() for word in (f"--{name}", f"{value:.10g}")), *limits,
-        *more,
+        *more, *_driving(asked, about),
     )  # fmt: skip
 
 
@@ -207,4 +244,15 @@ def served_name(plan: Plan) -> str:
     return str(plan.request["model"]).partition("@")[0]
 
 
-__all__ = ["LAUNCH", "LOG", "MEASURED", "SERVED", "Served", "impossible", "patience", "requests", "serving"]
+__all__ = [
+    "LAUNCH",
+    "LOG",
+    "MEASURED",
+    "SERVED",
+    "Served",
+    "impossible",
+    "patience",
+    "requests",
+    "serving",
+    "tokenizer",
+]

@@ -30,7 +30,7 @@ MARK = "LANEWISE_SERVER"
 GRACE_S = 15.0
 """Between asking a server to end and ending it (assumed)."""
 TAIL_BYTES = 8000
-OUTCOMES = ("port in use", "died at start", "out of memory", "not ready", "died under load")
+OUTCOMES = ("port in use", "died at start", "out of memory", "not ready", "died under load", "load tool failed")
 TAKEN = re.compile(r"address already in use|errno 98|couldn't bind|could not bind|failed to bind", re.IGNORECASE)
 STARVED = re.compile(
     r"out of memory|cannot allocate memory|std::bad_alloc|MemoryError|outofmemory|failed to allocate"
