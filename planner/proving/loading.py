@@ -31,7 +31,8 @@ NO_KERNEL = {
 }
 """Lanes that an engine's build for CPUs was seen to refuse, and its words."""
 PERIOD_S, LEAST, MOST, LONGEST_S = 60.0, 30, 400, 300.0
-"""A repeat takes about so long, within these numbers of requests, and never longer than the last (assumed)."""
+"""A repeat takes about so long, within these numbers of requests, and never longer than the last (assumed), unless the
+user says how many."""
 REPEATS, WARM_UP, FEWEST = 3, 8, 5
 PATIENCE, PATIENT_S, STRANGE_S = 3.0, 120.0, 900.0
 """A start is called hung after so many times the high end of `ready_s`, never before so many seconds; on hardware
@@ -56,6 +57,8 @@ class Served:
     planned_here: bool
     """Whether the machine that serves has the devices of the plan: else nothing it takes can be compared."""
     search_s: float = 120.0
+    requests: int = 0
+    """Of each repeat; 0: about a minute of the load."""
     seed: int = 0
     port: int = 0
 
@@ -81,7 +84,7 @@ def serving(asked: Asked, about: Served) -> Step | LeftOut:
     because = impossible(asked.candidate, asked.gpus)
     if because:
         return LeftOut(gate=SERVED, because=because)
-    ready, count = _ready(asked, about), requests(about.load, asked.candidate)
+    ready, count = _ready(asked, about), about.requests or requests(about.load, asked.candidate)
     seconds = ready + _load_s(asked, about, count)
     return Step(
         id=SERVED,
