@@ -37,6 +37,8 @@ REPEATS, WARM_UP, FEWEST = 3, 8, 5
 PATIENCE, PATIENT_S, STRANGE_S = 3.0, 120.0, 900.0
 """A start is called hung after so many times the high end of `ready_s`, never before so many seconds; on hardware
 that was not planned for, after so many seconds (all assumed). Later than the high end counts against the claim."""
+LONGEST, LONGEST_START_S = 2.0, 1500.0
+"""While it is at work it is given so many times that patience, and so many seconds at least (both assumed)."""
 LOST, LEAST_LOST_S, MOST_LOST_S = 20.0, 30.0, 300.0
 """An answer is lost after so many times the high end of `e2e_p99_s`, within these seconds (assumed)."""
 MORE = {"llama.cpp": ("-lv", "4")}
@@ -173,6 +175,11 @@ def patience(candidate: Candidate, *, planned_here: bool) -> float:
     return max(PATIENCE * found.high, PATIENT_S) if found and planned_here else STRANGE_S
 
 
+def longest(candidate: Candidate, *, planned_here: bool) -> float:
+    """Seconds that a start has while its processes work."""
+    return max(LONGEST * patience(candidate, planned_here=planned_here), LONGEST_START_S)
+
+
 def timeout(candidate: Candidate, *, planned_here: bool) -> float:
     """Seconds after which an answer counts as lost."""
     found = candidate.estimates.get("e2e_p99_s")
@@ -189,6 +196,7 @@ def _words(asked: Asked, about: Served, count: int) -> tuple[str, ...]:
         "shared-prefix": load.shared_prefix, "context": min(load.context, candidate.pools[0].settings.max_model_len),
         "vocabulary": asked.model.vocab, "requests": count, "repeats": REPEATS, "warm-up": WARM_UP,
         "seed": about.seed, "patience-s": patience(candidate, planned_here=about.planned_here),
+        "longest-s": longest(candidate, planned_here=about.planned_here),
         "timeout-s": timeout(candidate, planned_here=about.planned_here),
         "search-s": about.search_s, "port": about.port,
     }  # fmt: skip

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ TICK_S = 0.1
 SAMPLE_S = 1.0
 GRACE_S = 15.0
 """Between asking a server to end and ending it (assumed)."""
+QUIET_S, IDLE = 30.0, 0.05
+"""A start that is late is slow, not hung, while its processes took more than this share of a core over the last so many
+seconds, wrote to the log, or read from a disk (all assumed): beside other work vLLM took 773 s on two cores."""
 TAIL_BYTES = 8000
 OUTCOMES = ("port in use", "died at start", "out of memory", "not ready", "died under load")
 TAKEN = re.compile(r"address already in use|errno 98|couldn't bind|could not bind|failed to bind", re.IGNORECASE)
@@ -54,6 +58,16 @@ class Drawn:
     watts: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a start has done so far: seconds of its processes, bytes of its log, bytes read from disks."""
+
+    at: float
+    cpu_s: float
+    log: int
+    read: int
+
+
 class Server:
     """One launch file that runs. Use as a context: at its end nothing is left."""
 
@@ -70,6 +84,7 @@ class Server:
                 env={**os.environ, **env}, start_new_session=True,
             )  # fmt: skip
         self._over = threading.Event()
+        self._done: deque[Work] = deque(maxlen=int(2 * QUIET_S / SAMPLE_S))
         self._began = time.monotonic()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -84,19 +99,32 @@ class Server:
         host = f"[{self.address[0]}]" if ":" in self.address[0] else self.address[0]
         return f"http://{host}:{self.address[1]}"
 
-    def ready(self, patience_s: float) -> float:
-        """Seconds until it says that it is healthy. Raises Failed."""
+    def ready(self, patience_s: float, longest_s: float = 0.0) -> float:
+        """Seconds until it says that it is healthy; up to `longest_s` while it is at work. Raises Failed."""
         with httpx.Client(trust_env=False, timeout=5.0) as client:
-            while (waited := time.monotonic() - self._began) < patience_s:
+            while (waited := time.monotonic() - self._began) < patience_s or (
+                waited < longest_s and self._works(min(QUIET_S, patience_s))
+            ):
                 if (code := self.process.poll()) is not None:
                     raise self._fault(code, "died at start", f"after {waited:.1f} s")
                 with contextlib.suppress(httpx.HTTPError):
                     if client.get(f"{self.url}/health").status_code == httpx.codes.OK:
                         return time.monotonic() - self._began
-                time.sleep(TICK_S)
-        raise Failed(
-            "not ready", f"it hangs: no answer of /health within {patience_s:.3g} s; its log ends: {self.tail()}"
-        )
+                time.sleep(TICK_S if waited < patience_s else SAMPLE_S)
+        how = f"within {patience_s:.3g} s" + (f", and after {waited:.0f} s" if waited > patience_s + SAMPLE_S else "")
+        raise Failed("not ready", f"it hangs: no answer of /health {how}; its log ends: {self.tail()}")
+
+    def _works(self, window_s: float) -> bool:
+        """Whether it did something over the last seconds, as far as that was sampled."""
+        seen = tuple(self._done)
+        if not seen:
+            return True
+        last = seen[-1]
+        first = next((each for each in reversed(seen) if each.at <= last.at - window_s), seen[0])
+        if last.at - first.at < window_s / 2:
+            return True  # too little was seen of it to call it idle
+        busy = last.cpu_s - first.cpu_s > IDLE * (last.at - first.at)
+        return busy or last.log > first.log or last.read > first.read
 
     def alive(self) -> None:
         """Raises Failed for a server that has ended by itself."""
@@ -141,6 +169,7 @@ class Server:
         meter = Meter()
         while not self._over.wait(SAMPLE_S):
             self.drawn.peak_bytes = max(self.drawn.peak_bytes, held(self.process.pid))
+            self._done.append(work(self.process.pid, self.log))
             watts, used = meter.read()
             self.drawn.gpu_peak_bytes = max(self.drawn.gpu_peak_bytes, used)
             if watts:
@@ -157,6 +186,18 @@ def held(pid: int) -> float:
                 full = each.memory_full_info()
                 total += getattr(full, "pss", None) or full.rss
     return total
+
+
+def work(pid: int, log: Path) -> Work:
+    """Of a process and of all below it, with those that they have waited for."""
+    seconds, read = 0.0, 0
+    with contextlib.suppress(psutil.Error):
+        top = psutil.Process(pid)
+        for each in (top, *top.children(recursive=True)):
+            with contextlib.suppress(psutil.Error, AttributeError):  # no counters of disks on macOS
+                seconds += sum(each.cpu_times()[:4])
+                read += each.io_counters().read_bytes
+    return Work(at=time.monotonic(), cpu_s=seconds, log=log.stat().st_size, read=read)
 
 
 class Meter:

@@ -15,7 +15,7 @@ import numpy as np
 
 from planner import service, settings
 from tests.chain import world
-from tests.chain.lanes import LANES, Lane, Verified, lanewise, request, run, smaller
+from tests.chain.lanes import LANES, Lane, Verified, lanewise, request, smaller
 
 SERVED = ("fp8", "int8-w8a8", "gptq-int4", "awq-int4", "gguf-Q8_0", "gguf-Q4_K_M")
 """Of the chain's eleven: four that vLLM serves, two that llama-server does."""
@@ -109,12 +109,18 @@ def written(name: str, question: dict[str, Any]) -> Path:
     return target
 
 
+def words(name: str, folder: Path) -> tuple[object, ...]:
+    """Of `verify`: a lane from its launch file, without the gates that the chain measures, with the chain's weights."""
+    recipe = ("--recipe", LANES[name].recipe) if LANES[name].recipe else ()
+    return (
+        plan(name), "--run", folder, *recipe, "--serve-only", *SHORT, "--calibration", world.model().chats,
+        "--reuse", world.verified(name).folder,
+    )  # fmt: skip
+
+
 @cache
 def served(name: str) -> Verified:
-    """One lane from its own launch file, without the gates that the chain measures; weights of the chain's own run."""
-    made = world.verified(name).folder
-    recipe = ("--recipe", LANES[name].recipe) if LANES[name].recipe else ()
-    return run(
-        plan(name), world.folder() / "served" / name, *recipe, "--serve-only", *SHORT,
-        "--calibration", world.model().chats, "--reuse", made, LANEWISE_CATALOG_DIR=str(catalogue()),
-    )  # fmt: skip
+    """One lane to its receipt."""
+    folder = world.folder() / "served" / name
+    done = lanewise("verify", *words(name, folder), cwd=world.folder(), LANEWISE_CATALOG_DIR=str(catalogue()))
+    return Verified(done.returncode, done.stdout, done.stderr, folder)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
+from pathlib import Path
+
 import pytest
 
 from planner.proving import judge_speed
@@ -10,7 +11,7 @@ from planner.proving.judge_speed import Serving
 from planner.proving.receipt import ENDED_WELL, Receipt
 from planner.running import runstate
 from tests.chain import serving
-from tests.chain.lanes import LANES
+from tests.chain.lanes import LANES, lanewise
 
 pytestmark = pytest.mark.slow
 TIMES = ("ttft_p50_s", "tpot_p50_s", "e2e_p50_s")
@@ -75,10 +76,20 @@ def test_launch_file_and_weights_are_named_by_hash(name: str) -> None:
     assert weights
     for path, content in {**step.made, **weights}.items():
         assert folder.content(found.folder / path) == content
-    (script,) = found.folder.rglob("served/launch/*/serve.sh")
-    plan = msgspec.json.decode(serving.plan(name).read_bytes())
-    assert script.read_text() in {file["content"] for file in _launched(plan)} or not _launched(plan)
 
 
-def _launched(plan: dict[str, object]) -> list[dict[str, str]]:
-    return list(plan.get("launch", ()))  # type: ignore[call-overload]
+@pytest.mark.parametrize("name", serving.SERVED)
+def test_what_was_started_is_what_the_plan_renders(name: str, tmp_path: Path) -> None:
+    """`lanewise plan --out` writes for every user the files that were started here, byte for byte; the README beside
+    them lists a stored plan's estimates in another order."""
+    served(name)
+    request = serving.plan(name).with_name(serving.plan(name).name.replace(".plan.", ".request."))
+    rendered = tmp_path / "rendered"
+    own = {"LANEWISE_CATALOG_DIR": str(serving.catalogue())}
+    done = lanewise("plan", request, "--out", rendered, cwd=tmp_path, **own)
+    assert done.returncode == 0, done.stderr
+    launched = serving.served(name).folder / "served" / "launch"
+    files = [path.relative_to(launched) for path in launched.rglob("*") if path.is_file() and path.suffix != ".md"]
+    assert {path.name for path in files} >= {"serve.sh"}
+    for path in files:
+        assert (launched / path).read_bytes() == (rendered / path).read_bytes(), path
