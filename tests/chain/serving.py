@@ -110,12 +110,10 @@ def written(name: str, question: dict[str, Any]) -> Path:
 
 
 def words(name: str, folder: Path) -> tuple[object, ...]:
-    """Of `verify`: a lane from its launch file, without the gates that the chain measures, with the chain's weights."""
+    """Of `verify`: a lane with its gates, which the chain's own run has measured, and served from its launch file."""
+    world.verified(name)
     recipe = ("--recipe", LANES[name].recipe) if LANES[name].recipe else ()
-    return (
-        plan(name), "--run", folder, *recipe, "--serve-only", *SHORT, "--calibration", world.model().chats,
-        "--reuse", world.verified(name).folder,
-    )  # fmt: skip
+    return (plan(name), "--run", folder, *recipe, "--text", world.model().held_out, *world.asked(), "--serve", *SHORT)
 
 
 @cache
