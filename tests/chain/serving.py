@@ -25,6 +25,8 @@ LOAD: dict[str, Any] = {
 }  # fmt: skip
 OBJECTIVES = {"ttft_ms": {"p90": 10_000}, "tpot_ms": {"p90": 2_000}}
 """So loose that a busy machine keeps them: what holds is judged, not how fast this machine is."""
+FAMILIES = {"amx_tile": ("intel", "golden-cove"), "avx512_bf16": ("amd", "zen5")}
+"""Instruction set -> (vendor, architecture) with the same kernels in vLLM's CPU build."""
 HOST_RAM_GIB = 12
 COPIED = 2**28
 """Bytes that are copied to see how fast this machine's memory is."""
@@ -41,16 +43,20 @@ def catalogue() -> Path:
     found = service.probe(own).host
     if found.accelerator is None:
         named = "-".join((found.cpu or "some cpu").lower().split()[:2])
-        (folder / "accelerators" / "here.toml").write_text(entry(named, found.cpu or "a CPU without a name"))
+        (folder / "accelerators" / "here.toml").write_text(
+            entry(named, found.cpu or "a CPU without a name", found.flags)
+        )
     return folder
 
 
-def entry(key: str, name: str) -> str:
-    """A CPU as the user would describe it; the architecture is needed by nothing here."""
+def entry(key: str, name: str, flags: tuple[str, ...]) -> str:
+    """A CPU as the user would describe it; its family is told by what it can do."""
+    vendor, family = next((told for flag, told in FAMILIES.items() if flag in flags), ("intel", "unknown"))
     return (
-        f'[[accelerator]]\nid = "{key}"\nname = "{name}"\nvendor = "amd"\nkind = "cpu"\narchitecture = "unknown"\n'
-        f'form = "socket"\nbandwidth = "{copied() / 1e9:.1f} GB/s"\nnative = ["bf16", "int8"]\nper_node = 1\n'
-        'source = "measured here: the fastest of five copies of 256 MiB, read and written"\nconfidence = "B"\n'
+        f'[[accelerator]]\nid = "{key}"\nname = "{name}"\nvendor = "{vendor}"\nkind = "cpu"\n'
+        f'architecture = "{family}"\nform = "socket"\nbandwidth = "{copied() / 1e9:.1f} GB/s"\n'
+        'native = ["bf16", "int8"]\nper_node = 1\nconfidence = "B"\n'
+        'source = "measured here: the fastest of five copies of 256 MiB, read and written"\n'
     )
 
 
