@@ -105,6 +105,9 @@ class Serving(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output_tokens: float = 0.0
     """… and their mean lengths, as the server counted them."""
     output_tokens_per_s: float = 0.0
+    output_tokens_per_s_low: float | None = None
+    output_tokens_per_s_high: float | None = None
+    """The repeats' extremes."""
     errors: dict[str, int] = {}
     late_s: float = 0.0
     """By how much the client sent later than due (p99)."""
@@ -166,7 +169,7 @@ def serving(candidate: Candidate, seen: Seen, limits: Mapping[str, float], elsew
     """The whole comparison; the engine's own words beside its numbers are added by whoever read them."""
     measured, made = seen.measured, claims(candidate, seen, elsewhere)
     lengths = [[n for each in measured.repeats for n in column(each) if n] for column in (_prompt, _output)]
-    rates = served.statistics(measured)
+    tokens = served.statistics(measured).get("output_tokens_per_s")
     return Serving(
         outcome="measured",
         elsewhere=elsewhere,
@@ -174,7 +177,9 @@ def serving(candidate: Candidate, seen: Seen, limits: Mapping[str, float], elsew
         repeats=len(measured.repeats),
         prompt_tokens=_mean(lengths[0]),
         output_tokens=_mean(lengths[1]),
-        output_tokens_per_s=rates["output_tokens_per_s"].value if "output_tokens_per_s" in rates else 0.0,
+        output_tokens_per_s=tokens.value if tokens else 0.0,
+        output_tokens_per_s_low=tokens.low if tokens else None,
+        output_tokens_per_s_high=tokens.high if tokens else None,
         errors=served.errors(measured),
         late_s=served.late_s(measured),
         memory_peak_bytes=measured.memory_peak_bytes,

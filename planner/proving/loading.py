@@ -33,11 +33,14 @@ LAUNCH, MEASURED, LOG = f"{SERVED}/launch", f"{SERVED}/measured.json", f"{SERVED
 DRIVEN = f"{SERVED}/load"
 """What a tool that drives was given, and what it wrote."""
 PERIOD_S, LEAST, MOST, LONGEST_S = 60.0, 30, 400, 300.0
-"""A repeat takes about so long, within these numbers of requests, and never longer than the last (assumed)."""
+"""A repeat takes about so long, within these numbers of requests, and never longer than the last (assumed), unless the
+user says how many."""
 REPEATS, WARM_UP, FEWEST = 3, 8, 5
 PATIENCE, PATIENT_S, STRANGE_S = 3.0, 120.0, 900.0
 """A start is called hung after so many times the high end of `ready_s`, never before so many seconds; on hardware
 that was not planned for, after so many seconds (all assumed). Later than the high end counts against the claim."""
+LONGEST, LONGEST_START_S = 2.0, 1500.0
+"""While it is at work it is given so many times that patience, and so many seconds at least (both assumed)."""
 LOST, LEAST_LOST_S, MOST_LOST_S = 20.0, 30.0, 300.0
 """An answer is lost after so many times the high end of `e2e_p99_s`, within these seconds (assumed)."""
 MORE = {"llama.cpp": ("-lv", "4")}
@@ -60,6 +63,8 @@ class Served:
     never_on_cpus: str = ""
     """Why the engine has no kernel for the lane on any CPU, by its own facts; "" where it has."""
     search_s: float = 120.0
+    requests: int = 0
+    """Of each repeat; 0: about a minute of the load."""
     seed: int = 0
     port: int = 0
     load_tool: str = loadtools.OWN
@@ -92,7 +97,7 @@ def serving(asked: Asked, about: Served) -> Step | LeftOut:
     because = impossible(asked.candidate, asked.gpus, about.never_on_cpus)
     if because:
         return LeftOut(gate=SERVED, because=because)
-    ready, count = _ready(asked, about), requests(about.load, asked.candidate)
+    ready, count = _ready(asked, about), about.requests or requests(about.load, asked.candidate)
     seconds = ready + _load_s(asked, about, count)
     return Step(
         id=SERVED,
@@ -208,6 +213,11 @@ def patience(candidate: Candidate, *, planned_here: bool) -> float:
     return max(PATIENCE * found.high, PATIENT_S) if found and planned_here else STRANGE_S
 
 
+def longest(candidate: Candidate, *, planned_here: bool) -> float:
+    """Seconds that a start has while its processes work."""
+    return max(LONGEST * patience(candidate, planned_here=planned_here), LONGEST_START_S)
+
+
 def timeout(candidate: Candidate, *, planned_here: bool) -> float:
     """Seconds after which an answer counts as lost."""
     found = candidate.estimates.get("e2e_p99_s")
@@ -224,6 +234,7 @@ def _words(asked: Asked, about: Served, count: int) -> tuple[str, ...]:
         "shared-prefix": load.shared_prefix, "context": min(load.context, candidate.pools[0].settings.max_model_len),
         "vocabulary": asked.model.vocab, "requests": count, "repeats": REPEATS, "warm-up": WARM_UP,
         "seed": about.seed, "patience-s": patience(candidate, planned_here=about.planned_here),
+        "longest-s": longest(candidate, planned_here=about.planned_here),
         "timeout-s": timeout(candidate, planned_here=about.planned_here),
         "search-s": about.search_s, "port": about.port,
     }  # fmt: skip

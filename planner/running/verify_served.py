@@ -32,6 +32,8 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     search_s: float = 120.0
     """Seconds for the search of the highest rate; 0 leaves it out."""
+    requests: int = 0
+    """Of each repeat; 0: about a minute of the planned load."""
     port: int = 0
     """0: any that is free."""
     seed: int = 0
@@ -55,6 +57,7 @@ def asked(question: Asked, wish: Wish, settings: Settings, inventory: Inventory 
         planned_here=inventory is None or not elsewhere(question.candidate, inventory),
         never_on_cpus=engine.never_on_cpus(question.candidate.lane),
         search_s=wish.search_s,
+        requests=wish.requests,
         seed=wish.seed,
         port=wish.port,
         load_tool=wish.load_tool,

@@ -71,6 +71,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
         "rate": 0.0,
         "burstiness": 1.0,
         "patience-s": 600.0,
+        "longest-s": 0.0,
         "timeout-s": 300.0,
         "search-s": 0.0,
     }.items():
@@ -94,7 +95,7 @@ def served(asked: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     with Server(script, asked.flag, env, asked.out / "server.log", address) as server:
         said(f"waiting for {server.url}, up to {asked.patience_s:.0f} s")
-        ready = server.ready(asked.patience_s)
+        ready = server.ready(asked.patience_s, asked.longest_s)
         said(f"ready after {ready:.1f} s")
         return loaded(asked, server, ready)
 
