@@ -37,7 +37,7 @@ def test_a_lane_is_served_from_its_launch_file_and_its_receipt_is_complete(name:
     assert (receipt.ended, receipt.lane) == ("finished", LANES[name].lane)
     assert all(each.state in ENDED_WELL for each in receipt.steps)
     assert (made.outcome, made.because, made.elsewhere) == ("measured", "", "")
-    assert (made.repeats, made.requests, made.errors) == (3, 60, {})
+    assert (made.repeats, made.requests, made.errors) == (3, 3 * serving.REQUESTS, {})
     assert made.output_tokens_per_s > 0
     assert made.memory_peak_bytes > 2**20
     claims = {each.name: each for each in made.claims}
