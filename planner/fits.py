@@ -14,7 +14,7 @@ from planner.ownspeed import Asked, Machine, Moved
 from planner.remembered import remembered
 from planner.rules.rule import Pairing
 
-SHARES = ("weight_efficiency", "cache_efficiency", "matrix_efficiency", "attention_efficiency", "unpack_flops")
+SHARES = ("weight_efficiency", "cache_efficiency", "matrix_efficiency", "attention_efficiency")
 """What an engine without measurements on a device takes over from one that it is likened to …"""
 LIKE_LANES = {"w16": "gguf:BF16", "int4-weight-only": "gguf:Q4_K_M"}
 """… in the lane that its kernel resembles; the others are like eight-bit blocks."""
@@ -100,6 +100,7 @@ class Fits:
             own = self.fitted.resolve(classes, parameters.family_of(pairing.engine.id))
             moved = {name: getattr(near, name) for name in SHARES}
             moved |= {"step_s": assumed.step_s, "layer_s": assumed.layer_s}
+            moved |= {"unpack_flops": near.unpack_flops} if kernel.path.endswith("weight-only") else {}
             moved |= {"unpack_flops": assumed.emulated_flops} if kernel.path.endswith("emulated") else {}
             self._resolved[key] = replace(own, **moved, basis="assumed", assumed=(assumed.source,))
         return self._resolved[key]

@@ -92,7 +92,9 @@ def deployment(reading: Reading, said: Said, catalog: Catalog) -> Deployment:
         accelerator=device,
         accelerators=said.accelerators or ranks or count,
         tensor=tensor,
-        lane=said.lane or reading.setting("served lane") or (_gguf_lane(reading) if engine == "llama.cpp" else _vllm_lane(reading)),
+        lane=said.lane
+        or reading.setting("served lane")
+        or (_gguf_lane(reading) if engine == "llama.cpp" else _vllm_lane(reading)),
         kv_dtype=_cache_type(reading),
         context=reading.number("max_model_len", "n_ctx", "max_seq_len") or numbers["context_tokens"],
         share=reading.number("gpu_memory_utilization") or numbers["share"],

@@ -37,4 +37,6 @@ def keep(made: Receipt, settings: Settings, source: str) -> str:
 
 def _said(added: Added, found: tuple[Observation, ...]) -> str:
     kept = f"{len(added.added)} numbers kept for later plans" if added.added else "kept for later plans already"
-    return f"{kept}: {found[0].run} (`lanewise observe --list`; `lanewise observe --remove {found[0].run}` forgets them)"
+    return (
+        f"{kept}: {found[0].run} (`lanewise observe --list`; `lanewise observe --remove {found[0].run}` forgets them)"
+    )

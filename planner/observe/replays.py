@@ -17,7 +17,17 @@ from planner.replayed import Replayed
 
 ESTIMATED = {"ttft_ms": "ttft", "tpot_ms": "tpot", "e2e_ms": "e2e", replayed.RATE: "tpot"}
 """Whose band is the interval of a metric."""
-BLANK = {"id": "", "run": "", "metric": "", "stat": "", "value": 0.0, "unit": "", "sd": 0.0, "source": "", "machine": ""}
+BLANK = {
+    "id": "",
+    "run": "",
+    "metric": "",
+    "stat": "",
+    "value": 0.0,
+    "unit": "",
+    "sd": 0.0,
+    "source": "",
+    "machine": "",
+}
 
 
 def of(row: Observation, catalog: Catalog) -> Replayed | None:
