@@ -13,7 +13,7 @@ from catalog.artifact import Artifact
 from catalog.engine import Part
 from catalog.gates import Gates
 from catalog.units import GIB
-from planner import bill, cost, drafting, energy, kernels, making, memory, owned, pages, readiness, simulated, spread
+from planner import bill, cost, drafting, energy, kernels, making, memory, owned, readiness, simulated, spread
 from planner import pairing as pairings
 from planner.crossover import Rate, slower_from
 from planner.fits import Fits
@@ -50,6 +50,7 @@ from planner.serving import (
     rooms,
 )
 from planner.spread import between
+from planner.told import stated_pool
 from planner.trace import Num, Unit, derivation
 from planner.work import Layout
 
@@ -233,29 +234,15 @@ def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -
     pool = math.hypot(*(each.bytes for each in taken.values()))
     assumed = any(each.basis == "assumed" for each in taken.values())
     weights, active, *_ = taken.values()
-    left, stated = held.cache_bytes, stated_pool(held, terms)
-    if stated is not None:
-        size = within(stated, spread.Half(0.0, "published"))
-    else:
-        size = between(left - pool, left, left + pool, "assumed" if assumed else "fitted", "B")
+    left, basis = held.cache_bytes, "assumed" if assumed else "fitted"
+    if (told := stated_pool(held, terms)) is not None:
+        left, pool, basis = told, 0.0, "published"
     return {
         "weight_bytes": within(held.weight_bytes, weights),
         "activation_bytes": within(held.activation_bytes, active),
-        "kv_pool_bytes": size,
+        "kv_pool_bytes": between(left - pool, left, left + pool, basis, "B"),
         "kv_needed_bytes": within(max(held.running_bytes, held.longest_bytes), spread.Half(0.0, "published")),
     }
-
-
-def stated_pool(held: Room[float], terms: Terms[float]) -> float | None:
-    """The cache that the engine is told to take: what the load needs and the block that vLLM keeps empty, in whole
-    GiB, of what there is room for. None where the engine takes what is left."""
-    shape = terms.shape
-    if not terms.accounting.pool_in_gib:
-        return None
-    tokens = pages.block_tokens(shape, terms.cell_bytes, terms.layout, terms.block_tokens)
-    spare = pages.block_bytes(shape, terms.cell_bytes, terms.layout, tokens)
-    needed = max(held.running_bytes, held.longest_bytes) + spare
-    return GIB * max(1.0, min(math.ceil(needed / GIB), math.floor(held.cache_bytes / GIB)))
 
 
 def _taken(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[Part, float]:
