@@ -232,9 +232,8 @@ def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -
     """Bytes of one device; the pool's error is that of everything that was subtracted from the claim."""
     taken = {part: half(part, size, pairing, terms.layout) for part, size in _taken(held, pairing, terms).items()}
     pool = math.hypot(*(each.bytes for each in taken.values()))
-    assumed = any(each.basis == "assumed" for each in taken.values())
-    weights, active, *_ = taken.values()
-    left, basis = held.cache_bytes, "assumed" if assumed else "fitted"
+    basis: Basis = "assumed" if any(each.basis == "assumed" for each in taken.values()) else "fitted"
+    left, (weights, active, *_) = held.cache_bytes, taken.values()
     if (told := stated_pool(held, terms)) is not None:
         left, pool, basis = told, 0.0, "published"
     return {
