@@ -40,6 +40,7 @@ from planner.serving import (
     Room,
     Terms,
     Z,
+    closed_rate,
     latency,
     pace,
     pacing,
@@ -217,12 +218,13 @@ def estimates(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     running = batch, replica_slots(own.terms, row.at(row.swept.most))
     ends = [(each, pace(each, batch, books)) for each in _drafted_ends(pairing, own.terms)]
     made = memory_estimates(own.held, pairing, own.terms)
-    made |= _latencies(row, [latency(each, running, at, books) for each, at in ((own.terms, own.at), *ends)], fits)
-    made |= _rates(row, own.at, fits)
+    lates = [latency(each, running, at, books) for each, at in ((own.terms, own.at), *ends)]
+    made |= _latencies(row, lates, fits)
+    made |= _rates(row, own.at, fits) | _asked_again(row, lates[0], fits)
     made |= drafting.estimates(pairing, own.terms.drafter)
     made["loss_pct"] = expected(row.option.loss)
     made |= readiness.estimates(pairing, own.terms, own.held.slots)
-    return made | bill.estimates(row, own.at, own.terms, fits)
+    return made | bill.estimates(row, _carried(row, own.at, lates[0]), own.terms, fits)
 
 
 def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[str, Estimate]:
@@ -313,6 +315,24 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
             basis,
             "1",
         ),
+    }
+
+
+def _carried(row: Row, at: Pace[float], late: Latency[float]) -> Pace[float]:
+    """The pace with the rate that is served: of users, as they ask again."""
+    if row.option.pairing.settled.load.users is None or not math.isnan(row.own_rate):
+        return at
+    return replace(at, rate=closed_rate(row.at(row.swept.batch), late))
+
+
+def _asked_again(row: Row, late: Latency[float], fits: Fits) -> dict[str, Estimate]:
+    """Requests/s of users who ask again when their answer has come; nothing where a rate is given, or stated."""
+    pairing, replicas = row.option.pairing, float(row.at(row.swept.replicas))
+    if pairing.settled.load.users is None or not math.isnan(row.own_rate):
+        return {}
+    (low, high), served = fits.band(pairing, "e2e"), closed_rate(row.at(row.swept.batch), late) * replicas
+    return {
+        "requests_per_s": between(served / max(high, 1.0), served, served / min(low, 1.0), _basis(row, fits), "1/s")
     }
 
 

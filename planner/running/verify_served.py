@@ -111,7 +111,8 @@ def served(
     )  # fmt: skip
     made = judge_speed.serving(question.candidate, seen, about.objectives.slo_s, here)
     version = _version(result.versions, question.candidate.engine) or (reading.version if reading else "")
-    did = record.ran(question.candidate, about.load, measured, model=str(question.plan.request["model"]), version=version)
+    model = str(question.plan.request["model"])
+    did = record.ran(question.candidate, about.load, measured, model=model, version=version)
     return _in_words(structs.replace(made, ran=did), reading)
 
 
