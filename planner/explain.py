@@ -10,9 +10,21 @@ from typing import Any, cast
 from msgspec import structs
 
 from catalog.artifact import Artifact
-from catalog.engine import Part
 from catalog.gates import Gates
-from planner import bill, cost, drafting, energy, kernels, making, memory, owned, readiness, simulated, spread
+from planner import (
+    bill,
+    cost,
+    drafting,
+    energy,
+    kernels,
+    making,
+    memory,
+    owned,
+    ownmemory,
+    readiness,
+    simulated,
+    taken,
+)
 from planner import pairing as pairings
 from planner.crossover import Rate, slower_from
 from planner.fits import Fits
@@ -30,7 +42,7 @@ from planner.proof import proof_of
 from planner.quality import evidenced, expected
 from planner.rank import Row
 from planner.ranks import all_of
-from planner.rows import books_of, terms_of
+from planner.rows import terms_of
 from planner.rules import SHOWN
 from planner.rules.rule import Device, Pairing, Shown
 from planner.serving import (
@@ -51,7 +63,6 @@ from planner.serving import (
 )
 from planner.spread import between
 from planner.trace import Num, Unit, derivation
-from planner.work import Layout
 
 BYTE: Unit = {"byte": 1}
 SECOND: Unit = {"s": 1}
@@ -217,7 +228,8 @@ def estimates(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     pairing, books, batch = row.option.pairing, row.swept.rows.books, row.at(row.swept.batch)
     running = batch, replica_slots(own.terms, row.at(row.swept.most))
     ends = [(each, pace(each, batch, books)) for each in _drafted_ends(pairing, own.terms)]
-    made = memory_estimates(own.held, pairing, own.terms)
+    made = taken.memory_estimates(own.held, pairing, own.terms)
+    made |= ownmemory.measured(fits.sizes, _deployed(row), made)
     lates = [latency(each, running, at, books) for each, at in ((own.terms, own.at), *ends)]
     made |= _latencies(row, lates, fits)
     made |= _rates(row, own.at, fits) | _asked_again(row, lates[0], fits)
@@ -227,50 +239,21 @@ def estimates(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     return made | bill.estimates(row, _carried(row, own.at, lates[0]), own.terms, fits)
 
 
-def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[str, Estimate]:
-    """Bytes of one device; the pool's error is that of everything that was subtracted from the claim."""
-    taken = {part: half(part, size, pairing, terms.layout) for part, size in _taken(held, pairing, terms).items()}
-    pool = math.hypot(*(each.bytes for each in taken.values()))
-    assumed = any(each.basis == "assumed" for each in taken.values())
-    weights, active, *_ = taken.values()
-    left = held.cache_bytes
-    return {
-        "weight_bytes": within(held.weight_bytes, weights),
-        "activation_bytes": within(held.activation_bytes, active),
-        "kv_pool_bytes": between(left - pool, left, left + pool, "assumed" if assumed else "fitted", "B"),
-        "kv_needed_bytes": within(max(held.running_bytes, held.longest_bytes), spread.Half(0.0, "published")),
-    }
-
-
-def _taken(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[Part, float]:
-    """What an engine subtracts from its claim, weights and activations first."""
-    if books_of(pairing) == "llama.cpp":
-        return {"file": held.weight_bytes, "compute": held.activation_bytes, "claim": held.claimed_bytes}
-    graphs, libraries = beside(held, terms)
-    return {
-        "weights": held.weight_bytes, "activation": held.activation_bytes, "outside": libraries, "graphs": graphs,
-        "claim": held.claimed_bytes,
-    }  # fmt: skip
-
-
-def beside(held: Room[float], terms: Terms[float]) -> tuple[float, float]:
-    """(CUDA graphs, libraries) in vLLM's claim beside weights, activations and cache."""
-    made = memory.cuda_graphs_bytes(terms.shape, terms.layout, terms.accounting)
-    graphs = memory.claimed_graphs_bytes(made, terms.accounting)
-    return graphs, held.claimed_bytes - held.weight_bytes - held.activation_bytes - held.cache_bytes - graphs
-
-
-def half(part: Part, size: float, pairing: Pairing, layout: Layout[float]) -> spread.Half:
-    """Half of the interval of a part of `size` bytes; nothing where the user states the weights."""
-    if part in ("weights", "file") and pairing.own is not None and pairing.own.weight_bytes is not None:
-        return spread.Half(0.0, "overridden")
-    given = spread.tags(pairing.model, pairing.lane, layout, pairing.device.accelerator)
-    return spread.half(pairing.engine, pairing.engine.version, part, size, given)
-
-
-def within(value: float, half: spread.Half) -> Estimate:
-    """Bytes with their interval, which never reaches below nothing."""
-    return between(max(value - half.bytes, 0.0), value, value + half.bytes, half.basis, "B")
+def _deployed(row: Row) -> ownmemory.Deployed:
+    pairing, pool = row.option.pairing, _pool(row)
+    return ownmemory.Deployed(
+        accelerator=pool.accelerator,
+        devices=pool.tensor_parallel * pool.pipeline_parallel * pool.data_parallel,
+        tensor=pool.tensor_parallel,
+        engine=pairing.engine.id,
+        version=pairing.engine.version,
+        lane=pairing.lane.id,
+        model=pairing.model.id,
+        kv_dtype=row.option.cached.dtype,
+        context=float(pool.settings.max_model_len),
+        slots=float(pool.settings.max_num_seqs),
+        chunk=float(pool.settings.max_num_batched_tokens),
+    )
 
 
 def _drafted_ends(pairing: Pairing, terms: Terms[float]) -> list[Terms[float]]:

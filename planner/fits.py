@@ -5,9 +5,9 @@ from __future__ import annotations
 from catalog import parameters
 from catalog.engine import Engine, Kernel
 from catalog.load import Catalog
-from catalog.observation import Deviation
+from catalog.observation import Deviation, Observation
 from catalog.parameters import Parameters, Resolved, Setup
-from planner import ownspeed
+from planner import ownmemory, ownspeed
 from planner.ownspeed import Asked, Machine, Moved
 from planner.remembered import remembered
 from planner.rules.rule import Pairing
@@ -16,8 +16,12 @@ from planner.rules.rule import Pairing
 class Fits:
     """The fitted parameters of one catalogue's pairings: few classes differ, so each is resolved once."""
 
-    def __init__(self, fitted: Parameters, deviations: tuple[Deviation, ...] = ()) -> None:
+    def __init__(
+        self, fitted: Parameters, deviations: tuple[Deviation, ...] = (), observations: tuple[Observation, ...] = ()
+    ) -> None:
         self.fitted = fitted
+        self.sizes = ownmemory.known(observations)
+        """What own engines said of their memory."""
         self._machines = ownspeed.machines(deviations)
         self._moved: dict[tuple[Asked, int], tuple[Moved, Resolved]] = {}
         """Moved parameters are kept: formulas tell a set of them by its identity."""
@@ -120,4 +124,4 @@ class Shifted(Fits):
 @remembered(4)
 def fits_of(catalog: Catalog) -> Fits:
     """The fits of a catalogue, what was resolved for earlier plans included."""
-    return Fits(catalog.speed, catalog.deviations)
+    return Fits(catalog.speed, catalog.deviations, catalog.observations)

@@ -97,7 +97,7 @@ def deployment(reading: Reading, said: Said, catalog: Catalog) -> Deployment:
         context=reading.number("max_model_len", "n_ctx", "max_seq_len") or numbers["context_tokens"],
         share=reading.number("gpu_memory_utilization") or numbers["share"],
         sequences=reading.number("max_num_seqs", "n_seq_max", "n_slots"),
-        batched_tokens=reading.number("max_num_batched_tokens") or numbers["batched_tokens"],
+        batched_tokens=reading.number("max_num_batched_tokens", "n_ubatch") or numbers["batched_tokens"],
         flash_attention=_flash(reading),
     )
 
