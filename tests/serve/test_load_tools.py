@@ -320,7 +320,7 @@ def test_the_receipt_names_who_drove_and_what_that_does_not_count() -> None:
 
 def test_the_page_of_a_receipt_shows_the_command_and_what_is_not_counted(tmp_path: Path) -> None:
     """A whole run whose repeats the fake tool drives, in the receipt and on its page."""
-    made = run(tmp_path, "vllm-bench", _fake(tmp_path))
+    made = run(tmp_path, load_tool="vllm-bench", load_program=_fake(tmp_path))
     assert made.served is not None, made.steps
     driven = made.served.load_tool
     assert (made.ended, driven is not None) == ("finished", True), made.served
