@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from catalog import parameters
 from catalog.engine import Assumed, Engine, Kernel
 from catalog.load import Catalog
-from catalog.observation import Deviation
+from catalog.observation import Deviation, Observation
 from catalog.parameters import Parameters, Resolved, Setup
-from planner import ownspeed
+from planner import ownmemory, ownspeed
 from planner.ownspeed import Asked, Machine, Moved
 from planner.remembered import remembered
 from planner.rules.rule import Pairing
@@ -24,8 +24,12 @@ EIGHT_BIT = "gguf:Q8_0"
 class Fits:
     """The fitted parameters of one catalogue's pairings: few classes differ, so each is resolved once."""
 
-    def __init__(self, fitted: Parameters, deviations: tuple[Deviation, ...] = ()) -> None:
+    def __init__(
+        self, fitted: Parameters, deviations: tuple[Deviation, ...] = (), observations: tuple[Observation, ...] = ()
+    ) -> None:
         self.fitted = fitted
+        self.sizes = ownmemory.known(observations)
+        """What own engines said of their memory."""
         self._machines = ownspeed.machines(deviations)
         self._moved: dict[tuple[Asked, int], tuple[Moved, Resolved]] = {}
         """Moved parameters are kept: formulas tell a set of them by its identity."""
@@ -157,4 +161,4 @@ class Shifted(Fits):
 @remembered(4)
 def fits_of(catalog: Catalog) -> Fits:
     """The fits of a catalogue, what was resolved for earlier plans included."""
-    return Fits(catalog.speed, catalog.deviations)
+    return Fits(catalog.speed, catalog.deviations, catalog.observations)

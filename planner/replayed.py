@@ -21,7 +21,7 @@ from planner.pairing import Option
 from planner.plan import Estimate
 from planner.rows import CHUNKS, books_of, terms_of
 from planner.rules.rule import Cached, Device, Pairing
-from planner.serving import Books, Terms, Z, latency, pace, percentile
+from planner.serving import Books, Terms, Z, closed_rate, latency, pace, percentile
 from planner.settle import Settled, settle
 from planner.simulated import Held
 from planner.spread import between
@@ -67,7 +67,7 @@ class Replayed:
             replicas=1, batch=batch, most=self._most(), utilisation=pace(terms, batch, self.books).rate / most
         )  # fmt: skip
         said = simulated.lived(self.settled, terms, held, made, self.books)
-        spoken = {name: _exact(getattr(said, f"{name[:-6]}_s").p50) for name in made if name in said.replaces}
+        spoken = {name: _exact(getattr(said, f"{name[:-6]}_s").p50) for name in TIMES.values() if name in said.replaces}
         return self._printed(made | spoken)
 
     def _printed(self, made: dict[str, Estimate]) -> dict[str, float]:
@@ -82,7 +82,8 @@ class Replayed:
             for name in ("ttft", "tpot", "e2e")
             for quantile in simulated.SHOWN
         }
-        return made | {"requests_per_s": _exact(at.rate)}
+        users = self.settled.load.users
+        return made | {"requests_per_s": _exact(at.rate if users is None else closed_rate(batch, late))}
 
     def _batch(self, terms: Terms[float]) -> float:
         """Sequences that run: as many as users, or as the rate needs. Raises Unsupported where it is too high."""

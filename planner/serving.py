@@ -439,6 +439,11 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
     return of
 
 
+def closed_rate(users: N, late: Latency[N]) -> N:
+    """Requests/s of users who ask again at once: an answer each per mean time to its last token (Little's law)."""
+    return users / late.e2e_s
+
+
 def percentile(of: Latency[N], name: str, z: N) -> N:
     """`name` is ttft, tpot or e2e; `z` the normal quantile. Seconds."""
     if name == "ttft":

@@ -121,7 +121,7 @@ def _straightened(
 ) -> tuple[Deviation, ...]:
     """Deviations of measured from predicted times around these latents, one pair per row."""
     parts = np.split(at, [len(sources[0].rows)])
-    paired = list(zip(sources, parts, strict=True))
+    paired: list[tuple[_Benches | _Replays, Latents]] = list(zip(sources, parts, strict=True))
     here, *moved = (np.concatenate([source.times(part + step) for source, part in paired]) for step in _STEPS)
     slopes = np.stack([(each - here) / STEP for each in moved], axis=1)
     shown = np.concatenate([source.shown(part) for source, part in paired])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -17,17 +18,9 @@ from planner.replayed import Replayed
 
 ESTIMATED = {"ttft_ms": "ttft", "tpot_ms": "tpot", "e2e_ms": "e2e", replayed.RATE: "tpot"}
 """Whose band is the interval of a metric."""
-BLANK = {
-    "id": "",
-    "run": "",
-    "metric": "",
-    "stat": "",
-    "value": 0.0,
-    "unit": "",
-    "sd": 0.0,
-    "source": "",
-    "machine": "",
-}
+SAID = ("id", "run", "metric", "stat", "unit", "source", "machine")
+BLANK: dict[str, Any] = {**dict.fromkeys(SAID, ""), "value": 0.0, "sd": 0.0, "repeats": 0}
+"""What differs between numbers of one load."""
 
 
 def of(row: Observation, catalog: Catalog) -> Replayed | None:

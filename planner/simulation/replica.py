@@ -14,7 +14,7 @@ from planner.settle import Load, Settled
 from planner.simulation.requests import Draw, Requests, draw
 from planner.simulation.scheduler import Limits
 from planner.simulation.ticks import Ticks, ticks
-from planner.told import stated_pool
+from planner.taken import stated_pool
 
 MEASURED = 2000
 """Requests whose times count; a queue near its limit needs many more than its percentiles suggest."""

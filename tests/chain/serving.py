@@ -30,7 +30,7 @@ FAMILIES = {"amx_tile": ("intel", "golden-cove"), "avx512_bf16": ("amd", "zen5")
 HOST_RAM_GIB = 12
 COPIED = 2**28
 """Bytes that are copied to see how fast this machine's memory is."""
-SHORT = ("--requests", 20, "--search", 0.05)
+SHORT = ("--requests", 20, "--search", 0.05, "--no-store")
 """Three repeats of five seconds, and one trial of a rate."""
 
 

@@ -86,7 +86,9 @@ def test_the_command_plans_and_serves_lane_after_lane() -> None:
     source = world.folder() / "served-all.request.json"
     source.write_bytes(msgspec.json.encode(serving.asked(LANES["gguf-Q8_0"], lanes)))
     folder, own = world.folder() / "all", {"LANEWISE_CATALOG_DIR": str(serving.catalogue())}
-    words = ("--serve-only", "--requests", 5, "--search", 0, "--reuse", world.verified("gguf-Q8_0").folder.parent)
+    words = (
+        "--serve-only", "--requests", 5, "--search", 0, "--no-store", "--reuse", world.verified("gguf-Q8_0").folder,
+    )  # fmt: skip
     done = lanewise(
         "verify", source, "--run", folder, "--all-lanes", ",".join(lanes), *words, cwd=world.folder(), **own
     )  # fmt: skip
