@@ -1,4 +1,4 @@
-"""llama-server's compute buffer on a CPU: what builds logged, and what today's build reserves for models of any width."""
+"""llama-server's compute buffer on a CPU: what builds logged, and what today's reserves for models of any width."""
 
 from __future__ import annotations
 
