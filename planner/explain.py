@@ -234,11 +234,11 @@ def estimates(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     made |= ownmemory.measured(fits.sizes, _deployed(row, own), made)
     lates = [latency(each, running, at, books) for each, at in ((own.terms, own.at), *ends)]
     made |= _latencies(row, lates, fits)
-    made |= _rates(row, own.at, fits) | _asked_again(row, lates[0], fits)
+    made |= _rates(row, own.at, fits) | _asked_again(row, own, fits)
     made |= drafting.estimates(pairing, own.terms.drafter)
     made["loss_pct"] = expected(row.option.loss)
     made |= readiness.estimates(pairing, own.terms, own.held.slots)
-    return made | bill.estimates(row, _carried(row, own.at, lates[0]), own.terms, fits)
+    return made | bill.estimates(row, _carried(row, own), own.terms, fits)
 
 
 def _deployed(row: Row, own: Replica) -> ownmemory.Deployed:
@@ -303,19 +303,19 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
     }
 
 
-def _carried(row: Row, at: Pace[float], late: Latency[float]) -> Pace[float]:
+def _carried(row: Row, own: Replica) -> Pace[float]:
     """The pace with the rate that is served: of users, as they ask again."""
     if row.option.pairing.settled.load.users is None or not math.isnan(row.own_rate):
-        return at
-    return replace(at, rate=closed_rate(row.at(row.swept.batch), late))
+        return own.at
+    return replace(own.at, rate=closed_rate(row.at(row.swept.batch), own.at, own.terms.arrival_s))
 
 
-def _asked_again(row: Row, late: Latency[float], fits: Fits) -> dict[str, Estimate]:
+def _asked_again(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     """Requests/s of users who ask again when their answer has come; nothing where a rate is given, or stated."""
-    pairing, replicas = row.option.pairing, float(row.at(row.swept.replicas))
-    if pairing.settled.load.users is None or not math.isnan(row.own_rate):
+    carried = _carried(row, own)
+    if carried is own.at:
         return {}
-    (low, high), served = fits.band(pairing, "e2e"), closed_rate(row.at(row.swept.batch), late) * replicas
+    (low, high), served = fits.band(row.option.pairing, "e2e"), carried.rate * float(row.at(row.swept.replicas))
     return {
         "requests_per_s": between(served / max(high, 1.0), served, served / min(low, 1.0), _basis(row, fits), "1/s")
     }

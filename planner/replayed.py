@@ -52,13 +52,13 @@ class Replayed:
         self.slots = row.sequences
         self.output = row.output
 
-    def formulas(self, fits: Fits) -> dict[str, float]:
-        """ttft_ms, tpot_ms, e2e_ms as medians; output_tok_s where there are users."""
+    def carried(self, fits: Fits) -> bool:
+        """Whether the formulas say that such a replica carries the rate."""
         terms = terms_of(self.option, self.place, self.chunk, fits)
-        return self._printed(self._estimates(terms, self._batch(terms)))
+        return pace(terms, self._most(), self.books).rate >= (self.settled.load.rate or 0.0)
 
     def shown(self, fits: Fits) -> dict[str, float]:
-        """The same as a plan shows them: simulated, where that speaks."""
+        """ttft_ms, tpot_ms, e2e_ms as medians, output_tok_s where there are users: simulated, where that speaks."""
         terms = terms_of(self.option, self.place, self.chunk, fits)
         batch = self._batch(terms)
         made = self._estimates(terms, batch)
@@ -83,16 +83,14 @@ class Replayed:
             for quantile in simulated.SHOWN
         }
         users = self.settled.load.users
-        return made | {"requests_per_s": _exact(at.rate if users is None else closed_rate(batch, late))}
+        return made | {"requests_per_s": _exact(at.rate if users is None else closed_rate(batch, at, terms.arrival_s))}
 
     def _batch(self, terms: Terms[float]) -> float:
-        """Sequences that run: as many as users, or as the rate needs. Raises Unsupported where it is too high."""
+        """Sequences that run: as many as users, or as the rate needs, or as may at most."""
         load = self.settled.load
         if load.users is not None:
             return float(load.users)
         low, high = math.log(LEAST), math.log(self._most())
-        if pace(terms, math.exp(high), self.books).rate < (load.rate or 0.0):
-            raise Unsupported("its formulas say that such a replica does not carry this rate")
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             below = pace(terms, math.exp(middle), self.books).rate < (load.rate or 0.0)

@@ -439,9 +439,9 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
     return of
 
 
-def closed_rate(users: N, late: Latency[N]) -> N:
-    """Requests/s of users who ask again at once: an answer each per mean time to its last token (Little's law)."""
-    return users / late.e2e_s
+def closed_rate(users: N, at: Pace[N], arrival_s: N) -> N:
+    """Requests/s of users who ask again at once: on its way to the scheduler a request does not run."""
+    return users / (users / at.rate + arrival_s)
 
 
 def percentile(of: Latency[N], name: str, z: N) -> N:

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from catalog.errors import BadInput
+from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
 from catalog.observation import Observation
 from planner import ownspeed, replayed
@@ -34,7 +34,8 @@ def of(row: Observation, catalog: Catalog) -> Replayed | None:
 @remembered(256)
 def _replayed(catalog: Catalog, row: Observation) -> Replayed:
     made = Replayed(row, catalog)
-    made.formulas(Shifted(catalog.speed, ownspeed.STILL))
+    if not made.carried(Shifted(catalog.speed, ownspeed.STILL)):
+        raise Unsupported("by the formulas such a replica does not carry this rate")
     return made
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -14,10 +16,11 @@ from catalog.load import Catalog, load
 from catalog.observation import Observation, named
 from planner import decode, ownspeed, replayed, search, service
 from planner.fits import Shifted
-from planner.observe import deviations, formats, receipts, replays
+from planner.observe import deviations, receipts, replays
 from planner.observe.deployment import Said, deployment
 from planner.observe.observed import observations
 from planner.plan import Estimate
+from planner.proving.receipt import Receipt
 from tests.plan.asking import catalog
 
 MODEL, ACCELERATOR, LANE = "meta-llama/Llama-3.2-1B-Instruct", "epyc-9755", "gguf:Q8_0"
@@ -27,6 +30,7 @@ ROW = Observation(
     sequences=8.0, batched_tokens=512.0, load=replayed.LOAD, prompt=300.0, prompt_p95=600.0, output=100.0,
     output_p95=200.0, burstiness=1.0, users=2.0, flash_attention="1",
 )  # fmt: skip
+PRINTED = (("ttft_ms", "ms", "p50"), ("tpot_ms", "ms", "p50"), ("output_tok_s", "tokens/s", "mean"))
 SHOWN = {"ttft_ms": "ttft_p50_s", "tpot_ms": "tpot_p50_s"}
 
 
@@ -34,23 +38,13 @@ def rows(decode: float, prefill: float, row: Observation = ROW) -> tuple[Observa
     """What a machine would have measured whose parameters lie these factors of time from the fitted ones."""
     of = replays.of(row, catalog())
     assert of is not None
-    by = ownspeed.Moved(decode=_ln(decode), prefill=_ln(prefill))
+    by = ownspeed.Moved(decode=math.log(decode), prefill=math.log(prefill))
     said = of.shown(Shifted(catalog().speed, by))
     return named(
         replace(row, metric=metric, value=said[metric], sd=0.02 * said[metric], unit=unit, stat=stat)
-        for metric, unit, stat in (
-            ("ttft_ms", "ms", "p50"),
-            ("tpot_ms", "ms", "p50"),
-            ("output_tok_s", "tokens/s", "mean"),
-        )
+        for metric, unit, stat in PRINTED
         if metric in said
     )
-
-
-def _ln(value: float) -> float:
-    import math
-
-    return math.log(value)
 
 
 def learned(found: tuple[Observation, ...], facts: Catalog | None = None) -> Catalog:
@@ -156,11 +150,15 @@ def test_sizes_of_anything_else_change_nothing(other: dict[str, Any]) -> None:
 
 
 def test_a_receipt_without_a_served_load_has_nothing_to_keep() -> None:
-    kept = Path(__file__).parents[2] / "docs" / "receipts"
-    for path in sorted(kept.glob("*.json"))[:3]:
-        reading = formats.read(path.read_bytes(), path.name)
-        assert reading.format == receipts.FORMAT
-        assert observations([reading], deployment(reading, Said(), load())) == ()
+    """The kept ones were made without serving."""
+    kept = sorted((Path(__file__).parents[2] / "docs" / "receipts").glob("gguf-*.json"))
+    made = [msgspec.json.decode(path.read_bytes(), type=Receipt) for path in kept]
+    assert made
+    for each in made:
+        if each.served is None:
+            reading = receipts.reading(each, "receipt.json")
+            assert reading.numbers == ()
+            assert observations([reading], deployment(reading, Said(), catalog())) == ()
 
 
 def test_the_digest_of_kept_rows_survives_writing_and_reading(tmp_path: Path) -> None:
