@@ -130,7 +130,7 @@ def test_tools_agree_with_our_own_client_on_one_server(llama: Bench) -> None:
             rows.append({kind: float(np.median(each.times(kind))) for kind in ("ttft", "tpot")})
             rows[-1]["requests_per_s"] = 24 / each.seconds
     middle = {who: {name: np.median([row[name] for row in rows]) for name in WITHIN} for who, rows in found.items()}
-    print(middle)
+    print(middle, found)
     for id_ in TOOLS:
         for name, within in WITHIN.items():
             ratio = middle[id_][name] / middle["own"][name]
