@@ -30,8 +30,10 @@ FAMILIES = {"amx_tile": ("intel", "golden-cove"), "avx512_bf16": ("amd", "zen5")
 HOST_RAM_GIB = 12
 COPIED = 2**28
 """Bytes that are copied to see how fast this machine's memory is."""
-SHORT = ("--requests", 20, "--search", 0.05, "--no-store")
-"""Three repeats of five seconds, and one trial of a rate."""
+REQUESTS = 20
+"""Of a repeat: five seconds."""
+SHORT = ("--requests", REQUESTS, "--search", 0.05, "--no-store")
+"""With one trial of a rate."""
 
 
 @cache
@@ -41,11 +43,10 @@ def catalogue() -> Path:
     (folder / "accelerators").mkdir(parents=True, exist_ok=True)
     own = settings.from_environment()
     found = service.probe(own).host
-    if found.accelerator is None:
+    own_entry = folder / "accelerators" / "here.toml"
+    if found.accelerator is None and not own_entry.exists():  # one that is there stays: plans are of its bandwidth
         named = "-".join((found.cpu or "some cpu").lower().split()[:2])
-        (folder / "accelerators" / "here.toml").write_text(
-            entry(named, found.cpu or "a CPU without a name", found.flags)
-        )
+        own_entry.write_text(entry(named, found.cpu or "a CPU without a name", found.flags))
     return folder
 
 
