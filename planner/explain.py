@@ -10,10 +10,22 @@ from typing import Any, cast
 from msgspec import UNSET, structs
 
 from catalog.artifact import Artifact
-from catalog.engine import Part
 from catalog.gates import Gates
 from catalog.units import GIB
-from planner import bill, cost, drafting, energy, kernels, making, memory, owned, pages, readiness, simulated, spread
+from planner import (
+    bill,
+    cost,
+    drafting,
+    energy,
+    kernels,
+    making,
+    memory,
+    owned,
+    ownmemory,
+    readiness,
+    simulated,
+    taken,
+)
 from planner import pairing as pairings
 from planner.crossover import Rate, slower_from
 from planner.fits import Fits
@@ -31,7 +43,7 @@ from planner.proof import proof_of
 from planner.quality import evidenced, expected
 from planner.rank import Row
 from planner.ranks import all_of
-from planner.rows import books_of, terms_of
+from planner.rows import terms_of
 from planner.rules import SHOWN
 from planner.rules.rule import Device, Pairing, Shown
 from planner.serving import (
@@ -41,6 +53,7 @@ from planner.serving import (
     Room,
     Terms,
     Z,
+    closed_rate,
     latency,
     pace,
     pacing,
@@ -51,7 +64,6 @@ from planner.serving import (
 )
 from planner.spread import between
 from planner.trace import Num, Unit, derivation
-from planner.work import Layout
 
 BYTE: Unit = {"byte": 1}
 SECOND: Unit = {"s": 1}
@@ -185,7 +197,7 @@ def _chunk(row: Row) -> float:
 
 
 def _pool(row: Row, replica: Replica) -> Pool:
-    swept, index, stated = row.swept, row.index, stated_pool(replica.held, replica.terms)
+    swept, index, stated = row.swept, row.index, taken.stated_pool(replica.held, replica.terms)
     pairing, (tensor, pipeline, expert, data) = row.option.pairing, _layout(row)
     own, lora = pairing.device, pairing.settled.load.lora
     lora = None if lora is None or lora.merged else lora
@@ -218,75 +230,32 @@ def estimates(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     pairing, books, batch = row.option.pairing, row.swept.rows.books, row.at(row.swept.batch)
     running = batch, replica_slots(own.terms, row.at(row.swept.most))
     ends = [(each, pace(each, batch, books)) for each in _drafted_ends(pairing, own.terms)]
-    made = memory_estimates(own.held, pairing, own.terms)
-    made |= _latencies(row, [latency(each, running, at, books) for each, at in ((own.terms, own.at), *ends)], fits)
-    made |= _rates(row, own.at, fits)
+    made = taken.memory_estimates(own.held, pairing, own.terms)
+    made |= ownmemory.measured(fits.sizes, _deployed(row, own), made)
+    lates = [latency(each, running, at, books) for each, at in ((own.terms, own.at), *ends)]
+    made |= _latencies(row, lates, fits)
+    made |= _rates(row, own.at, fits) | _asked_again(row, own, fits)
     made |= drafting.estimates(pairing, own.terms.drafter)
     made["loss_pct"] = expected(row.option.loss)
     made |= readiness.estimates(pairing, own.terms, own.held.slots)
-    return made | bill.estimates(row, own.at, own.terms, fits)
+    return made | bill.estimates(row, _carried(row, own), own.terms, fits)
 
 
-def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[str, Estimate]:
-    """Bytes of one device; the pool's error is that of everything that was subtracted from the claim."""
-    taken = {part: half(part, size, pairing, terms.layout) for part, size in _taken(held, pairing, terms).items()}
-    pool = math.hypot(*(each.bytes for each in taken.values()))
-    assumed = any(each.basis == "assumed" for each in taken.values())
-    weights, active, *_ = taken.values()
-    left, stated = held.cache_bytes, stated_pool(held, terms)
-    if stated is not None:
-        size = within(stated, spread.Half(0.0, "published"))
-    else:
-        size = between(left - pool, left, left + pool, "assumed" if assumed else "fitted", "B")
-    return {
-        "weight_bytes": within(held.weight_bytes, weights),
-        "activation_bytes": within(held.activation_bytes, active),
-        "kv_pool_bytes": size,
-        "kv_needed_bytes": within(max(held.running_bytes, held.longest_bytes), spread.Half(0.0, "published")),
-    }
-
-
-def stated_pool(held: Room[float], terms: Terms[float]) -> float | None:
-    """The cache that the engine is told to take: what the load needs and the block that vLLM keeps empty, in whole
-    GiB, of what there is room for. None where the engine takes what is left."""
-    shape = terms.shape
-    if not terms.accounting.pool_in_gib:
-        return None
-    tokens = pages.block_tokens(shape, terms.cell_bytes, terms.layout, terms.block_tokens)
-    spare = pages.block_bytes(shape, terms.cell_bytes, terms.layout, tokens)
-    needed = max(held.running_bytes, held.longest_bytes) + spare
-    return GIB * max(1.0, min(math.ceil(needed / GIB), math.floor(held.cache_bytes / GIB)))
-
-
-def _taken(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[Part, float]:
-    """What an engine subtracts from its claim, weights and activations first."""
-    if books_of(pairing) == "llama.cpp":
-        return {"file": held.weight_bytes, "compute": held.activation_bytes, "claim": held.claimed_bytes}
-    graphs, libraries = beside(held, terms)
-    return {
-        "weights": held.weight_bytes, "activation": held.activation_bytes, "outside": libraries, "graphs": graphs,
-        "claim": held.claimed_bytes,
-    }  # fmt: skip
-
-
-def beside(held: Room[float], terms: Terms[float]) -> tuple[float, float]:
-    """(CUDA graphs, libraries) in vLLM's claim beside weights, activations and cache."""
-    made = memory.cuda_graphs_bytes(terms.shape, terms.layout, terms.accounting)
-    graphs = memory.claimed_graphs_bytes(made, terms.accounting)
-    return graphs, held.claimed_bytes - held.weight_bytes - held.activation_bytes - held.cache_bytes - graphs
-
-
-def half(part: Part, size: float, pairing: Pairing, layout: Layout[float]) -> spread.Half:
-    """Half of the interval of a part of `size` bytes; nothing where the user states the weights."""
-    if part in ("weights", "file") and pairing.own is not None and pairing.own.weight_bytes is not None:
-        return spread.Half(0.0, "overridden")
-    given = spread.tags(pairing.model, pairing.lane, layout, pairing.device.accelerator)
-    return spread.half(pairing.engine, pairing.engine.version, part, size, given)
-
-
-def within(value: float, half: spread.Half) -> Estimate:
-    """Bytes with their interval, which never reaches below nothing."""
-    return between(max(value - half.bytes, 0.0), value, value + half.bytes, half.basis, "B")
+def _deployed(row: Row, own: Replica) -> ownmemory.Deployed:
+    pairing, pool = row.option.pairing, _pool(row, own)
+    return ownmemory.Deployed(
+        accelerator=pool.accelerator,
+        devices=pool.tensor_parallel * pool.pipeline_parallel * pool.data_parallel,
+        tensor=pool.tensor_parallel,
+        engine=pairing.engine.id,
+        version=pairing.engine.version,
+        lane=pairing.lane.id,
+        model=pairing.model.id,
+        kv_dtype=row.option.cached.dtype,
+        context=float(pool.settings.max_model_len),
+        slots=float(pool.settings.max_num_seqs),
+        chunk=float(pool.settings.max_num_batched_tokens),
+    )
 
 
 def _drafted_ends(pairing: Pairing, terms: Terms[float]) -> list[Terms[float]]:
@@ -331,6 +300,24 @@ def _rates(row: Row, at: Pace[float], fits: Fits) -> dict[str, Estimate]:
             basis,
             "1",
         ),
+    }
+
+
+def _carried(row: Row, own: Replica) -> Pace[float]:
+    """The pace with the rate that is served: of users, as they ask again."""
+    if row.option.pairing.settled.load.users is None or not math.isnan(row.own_rate):
+        return own.at
+    return replace(own.at, rate=closed_rate(row.at(row.swept.batch), own.at, own.terms.arrival_s))
+
+
+def _asked_again(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
+    """Requests/s of users who ask again when their answer has come; nothing where a rate is given, or stated."""
+    carried = _carried(row, own)
+    if carried is own.at:
+        return {}
+    (low, high), served = fits.band(row.option.pairing, "e2e"), carried.rate * float(row.at(row.swept.replicas))
+    return {
+        "requests_per_s": between(served / max(high, 1.0), served, served / min(low, 1.0), _basis(row, fits), "1/s")
     }
 
 

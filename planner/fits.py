@@ -7,14 +7,14 @@ from msgspec.structs import replace
 from catalog import parameters
 from catalog.engine import Assumed, Engine, Kernel
 from catalog.load import Catalog
-from catalog.observation import Deviation
+from catalog.observation import Deviation, Observation
 from catalog.parameters import Parameters, Resolved, Setup
-from planner import ownspeed
+from planner import ownmemory, ownspeed
 from planner.ownspeed import Asked, Machine, Moved
 from planner.remembered import remembered
 from planner.rules.rule import Pairing
 
-SHARES = ("weight_efficiency", "cache_efficiency", "matrix_efficiency", "attention_efficiency", "unpack_flops")
+SHARES = ("weight_efficiency", "cache_efficiency", "matrix_efficiency", "attention_efficiency")
 """What an engine without measurements on a device takes over from one that it is likened to …"""
 LIKE_LANES = {"w16": "gguf:BF16", "int4-weight-only": "gguf:Q4_K_M"}
 """… in the lane that its kernel resembles; the others are like eight-bit blocks."""
@@ -24,8 +24,12 @@ EIGHT_BIT = "gguf:Q8_0"
 class Fits:
     """The fitted parameters of one catalogue's pairings: few classes differ, so each is resolved once."""
 
-    def __init__(self, fitted: Parameters, deviations: tuple[Deviation, ...] = ()) -> None:
+    def __init__(
+        self, fitted: Parameters, deviations: tuple[Deviation, ...] = (), observations: tuple[Observation, ...] = ()
+    ) -> None:
         self.fitted = fitted
+        self.sizes = ownmemory.known(observations)
+        """What own engines said of their memory."""
         self._machines = ownspeed.machines(deviations)
         self._moved: dict[tuple[Asked, int], tuple[Moved, Resolved]] = {}
         """Moved parameters are kept: formulas tell a set of them by its identity."""
@@ -100,6 +104,7 @@ class Fits:
             own = self.fitted.resolve(classes, parameters.family_of(pairing.engine.id))
             moved = {name: getattr(near, name) for name in SHARES}
             moved |= {"step_s": assumed.step_s, "layer_s": assumed.layer_s}
+            moved |= {"unpack_flops": near.unpack_flops} if kernel.path.endswith("weight-only") else {}
             moved |= {"unpack_flops": assumed.emulated_flops} if kernel.path.endswith("emulated") else {}
             self._resolved[key] = replace(own, **moved, basis="assumed", assumed=(assumed.source,))
         return self._resolved[key]
@@ -156,4 +161,4 @@ class Shifted(Fits):
 @remembered(4)
 def fits_of(catalog: Catalog) -> Fits:
     """The fits of a catalogue, what was resolved for earlier plans included."""
-    return Fits(catalog.speed, catalog.deviations)
+    return Fits(catalog.speed, catalog.deviations, catalog.observations)

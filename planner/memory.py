@@ -16,7 +16,7 @@ from catalog.engine import Engine
 from catalog.units import GIB
 from planner.ranks import all_of, beyond_one, several
 from planner.remembered import remembered
-from planner.trace import N, ceiling, largest, positive, power, root, smallest, step, whole
+from planner.trace import N, ceiling, largest, positive, power, present, root, smallest, step, whole
 from planner.work import Layout, Shape, Weights
 
 
@@ -212,6 +212,17 @@ def non_torch_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) ->
 def packed_vocabulary_bytes(held: Weights[N], layout: Layout[N], fixed: Accounting[N]) -> N:
     """Embedding and output matrix once more, as a CPU kernel reads them."""
     return fixed.vocabulary_copies * (held.embedding_bytes + held.head_bytes) / layout.tensor
+
+
+def outside_bytes(held: Weights[N], model: Shape[N], layout: Layout[N], fixed: Accounting[N]) -> N:
+    """Everything of the engine's that is neither weights nor activation nor cache."""
+    made = non_torch_bytes(model, layout, fixed)
+    return made + packed_vocabulary_bytes(held, layout, fixed) if present(fixed.vocabulary_copies) else made
+
+
+def given_bytes(left: N, fixed: Accounting[N]) -> N:
+    """What of it the cache may be given."""
+    return whole_gib_bytes(left, fixed) if present(fixed.pool_in_gib) else left
 
 
 @step

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import msgspec
+from msgspec.structs import replace
 
 from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
@@ -20,7 +21,7 @@ from planner.pairing import Option
 from planner.plan import Estimate
 from planner.rows import CHUNKS, books_of, terms_of
 from planner.rules.rule import Cached, Device, Pairing
-from planner.serving import Books, Terms, Z, latency, pace, percentile
+from planner.serving import Books, Terms, Z, closed_rate, latency, pace, percentile
 from planner.settle import Settled, settle
 from planner.simulated import Held
 from planner.spread import between
@@ -32,6 +33,8 @@ TIMES = {"ttft_ms": "ttft_p50_s", "tpot_ms": "tpot_p50_s", "e2e_ms": "e2e_p50_s"
 RATE = "output_tok_s"
 """Beside them, where users wait for their answers: at a rate it is given."""
 HALVINGS = 40
+ENOUGH = 2.0**44
+"""Bytes of a device whose memory varies, where the row does not state it: it did run."""
 LEAST = 1e-3
 """Sequences that run at hardly any load."""
 
@@ -49,13 +52,13 @@ class Replayed:
         self.slots = row.sequences
         self.output = row.output
 
-    def formulas(self, fits: Fits) -> dict[str, float]:
-        """ttft_ms, tpot_ms, e2e_ms as medians; output_tok_s where there are users."""
+    def carried(self, fits: Fits) -> bool:
+        """Whether the formulas say that such a replica carries the rate."""
         terms = terms_of(self.option, self.place, self.chunk, fits)
-        return self._printed(self._estimates(terms, self._batch(terms)))
+        return pace(terms, self._most(), self.books).rate >= (self.settled.load.rate or 0.0)
 
     def shown(self, fits: Fits) -> dict[str, float]:
-        """The same as a plan shows them: simulated, where that speaks."""
+        """ttft_ms, tpot_ms, e2e_ms as medians, output_tok_s where there are users: simulated, where that speaks."""
         terms = terms_of(self.option, self.place, self.chunk, fits)
         batch = self._batch(terms)
         made = self._estimates(terms, batch)
@@ -64,7 +67,7 @@ class Replayed:
             replicas=1, batch=batch, most=self._most(), utilisation=pace(terms, batch, self.books).rate / most
         )  # fmt: skip
         said = simulated.lived(self.settled, terms, held, made, self.books)
-        spoken = {name: _exact(getattr(said, f"{name[:-6]}_s").p50) for name in made if name in said.replaces}
+        spoken = {name: _exact(getattr(said, f"{name[:-6]}_s").p50) for name in TIMES.values() if name in said.replaces}
         return self._printed(made | spoken)
 
     def _printed(self, made: dict[str, Estimate]) -> dict[str, float]:
@@ -79,16 +82,15 @@ class Replayed:
             for name in ("ttft", "tpot", "e2e")
             for quantile in simulated.SHOWN
         }
-        return made | {"requests_per_s": _exact(at.rate)}
+        users = self.settled.load.users
+        return made | {"requests_per_s": _exact(at.rate if users is None else closed_rate(batch, at, terms.arrival_s))}
 
     def _batch(self, terms: Terms[float]) -> float:
-        """Sequences that run: as many as users, or as the rate needs. Raises Unsupported where it is too high."""
+        """Sequences that run: as many as users, or as the rate needs, or as may at most."""
         load = self.settled.load
         if load.users is not None:
             return float(load.users)
         low, high = math.log(LEAST), math.log(self._most())
-        if pace(terms, math.exp(high), self.books).rate < (load.rate or 0.0):
-            raise Unsupported("its formulas say that such a replica does not carry this rate")
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             below = pace(terms, math.exp(middle), self.books).rate < (load.rate or 0.0)
@@ -120,7 +122,8 @@ def _asked(row: Observation, catalog: Catalog) -> tuple[Settled, Device]:
     }  # fmt: skip
     request = decode.decode(msgspec.json.encode(body))
     settled = settle(request, catalog.model(row.model).max_position, catalog.as_of)
-    return settled, hardware.devices(request, catalog)[0]
+    found = hardware.devices(request, catalog)[0]
+    return settled, found if found.memory is not None else replace(found, memory=ENOUGH)
 
 
 def _longest(row: Observation) -> float:

@@ -180,9 +180,6 @@ def fixture(terms: Terms[N]) -> Fixture[N]:
     block = pages.block_tokens(shape, terms.cell_bytes, layout, terms.block_tokens)
     size = pages.block_bytes(shape, terms.cell_bytes, layout, block)
     flight = pages.tokens_in_flight(fixed, layout, chunk)
-    outside = memory.non_torch_bytes(shape, layout, fixed)
-    if present(fixed.vocabulary_copies):
-        outside = outside + memory.packed_vocabulary_bytes(terms.weights, layout, fixed)
     return Fixture(
         weight_bytes=held_bytes(terms),
         claimed_bytes=memory.claimed_bytes(terms.memory, terms.share),
@@ -190,7 +187,7 @@ def fixture(terms: Terms[N]) -> Fixture[N]:
         each_bytes=sequence_bytes(per_token, kept, held_tokens(demand) - demand.prefix),
         common_bytes=per_token * demand.prefix,
         graphs_bytes=memory.claimed_graphs_bytes(memory.cuda_graphs_bytes(shape, layout, fixed), fixed),
-        outside_bytes=outside,
+        outside_bytes=memory.outside_bytes(terms.weights, shape, layout, fixed),
         sampler_bytes=memory.sampler_bytes(shape, fixed, chunk),
         forward_bytes=memory.forward_bytes(shape, layout, fixed, chunk),
         lasting_bytes=memory.lasting_bytes(shape, layout, fixed, chunk),
@@ -199,7 +196,6 @@ def fixture(terms: Terms[N]) -> Fixture[N]:
 
 def _vllm_rooms(terms: Terms[N], fixed: Fixture[N]) -> Callable[[N], Room[N]]:
     activation, held, claimed = peaks(terms, fixed), fixed.weight_bytes, fixed.claimed_bytes
-    in_gib = present(terms.accounting.pool_in_gib)
 
     def at(batch: N) -> Room[N]:
         slots = rank_slots(terms, batch)
@@ -209,7 +205,7 @@ def _vllm_rooms(terms: Terms[N], fixed: Fixture[N]) -> Callable[[N], Room[N]]:
             weight_bytes=held,
             claimed_bytes=claimed,
             activation_bytes=active,
-            cache_bytes=memory.whole_gib_bytes(left, terms.accounting) if in_gib else left,
+            cache_bytes=memory.given_bytes(left, terms.accounting),
             longest_bytes=fixed.longest_bytes,
             running_bytes=slots * fixed.each_bytes + fixed.common_bytes,
             slots=slots,
@@ -441,6 +437,11 @@ def crowding(terms: Terms[N], books: Books) -> Callable[[N, Pace[N]], waiting.Cr
         )
 
     return of
+
+
+def closed_rate(users: N, at: Pace[N], arrival_s: N) -> N:
+    """Requests/s of users who ask again at once: on its way to the scheduler a request does not run."""
+    return users / (users / at.rate + arrival_s)
 
 
 def percentile(of: Latency[N], name: str, z: N) -> N:

@@ -59,9 +59,7 @@ class Held:
     """Share of the sustainable rate."""
 
 
-def lived(
-    settled: Settled, terms: Terms[float], held: Held, made: Mapping[str, Estimate], books: Books
-) -> Simulated:
+def lived(settled: Settled, terms: Terms[float], held: Held, made: Mapping[str, Estimate], books: Books) -> Simulated:
     """One replica at the planned load, and the latencies for which its simulation speaks instead of `made`."""
     limits = replica.limits(terms, held.most, books)
     case = replica.case(settled, held.replicas, held.batch, limits, SEED)

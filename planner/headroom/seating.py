@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from catalog.errors import Unsupported
-from planner import explain, memory, pages, rows, serving
+from planner import memory, pages, rows, serving, taken
 from planner.headroom.picture import Held, Part, Picture, Seats
 from planner.headroom.setups import Setup
 from planner.offload import Buffers, Offload, Start
@@ -197,22 +197,22 @@ def picture(setup: Setup, rooms: Rooms) -> Picture:
 
 def _parts(setup: Setup, rooms: Rooms, held: Room[float]) -> Iterator[Part]:
     """Everything inside the claim; the cache is what is left of it, below nothing where it does not suffice."""
-    terms, made = rooms.terms, explain.memory_estimates(held, setup.pairing, rooms.terms)
+    terms, made = rooms.terms, taken.memory_estimates(held, setup.pairing, rooms.terms)
     adapters = terms.adapter_bytes / (setup.tensor * setup.pipeline)
     yield Part(name="weights", bytes=_moved(made["weight_bytes"], -adapters))
     if adapters:
-        yield Part(name="adapters", bytes=explain.within(adapters, EXACT))
+        yield Part(name="adapters", bytes=taken.within(adapters, EXACT))
     yield Part(name="activations", bytes=made["activation_bytes"])
     if rooms.books == "vllm":
-        graphs, libraries = explain.beside(held, terms)
+        graphs, libraries = taken.beside(held, terms)
         if graphs:
-            doubt = explain.half("graphs", graphs, setup.pairing, terms.layout)
-            yield Part(name="CUDA graphs", bytes=explain.within(graphs, doubt))
-        doubt = explain.half("outside", libraries, setup.pairing, terms.layout)
-        yield Part(name="libraries", bytes=explain.within(libraries, doubt))
+            doubt = taken.half("graphs", graphs, setup.pairing, terms.layout)
+            yield Part(name="CUDA graphs", bytes=taken.within(graphs, doubt))
+        doubt = taken.half("outside", libraries, setup.pairing, terms.layout)
+        yield Part(name="libraries", bytes=taken.within(libraries, doubt))
     else:
         left = held.claimed_bytes - held.weight_bytes - held.activation_bytes - held.cache_bytes
-        yield Part(name="left free on purpose", bytes=explain.within(left, EXACT))
+        yield Part(name="left free on purpose", bytes=taken.within(left, EXACT))
     yield Part(name="KV cache", bytes=made["kv_pool_bytes"])
 
 

@@ -92,12 +92,12 @@ def deployment(reading: Reading, said: Said, catalog: Catalog) -> Deployment:
         accelerator=device,
         accelerators=said.accelerators or ranks or count,
         tensor=tensor,
-        lane=said.lane or reading.setting("served lane") or (_gguf_lane(reading) if engine == "llama.cpp" else _vllm_lane(reading)),
+        lane=said.lane or reading.setting("served lane") or _lane(reading, engine),
         kv_dtype=_cache_type(reading),
         context=reading.number("max_model_len", "n_ctx", "max_seq_len") or numbers["context_tokens"],
         share=reading.number("gpu_memory_utilization") or numbers["share"],
         sequences=reading.number("max_num_seqs", "n_seq_max", "n_slots"),
-        batched_tokens=reading.number("max_num_batched_tokens") or numbers["batched_tokens"],
+        batched_tokens=reading.number("max_num_batched_tokens", "n_ubatch") or numbers["batched_tokens"],
         flash_attention=_flash(reading),
     )
 
@@ -119,6 +119,10 @@ def _model(reading: Reading, catalog: Catalog) -> str:
 def _vllm_lane(reading: Reading) -> str:
     method = reading.setting("quantization")
     return PLAIN.get(reading.setting("dtype"), "") if method == "None" else VLLM_LANES.get(method, "")
+
+
+def _lane(reading: Reading, engine: str) -> str:
+    return _gguf_lane(reading) if engine == "llama.cpp" else _vllm_lane(reading)
 
 
 def _gguf_lane(reading: Reading) -> str:

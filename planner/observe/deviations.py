@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace as with_fields
 
 import numpy as np
@@ -21,15 +21,15 @@ from planner.observe.beside import speed_line
 from planner.observe.observed import RATES, TIMES
 from planner.ownspeed import Asked, Machine, Moved
 from planner.remembered import remembered
-from planner.replayed import Replayed
 
 ONE_RUN = 0.05
 """Spread (ln) of a measurement that was not repeated (assumed)."""
 LEAST = 0.01
 """Spread of the median of any number of repeats: what does not average out (assumed)."""
 STEP = 0.05
-ROUNDS = 4
-"""Of straightening: formulas are no straight lines in logarithms far from where they start."""
+ROUNDS, SETTLED = 12, 1e-3
+"""Of straightening, at most, and the change that ends it: formulas are no straight lines in logarithms far from where
+they start."""
 Latents = NDArray[np.float64]
 
 
@@ -50,8 +50,10 @@ def of_catalog(catalog: Catalog) -> tuple[Deviation, ...]:
     made: tuple[Deviation, ...] = ()
     for _ in range(ROUNDS if found else 0):
         made = _straightened(found, sources, latents)
-        machines = ownspeed.machines(made)
+        machines, before = ownspeed.machines(made), latents
         latents = np.array([_latent(machines, row) for row in found])
+        if np.abs(latents - before).max() < SETTLED:
+            break
     return tuple(one for _, one in sorted(zip((row.id for row in found), made, strict=True), key=lambda each: each[0]))
 
 
@@ -81,10 +83,6 @@ class _Benches:
 
         return np.asarray(_signs(self.rows) * np.log(predict.evaluate(self.described, values)))
 
-    def shown(self, at: Latents) -> Latents:
-        """The same: nothing else speaks of them."""
-        return self.times(at)
-
 
 class _Replays:
     """Rows of loads of plans, whose formulas are those of plans."""
@@ -97,21 +95,14 @@ class _Replays:
         self.fitted = catalog.speed
 
     def times(self, at: Latents) -> Latents:
-        """By the formulas."""
-        return self._logs(at, lambda load, fits: load.formulas(fits))
-
-    def shown(self, at: Latents) -> Latents:
-        """As a plan shows them."""
-        return self._logs(at, lambda load, fits: load.shown(fits))
-
-    def _logs(self, at: Latents, say: Callable[[Replayed, Shifted], dict[str, float]]) -> Latents:
+        """The same as plans show them, simulated: far from a calm load formulas have other slopes."""
         said: dict[tuple[int, float, float], dict[str, float]] = {}
         values = []
         for row, (decode, prefill) in zip(self.rows, at.tolist(), strict=True):
             load = self.loads[row.id]
             key = id(load), decode, prefill
             if key not in said:
-                said[key] = say(load, Shifted(self.fitted, Moved(decode=decode, prefill=prefill)))
+                said[key] = load.shown(Shifted(self.fitted, Moved(decode=decode, prefill=prefill)))
             values.append(said[key][row.metric])
         return np.asarray(_signs(self.rows) * np.log(values)) if values else np.zeros(0)
 
@@ -121,11 +112,10 @@ def _straightened(
 ) -> tuple[Deviation, ...]:
     """Deviations of measured from predicted times around these latents, one pair per row."""
     parts = np.split(at, [len(sources[0].rows)])
-    paired = list(zip(sources, parts, strict=True))
+    paired: list[tuple[_Benches | _Replays, Latents]] = list(zip(sources, parts, strict=True))
     here, *moved = (np.concatenate([source.times(part + step) for source, part in paired]) for step in _STEPS)
     slopes = np.stack([(each - here) / STEP for each in moved], axis=1)
-    shown = np.concatenate([source.shown(part) for source, part in paired])
-    left = _signs(rows) * np.log([row.value for row in rows]) - shown + (slopes * at).sum(axis=1)
+    left = _signs(rows) * np.log([row.value for row in rows]) - here + (slopes * at).sum(axis=1)
     return tuple(
         Deviation(
             accelerator=row.accelerator, engine=row.engine, version=row.engine_version, lane=row.lane, model=row.model,

@@ -37,4 +37,5 @@ def keep(made: Receipt, settings: Settings, source: str) -> str:
 
 def _said(added: Added, found: tuple[Observation, ...]) -> str:
     kept = f"{len(added.added)} numbers kept for later plans" if added.added else "kept for later plans already"
-    return f"{kept}: {found[0].run} (`lanewise observe --list`; `lanewise observe --remove {found[0].run}` forgets them)"
+    run = found[0].run
+    return f"{kept}: {run} (`lanewise observe --list`; `lanewise observe --remove {run}` forgets them)"

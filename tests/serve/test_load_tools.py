@@ -21,11 +21,12 @@ from planner import cli, service
 from planner.proving import judge_speed, loading, loadtools, served
 from planner.proving.loadtools import TOOLS
 from planner.proving.steps import Program, Step
-from planner.running import runner, verify_served
+from planner.running import runner, verify, verify_served
 from planner.running.commands import SCRIPTS
 from planner.running.verify_served import Wish
 from planner.workers.serve_load import Lengths, Load, asks
 from tests.serve import worlds
+from tests.serve.run_served import run
 from tests.serve.test_judge_speed import NEAR, candidate, seconds, seen
 from tests.serve.test_worker import _left
 from tests.verify.questions import OWN, plan_of, question
@@ -142,11 +143,16 @@ def test_errors_of_tools_are_told_by_their_last_line(worker: Any) -> None:
     assert [each.error for each in found if each.error] == ["ReadTimeout"]
 
 
-def _command(folder: Path, **load: Any) -> list[str]:
-    program = folder / "vllm-fake"
+def _fake(folder: Path) -> Path:
+    program = folder / "tool" / "vllm"
+    program.parent.mkdir(exist_ok=True)
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE_TOOL} "$@"\n')
     program.chmod(0o755)
-    tool = {"load_tool": "vllm-bench", "load_program": program, "tokenizer": "/no tokenizer"}
+    return program
+
+
+def _command(folder: Path, **load: Any) -> list[str]:
+    tool = {"load_tool": "vllm-bench", "load_program": _fake(folder), "tokenizer": "/no tokenizer"}
     return worlds.command(folder, **(tool | load))
 
 
@@ -177,7 +183,7 @@ def test_the_worker_lets_a_tool_drive_the_repeats_and_keeps_what_it_wrote(tmp_pa
         }
     assert measured.tool is not None
     assert measured.tool.id == "vllm-bench"
-    assert [words[0] for words in measured.tool.commands] == ["vllm-fake"] * 2
+    assert [words[0] for words in measured.tool.commands] == ["vllm"] * 2
     assert len(measured.warm_up.due) == 2, "the warm-up is ours"
     lengths = [len(ask.prompt) for part in (1, 2) for ask in asks(load, 40, part)]
     assert measured.tool.prompt_tokens == pytest.approx(np.mean(lengths))
@@ -310,3 +316,22 @@ def test_the_receipt_names_who_drove_and_what_that_does_not_count() -> None:
     notes = loadtools.said(driven, 58.0, 11.0)
     assert "guidellm 0.8.1 drove" in notes[0]
     assert notes[1:] == ("prompts came out at 58 tokens on average, asked were 60",)
+
+
+def test_the_page_of_a_receipt_shows_the_command_and_what_is_not_counted(tmp_path: Path) -> None:
+    """A whole run whose repeats the fake tool drives, in the receipt and on its page."""
+    made = run(tmp_path, load_tool="vllm-bench", load_program=_fake(tmp_path))
+    assert made.served is not None, made.steps
+    driven = made.served.load_tool
+    assert (made.ended, driven is not None) == ("finished", True), made.served
+    assert driven is not None
+    assert (driven.name, driven.version) == ("vllm bench serve", "0.32.0")
+    assert driven.command[:3] == ("vllm", "bench", "serve")
+    assert not any(str(tmp_path) in word for word in driven.command), "files of the run are named from its folder"
+    assert "served/load" in made.steps[0].made
+    assert (tmp_path / "run" / "served" / "load" / "2.json").is_file()
+    page = verify.page(made).decode()
+    assert "Sent by vllm bench serve 0.32.0" in page
+    assert "timed_trace" in page
+    for each in TOOLS["vllm-bench"].not_counted:
+        assert each.split(":")[0] in page

@@ -54,6 +54,9 @@ class Fake:
             up = self.own["wrong"] != "hang" and time.monotonic() - self.began >= self.own["start_s"]
             writer.write(plain(200 if up else 503, b"{}"))
             return
+        if not body:  # whatever else clients of the field look at
+            writer.write(plain(404, b"{}"))
+            return
         self.seen += 1
         asked = json.loads(body)
         self.record(asked)
