@@ -24,10 +24,10 @@ plan: $(VENV)/.core
 	$(BIN)/lanewise plan examples/support-chat.toml --out out/support-chat
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n logical
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "slow and not long"
+	$(BIN)/python -m pytest -m "slow and not long" -n 2
 
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long

@@ -77,6 +77,11 @@ class Accelerator(Sourced, frozen=True, kw_only=True, dict=True):
         return self.vendor, self.kind, self.architecture, self.compute_capability
 
     @property
+    def accounted_as(self) -> str | None:
+        """What engines' memory accounting tells devices apart by: the compute capability, and `cpu` for a socket."""
+        return "cpu" if self.kind == "cpu" else self.compute_capability
+
+    @property
     def cuda_capability(self) -> float | None:
         """NVIDIA compute capability as a number, None for other vendors."""
         is_cuda = self.vendor == "nvidia" and self.compute_capability is not None

@@ -49,6 +49,9 @@ class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
 
+EVERY_CPU = Match(kinds=("cpu",))
+
+
 class Dated(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A row that holds for some versions of the engine."""
 
@@ -77,9 +80,11 @@ class Kernel(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     math: Math = "bf16"
     """Number format of the matrix units: which peak rate applies."""
     path: str = ""
-    """Family of kernels that share fitted speed parameters: w16, fp8, fp8-weight-only, int8, int8-weight-only,
-    int4-weight-only, fp4, fp4-weight-only, gguf."""
+    """Family of kernels that share fitted speed parameters: w16, fp8, fp8-emulated, fp8-weight-only, int8,
+    int8-weight-only, int4-weight-only, fp4, fp4-weight-only, gguf."""
     refuse: str | None = None
+    refuse_experts: str | None = None
+    """Why a mixture gets none where a dense model does."""
     note: str | None = None
     experts: str | None = None
     """What the experts of a mixture run on, where that differs: a sentence …"""
@@ -148,12 +153,15 @@ class Epoch(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     except_capabilities: tuple[str, ...] = ()
     """NVIDIA devices that it does not hold for."""
+    capabilities: tuple[str, ...] = ()
+    """Devices that it holds for alone, `cpu` among them; empty for all."""
     constants: dict[str, float]
     source: str
 
     def holds(self, version: str, capability: str | None) -> bool:
-        """Whether it speaks of a version on a device of that compute capability (None: no NVIDIA device)."""
-        return self.exists(version) and capability not in self.except_capabilities
+        """Whether it speaks of a version on a device with that `Accelerator.accounted_as`."""
+        alone = not self.capabilities or capability in self.capabilities
+        return alone and self.exists(version) and capability not in self.except_capabilities
 
 
 class Budget(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,10 +170,18 @@ class Budget(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     from_memory: Bytes = Bytes(0.0)
     """Of one device."""
     except_capabilities: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    """Devices that it holds for alone, `cpu` among them; empty for all."""
     sequences: int
     tokens: int | None = None
     """None: as many as the longest context has."""
     source: str
+
+    def holds(self, version: str, memory: float, capability: str | None) -> bool:
+        """Whether it speaks of a version on a device of that many bytes, with that `Accelerator.accounted_as`."""
+        named = capability not in self.except_capabilities
+        named &= not self.capabilities or capability in self.capabilities
+        return named and self.exists(version) and memory >= self.from_memory
 
 
 Part = Literal["weights", "activation", "outside", "graphs", "claim", "pages", "file", "cache", "compute", "process"]
@@ -191,6 +207,7 @@ class Start(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     part: Literal["process", "copy", "compile", "cached", "profile", "capture"]
     """`copy` is per GiB of a device, `compile` and `cached` per layer, `capture` per layer of a graph."""
+    on: Match = Match()
     value: float
     low: float
     high: float
@@ -213,6 +230,25 @@ class Draft(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`assumed: …` where nothing is published."""
 
 
+class Assumed(Dated, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Speed on devices that no measurement covers: shares of another engine's, seconds of host time, and how far off
+    that may be."""
+
+    on: Match
+    like: Literal["llama.cpp"]
+    """The engine whose shares of bandwidth and arithmetic are taken, on the same device."""
+    step_s: float
+    layer_s: float
+    """Host time of one step and of one layer."""
+    emulated_flops: float
+    """Scalar operations to fetch and convert one weight where no unit of the device takes its format."""
+    decode_factor: float
+    prefill_factor: float
+    """Decoding and prompts may take so many times longer, or shorter: 80 %."""
+    source: str
+    """`assumed: …`."""
+
+
 class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """One engine version. What was looked up is kept beside the fields, by the traits of the device."""
 
@@ -230,7 +266,9 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict
     block_tokens: int = 16
     """Tokens that the cache is handed out by …"""
     latent_block_tokens: int | None = None
-    """… and under latent attention, where its kernels want another number."""
+    """… and under latent attention, where its kernels want another number …"""
+    host_block_tokens: int | None = None
+    """… and on a CPU."""
     kernels: tuple[Kernel, ...] = ()
     caches: tuple[CacheFormat, ...] = ()
     flags: tuple[Flag, ...] = ()
@@ -249,10 +287,26 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict
 
     drafts: tuple[Draft, ...] = ()
     """Ways of speculative decoding that are planned."""
+    assumed: tuple[Assumed, ...] = ()
+    """Speed where nothing was measured."""
 
-    def block(self, *, latent: bool) -> int:
-        """Tokens of a block of the cache."""
+    def block(self, *, latent: bool, host: bool = False) -> int:
+        """Tokens of a block of the cache; `host` on a CPU."""
+        if host and self.host_block_tokens is not None:
+            return self.host_block_tokens
         return self.latent_block_tokens or self.block_tokens if latent else self.block_tokens
+
+    def assumption(self, device: Accelerator) -> Assumed | None:
+        """What is assumed of the speed on a device; None where its class was measured."""
+        return next((row for row in self.assumed if row.exists(self.version) and row.on.fits(device)), None)
+
+    def start_rows(self, device: Accelerator) -> dict[str, Start]:
+        """The parts of a start on a device: the first row of each that holds."""
+        found: dict[str, Start] = {}
+        for row in self.starts:
+            if row.exists(self.version) and row.on.fits(device):
+                found.setdefault(row.part, row)
+        return found
 
     def constants_at(self, version: str, capability: str | None) -> dict[str, float]:
         """The memory-accounting constants of any version on a device of that compute capability."""
@@ -271,7 +325,7 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict
     def budget(self, version: str, memory: float, capability: str | None) -> Budget:
         """The defaults of a device of that many bytes. Raises Unsupported where no row speaks of it."""
         for row in self.budgets:
-            if row.exists(version) and memory >= row.from_memory and capability not in row.except_capabilities:
+            if row.holds(version, memory, capability):
                 return row
         raise Unsupported(f"no defaults of {self.id} {version} are known", f"engines/{self.id}")
 
@@ -303,6 +357,11 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict
                 and row.exists(self.version)
             ):
                 yield row
+
+    def never_on_cpus(self, lane: str) -> str:
+        """Why this lane runs on no CPU at all; "" where some have a kernel for it."""
+        rows = (row for row in self.kernels if lane in row.lanes and row.exists(self.version))
+        return next((row.refuse for row in rows if row.refuse and row.on == EVERY_CPU), "")
 
     def made_for(self, device: Accelerator) -> tuple[Build, ...]:
         """The images with code for this device."""

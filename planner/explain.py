@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, cast
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from catalog.artifact import Artifact
 from catalog.gates import Gates
+from catalog.units import GIB
 from planner import (
     bill,
     cost,
@@ -121,7 +122,7 @@ def candidate(row: Row, fits: Fits, gates: Gates) -> Candidate:
         engine_version=paired.engine.version,
         image=_image(paired),
         kv_cache_dtype=option.cached.dtype,
-        pools=(_pool(row),),
+        pools=(_pool(row, own),),
         estimates=numbers,
         quality={name: expected(loss) for name, loss in sorted(option.cached.losses.items())},
         evidence={name: evidenced(loss) for name, loss in sorted(option.cached.losses.items())},
@@ -195,8 +196,8 @@ def _chunk(row: Row) -> float:
     return float(row.swept.rows.chunk[row.index])
 
 
-def _pool(row: Row) -> Pool:
-    swept, index = row.swept, row.index
+def _pool(row: Row, replica: Replica) -> Pool:
+    swept, index, stated = row.swept, row.index, taken.stated_pool(replica.held, replica.terms)
     pairing, (tensor, pipeline, expert, data) = row.option.pairing, _layout(row)
     own, lora = pairing.device, pairing.settled.load.lora
     lora = None if lora is None or lora.merged else lora
@@ -218,6 +219,7 @@ def _pool(row: Row) -> Pool:
             speculative=drafting.flag(pairing),
             max_loras=lora.adapters if lora else None,
             max_lora_rank=lora.max_rank if lora else None,
+            kv_cache_gib=UNSET if stated is None else round(stated / GIB),
             devices=own.pins,
         ),
     )
@@ -229,7 +231,7 @@ def estimates(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     running = batch, replica_slots(own.terms, row.at(row.swept.most))
     ends = [(each, pace(each, batch, books)) for each in _drafted_ends(pairing, own.terms)]
     made = taken.memory_estimates(own.held, pairing, own.terms)
-    made |= ownmemory.measured(fits.sizes, _deployed(row), made)
+    made |= ownmemory.measured(fits.sizes, _deployed(row, own), made)
     lates = [latency(each, running, at, books) for each, at in ((own.terms, own.at), *ends)]
     made |= _latencies(row, lates, fits)
     made |= _rates(row, own.at, fits) | _asked_again(row, own, fits)
@@ -239,8 +241,8 @@ def estimates(row: Row, own: Replica, fits: Fits) -> dict[str, Estimate]:
     return made | bill.estimates(row, _carried(row, own), own.terms, fits)
 
 
-def _deployed(row: Row) -> ownmemory.Deployed:
-    pairing, pool = row.option.pairing, _pool(row)
+def _deployed(row: Row, own: Replica) -> ownmemory.Deployed:
+    pairing, pool = row.option.pairing, _pool(row, own)
     return ownmemory.Deployed(
         accelerator=pool.accelerator,
         devices=pool.tensor_parallel * pool.pipeline_parallel * pool.data_parallel,
@@ -409,8 +411,8 @@ def _sources(row: Row, fits: Fits) -> dict[str, str]:
     peaks = {name: facts.source_of(name) for name in ("bandwidth", "link_bandwidth")}
     peaks |= dict.fromkeys(("matrix_peak", "attention_peak", "scalar_peak"), facts.source)
     stated = device.ask is not None and device.memory != facts.usable_memory
-    cited = engine.sources_at(engine.version, facts.compute_capability)
-    constants = {name: cited.get(name, "") for name in engine.constants_at(engine.version, facts.compute_capability)}
+    cited = engine.sources_at(engine.version, facts.accounted_as)
+    constants = {name: cited.get(name, "") for name in engine.constants_at(engine.version, facts.accounted_as)}
     return {
         "demand": "the request",
         "shape": pairing.model.source,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from catalog import parameters
-from catalog.engine import Engine, Kernel
+from catalog.engine import Assumed, Engine, Kernel
 from catalog.load import Catalog
 from catalog.observation import Deviation, Observation
 from catalog.parameters import Parameters, Resolved, Setup
@@ -11,6 +13,12 @@ from planner import ownmemory, ownspeed
 from planner.ownspeed import Asked, Machine, Moved
 from planner.remembered import remembered
 from planner.rules.rule import Pairing
+
+SHARES = ("weight_efficiency", "cache_efficiency", "matrix_efficiency", "attention_efficiency")
+"""What an engine without measurements on a device takes over from one that it is likened to …"""
+LIKE_LANES = {"w16": "gguf:BF16", "int4-weight-only": "gguf:Q4_K_M"}
+"""… in the lane that its kernel resembles; the others are like eight-bit blocks."""
+EIGHT_BIT = "gguf:Q8_0"
 
 
 class Fits:
@@ -77,9 +85,29 @@ class Fits:
             moe=pairing.model.moe is not None,
         )
         classes = parameters.classes(setup, kernel, pairing.device.accelerator)
+        assumed = engine.assumption(pairing.device.accelerator)
+        if assumed is not None:
+            return self._assumed_for(pairing, assumed, classes)
         if classes not in self._resolved:
             self._resolved[classes] = self.fitted.resolve(classes, parameters.family_of(engine.id))
         return self._resolved[classes]
+
+    def _assumed_for(self, pairing: Pairing, assumed: Assumed, classes: tuple[str, ...]) -> Resolved:
+        """The engine's own parameters with the shares of the engine it is likened to, and assumed host times."""
+        kernel, device, like = pairing.kernel, pairing.device.accelerator, assumed.like
+        assert kernel is not None
+        key = (like, assumed.source, kernel.path, *classes)
+        if key not in self._resolved:
+            lane, age = LIKE_LANES.get(kernel.path, EIGHT_BIT), parameters.generation_of(like, "")
+            setup = Setup(engine=like, generation=age, lane=lane, moe=pairing.model.moe is not None)
+            near = self.fitted.resolve(parameters.classes(setup, kernel, device), parameters.family_of(like))
+            own = self.fitted.resolve(classes, parameters.family_of(pairing.engine.id))
+            moved = {name: getattr(near, name) for name in SHARES}
+            moved |= {"step_s": assumed.step_s, "layer_s": assumed.layer_s}
+            moved |= {"unpack_flops": near.unpack_flops} if kernel.path.endswith("weight-only") else {}
+            moved |= {"unpack_flops": assumed.emulated_flops} if kernel.path.endswith("emulated") else {}
+            self._resolved[key] = replace(own, **moved, basis="assumed", assumed=(assumed.source,))
+        return self._resolved[key]
 
     def band(self, pairing: Pairing, name: str) -> tuple[float, float]:
         """Factors to both ends of the 80 % interval of `ttft`, `tpot`, `e2e`; wider where nothing was measured."""
@@ -87,14 +115,23 @@ class Fits:
 
     def bands(self, pairing: Pairing) -> dict[str, tuple[float, float]]:
         """The same of all three."""
-        key = (pairing.engine.id, self._fitted_for(pairing).basis == "assumed")
-        if key not in self._bands:
-            self._bands[key] = {name: self._band(key[0], name, key[1]) for name in ("ttft", "tpot", "e2e")}
-        by, usual = self.moved(pairing), self._bands[key]
+        by, usual = self.moved(pairing), self._usual(pairing)
         if by is ownspeed.STILL:
             return usual
         settled = {"ttft": by.prefill_settled, "tpot": by.decode_settled, "e2e": by.decode_settled}
         return {name: ownspeed.narrowed(ends, settled[name]) for name, ends in usual.items()}
+
+    def _usual(self, pairing: Pairing) -> dict[str, tuple[float, float]]:
+        """Before anything that the user measured."""
+        assumed = pairing.engine.assumption(pairing.device.accelerator)
+        if assumed is not None:
+            widest = max(assumed.prefill_factor, assumed.decode_factor)
+            slow = {"ttft": assumed.prefill_factor, "tpot": assumed.decode_factor, "e2e": widest}
+            return {name: (1 / factor, factor) for name, factor in slow.items()}
+        key = (pairing.engine.id, self._fitted_for(pairing).basis == "assumed")
+        if key not in self._bands:
+            self._bands[key] = {name: self._band(key[0], name, key[1]) for name in ("ttft", "tpot", "e2e")}
+        return self._bands[key]
 
     def _band(self, engine: str, name: str, unseen: bool) -> tuple[float, float]:
         if engine == "llama.cpp":

@@ -16,8 +16,8 @@ from catalog.engine import Engine
 from catalog.units import GIB
 from planner.ranks import all_of, beyond_one, several
 from planner.remembered import remembered
-from planner.trace import N, ceiling, largest, positive, power, root, smallest, step, whole
-from planner.work import Layout, Shape
+from planner.trace import N, ceiling, largest, positive, power, present, root, smallest, step, whole
+from planner.work import Layout, Shape, Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,10 @@ class Accounting(Generic[N]):
     """1 where windowed layers give back what left their window, 0 where every layer keeps the whole context."""
     state_blocks: N
     """Pages of one sequence in a group of linear layers: its state, and copies that prefix caching keeps."""
+    pool_in_gib: N
+    """1 where the cache's size is stated, in whole GiB (a CPU's); 0 where it is what is left."""
+    vocabulary_copies: N
+    """Copies of embedding and output matrix beside the weights: a CPU kernel packs them, and the originals are kept."""
     margin_bytes: N
     """Left free on purpose (llama.cpp `--fit-target`)."""
     graph_context_bytes: N
@@ -205,6 +209,29 @@ def non_torch_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N]) ->
 
 
 @step
+def packed_vocabulary_bytes(held: Weights[N], layout: Layout[N], fixed: Accounting[N]) -> N:
+    """Embedding and output matrix once more, as a CPU kernel reads them."""
+    return fixed.vocabulary_copies * (held.embedding_bytes + held.head_bytes) / layout.tensor
+
+
+def outside_bytes(held: Weights[N], model: Shape[N], layout: Layout[N], fixed: Accounting[N]) -> N:
+    """Everything of the engine's that is neither weights nor activation nor cache."""
+    made = non_torch_bytes(model, layout, fixed)
+    return made + packed_vocabulary_bytes(held, layout, fixed) if present(fixed.vocabulary_copies) else made
+
+
+def given_bytes(left: N, fixed: Accounting[N]) -> N:
+    """What of it the cache may be given."""
+    return whole_gib_bytes(left, fixed) if present(fixed.pool_in_gib) else left
+
+
+@step
+def whole_gib_bytes(left: N, fixed: Accounting[N]) -> N:
+    """Of what is left for the cache as much as can be asked for: whole GiB, or all of it."""
+    return left + fixed.pool_in_gib * (GIB * whole(left / GIB) - left)
+
+
+@step
 def vllm_cache_bytes(claimed: N, weights: N, activation: N, graphs: N, outside: N) -> N:
     """vLLM gives the cache what is left of its share of the memory."""
     return claimed - weights - activation - graphs - outside
@@ -314,7 +341,7 @@ def claimable_share(device: Accelerator, engine: Engine, memory: float, free: fl
 
 
 def _usual_share(device: Accelerator, engine: Engine, memory: float) -> tuple[float, str]:
-    if engine.id != "llama.cpp":
+    if engine.id != "llama.cpp" and device.kind != "cpu":
         return engine.memory_share, f"{engine.id} {engine.version} default"
     if device.vendor == "apple":
         small = memory <= 36 * GIB

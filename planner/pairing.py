@@ -256,6 +256,7 @@ def pairings(
     lanes = [BY_ID[name] for name in settled.lanes] if settled.lanes else lanes_for(model)
     merged = settled.load.lora is not None and settled.load.lora.merged
     published = {} if merged else artifacts(model, catalog)
+    timed = {(each.accelerator, each.engine) for each in catalog.deviations}
     instances = [tuple(group) for _, group in groupby(devices, key=Device.unpriced)]
     for engine in engines(settled, catalog):
         for lane in lanes:
@@ -284,6 +285,7 @@ def pairings(
                     known=catalog.engines,
                     own=own,
                     passed_over=passed_over,
+                    timed=(device.accelerator.id, engine.id) in timed,
                     remade=losses.remade(lane) if artifact is not None or passed_over is not None else {},
                 )
                 yield first, *(structs.replace(first, device=other) for other in others)

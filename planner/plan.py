@@ -117,6 +117,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_loras: int | None = None
     """Adapters that are loaded at once beside the weights; None without any."""
     max_lora_rank: int | None = None
+    kv_cache_gib: int | UnsetType = UNSET
+    """Size of the cache, where an engine is told it rather than given what is left (vLLM on a CPU)."""
     devices: tuple[str, ...] = ()
     """Probed devices that have this memory free, by index or MIG UUID; empty without a probe."""
 

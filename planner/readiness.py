@@ -118,7 +118,7 @@ def checkpoint_bytes(pairing: Pairing) -> float:
 
 def starting(pairing: Pairing, terms: Terms[float], slots: float) -> Starting[float] | None:
     """The start of one replica; None where nothing is known of the engine's."""
-    rows = _rows(pairing.engine)
+    rows = _rows(pairing)
     if not rows:
         return None
     files, alone = checkpoint_bytes(pairing), pairing.engine.id == "llama.cpp"
@@ -141,12 +141,8 @@ PARTS = ("process", "compile", "cached", "profile", "capture")
 """Rows of the data whose value is a field of `Starting` as it stands; `copy` is seconds per GiB there."""
 
 
-def _rows(engine: Engine) -> Mapping[str, Start]:
-    found: dict[str, Start] = {}
-    for row in engine.starts:
-        if row.exists(engine.version):
-            found.setdefault(row.part, row)
-    return found
+def _rows(pairing: Pairing) -> Mapping[str, Start]:
+    return pairing.engine.start_rows(pairing.device.accelerator)
 
 
 def estimates(pairing: Pairing, terms: Terms[float], slots: float) -> dict[str, Estimate]:
@@ -167,7 +163,7 @@ def estimates(pairing: Pairing, terms: Terms[float], slots: float) -> dict[str, 
 def _ends(pairing: Pairing, start: Starting[float]) -> list[tuple[Starting[float], Starting[float]]]:
     """The start with one part at the fast and at the slow end of its interval, for every part: they vary alone."""
     made = []
-    for name, row in _rows(pairing.engine).items():
+    for name, row in _rows(pairing).items():
         fast, slow = (GIB / row.low, GIB / row.high) if name == "copy" else (row.low, row.high)
         made.append((replace(start, **{name: fast}), replace(start, **{name: slow})))
     for name in pairing.settled.guessed:
@@ -177,7 +173,7 @@ def _ends(pairing: Pairing, start: Starting[float]) -> list[tuple[Starting[float
 
 
 def _basis(pairing: Pairing) -> Basis:
-    cited = all(not row.source.startswith("assumed") for row in _rows(pairing.engine).values())
+    cited = all(not row.source.startswith("assumed") for row in _rows(pairing).values())
     return "published" if cited and not pairing.settled.guessed else "assumed"
 
 
@@ -198,7 +194,7 @@ def derived(pairing: Pairing, terms: Terms[float], slots: float) -> list[Num]:
 
 
 def _sources(pairing: Pairing) -> dict[str, str]:
-    rows, model = _rows(pairing.engine), pairing.model.id
+    rows, model = _rows(pairing), pairing.model.id
     rates = {
         name: "assumed: nobody stated it" if name in pairing.settled.guessed else "the request"
         for name in ("network", "disk")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import msgspec
+from msgspec.structs import replace
 
 from catalog.errors import BadInput, Unsupported
 from catalog.load import Catalog
@@ -32,6 +33,8 @@ TIMES = {"ttft_ms": "ttft_p50_s", "tpot_ms": "tpot_p50_s", "e2e_ms": "e2e_p50_s"
 RATE = "output_tok_s"
 """Beside them, where users wait for their answers: at a rate it is given."""
 HALVINGS = 40
+ENOUGH = 2.0**44
+"""Bytes of a device whose memory varies, where the row does not state it: it did run."""
 LEAST = 1e-3
 """Sequences that run at hardly any load."""
 
@@ -119,7 +122,8 @@ def _asked(row: Observation, catalog: Catalog) -> tuple[Settled, Device]:
     }  # fmt: skip
     request = decode.decode(msgspec.json.encode(body))
     settled = settle(request, catalog.model(row.model).max_position, catalog.as_of)
-    return settled, hardware.devices(request, catalog)[0]
+    found = hardware.devices(request, catalog)[0]
+    return settled, found if found.memory is not None else replace(found, memory=ENOUGH)
 
 
 def _longest(row: Observation) -> float:

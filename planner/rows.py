@@ -133,7 +133,7 @@ def _terms(
         accounting=given[3],
         memory=usable,
         share=memory.claimable_share(pairing.device.accelerator, pairing.engine, usable, pairing.device.free)[0],
-        block_tokens=float(pairing.engine.block(latent=pairing.model.mla is not None)),
+        block_tokens=own_block(pairing),
         adapter_bytes=adapters_of(pairing),
         cell_bytes=option.cell_bits / 8,
         drafter=drafting.drafter(pairing),
@@ -147,10 +147,16 @@ def _layout(tensor: int, pipeline: int, expert: bool = False, data: int = 1) -> 
     return Layout(tensor=float(tensor), pipeline=float(pipeline), expert=float(expert), data=float(data))
 
 
+def own_block(pairing: Pairing) -> float:
+    """Tokens of a block of the engine's cache, before a model's layers make it larger."""
+    latent, host = pairing.model.mla is not None, pairing.device.accelerator.kind == "cpu"
+    return float(pairing.engine.block(latent=latent, host=host))
+
+
 def books_kept(pairing: Pairing) -> memory.Accounting[float]:
     """The memory constants of the pairing's engine version and lane."""
     device = pairing.device.accelerator
-    stated = memory.accounting(pairing.engine, device.compute_capability, lane=pairing.lane.id)
+    stated = memory.accounting(pairing.engine, device.accounted_as, lane=pairing.lane.id)
     return memory.on_the_cpu(stated) if device.kind == "cpu" else stated
 
 
@@ -212,8 +218,8 @@ def cache_block(pairing: Pairing) -> float:
     """Tokens of a block of vLLM's cache, which linear layers make large; with 16-bit values on one device."""
     if books_of(pairing) == "llama.cpp":
         return 1.0
-    least, one = float(pairing.engine.block(latent=pairing.model.mla is not None)), Layout(tensor=1.0, pipeline=1.0)
-    return pages.block_tokens(shape(pairing.model), 2.0, one, least)
+    one = Layout(tensor=1.0, pipeline=1.0)
+    return pages.block_tokens(shape(pairing.model), 2.0, one, own_block(pairing))
 
 
 def books_of(pairing: Pairing) -> Books:
@@ -334,8 +340,8 @@ def _plain(options: list[Option], chunk: float, fits: Fits) -> list[Terms[float]
         key = (paired.lane.id, paired.method.recipe.name, paired.artifact is None, own, _hosted(paired))
         if key not in held:
             held[key] = held_by(paired)
-        int8, device = paired.lane.id == memory.QUANTIZED_ACTIVATIONS, paired.device.accelerator
-        books = (paired.engine.id, paired.engine.version, int8, device.compute_capability, device.kind == "cpu")
+        int8, capability = paired.lane.id == memory.QUANTIZED_ACTIVATIONS, paired.device.accelerator.accounted_as
+        books = (paired.engine.id, paired.engine.version, int8, capability)
         if books not in kept:
             kept[books] = books_kept(paired)
         made.append(_terms(option, (load, dimensions, held[key], kept[books]), (1, 1), (chunk, fits)))

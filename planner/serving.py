@@ -187,7 +187,7 @@ def fixture(terms: Terms[N]) -> Fixture[N]:
         each_bytes=sequence_bytes(per_token, kept, held_tokens(demand) - demand.prefix),
         common_bytes=per_token * demand.prefix,
         graphs_bytes=memory.claimed_graphs_bytes(memory.cuda_graphs_bytes(shape, layout, fixed), fixed),
-        outside_bytes=memory.non_torch_bytes(shape, layout, fixed),
+        outside_bytes=memory.outside_bytes(terms.weights, shape, layout, fixed),
         sampler_bytes=memory.sampler_bytes(shape, fixed, chunk),
         forward_bytes=memory.forward_bytes(shape, layout, fixed, chunk),
         lasting_bytes=memory.lasting_bytes(shape, layout, fixed, chunk),
@@ -200,11 +200,12 @@ def _vllm_rooms(terms: Terms[N], fixed: Fixture[N]) -> Callable[[N], Room[N]]:
     def at(batch: N) -> Room[N]:
         slots = rank_slots(terms, batch)
         active = activation(slots)
+        left = memory.vllm_cache_bytes(claimed, held, active, fixed.graphs_bytes, fixed.outside_bytes)
         return Room(
             weight_bytes=held,
             claimed_bytes=claimed,
             activation_bytes=active,
-            cache_bytes=memory.vllm_cache_bytes(claimed, held, active, fixed.graphs_bytes, fixed.outside_bytes),
+            cache_bytes=memory.given_bytes(left, terms.accounting),
             longest_bytes=fixed.longest_bytes,
             running_bytes=slots * fixed.each_bytes + fixed.common_bytes,
             slots=slots,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from catalog.engine import Part
-from planner import memory, spread
+from catalog.units import GIB
+from planner import memory, pages, spread
 from planner.plan import Estimate
 from planner.rows import books_of
 from planner.rules.rule import Pairing
@@ -20,13 +21,29 @@ def memory_estimates(held: Room[float], pairing: Pairing, terms: Terms[float]) -
     pool = math.hypot(*(each.bytes for each in taken.values()))
     assumed = any(each.basis == "assumed" for each in taken.values())
     weights, active, *_ = taken.values()
-    left = held.cache_bytes
+    left, stated = held.cache_bytes, stated_pool(held, terms)
+    if stated is not None:
+        size = within(stated, spread.Half(0.0, "published"))
+    else:
+        size = between(left - pool, left, left + pool, "assumed" if assumed else "fitted", "B")
     return {
         "weight_bytes": within(held.weight_bytes, weights),
         "activation_bytes": within(held.activation_bytes, active),
-        "kv_pool_bytes": between(left - pool, left, left + pool, "assumed" if assumed else "fitted", "B"),
+        "kv_pool_bytes": size,
         "kv_needed_bytes": within(max(held.running_bytes, held.longest_bytes), spread.Half(0.0, "published")),
     }
+
+
+def stated_pool(held: Room[float], terms: Terms[float]) -> float | None:
+    """The cache that the engine is told to take: what the load needs and the block that vLLM keeps empty, in whole
+    GiB, of what there is room for. None where the engine takes what is left."""
+    shape = terms.shape
+    if not terms.accounting.pool_in_gib:
+        return None
+    tokens = pages.block_tokens(shape, terms.cell_bytes, terms.layout, terms.block_tokens)
+    spare = pages.block_bytes(shape, terms.cell_bytes, terms.layout, tokens)
+    needed = max(held.running_bytes, held.longest_bytes) + spare
+    return GIB * max(1.0, min(math.ceil(needed / GIB), math.floor(held.cache_bytes / GIB)))
 
 
 def _taken(held: Room[float], pairing: Pairing, terms: Terms[float]) -> dict[Part, float]:

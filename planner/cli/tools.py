@@ -39,7 +39,9 @@ def add_to(commands: Commands) -> None:
     doctor.add_argument("tools", nargs="*", metavar="TOOL", help="these alone (default: all)")
     use.add_argument("tool", metavar="TOOL", help=name["help"])
     use.add_argument(
-        "path", metavar="PATH", help="a folder of programs, an environment, or its interpreter; no container"
+        "path",
+        metavar="PATH",
+        help="a folder of programs, an environment, its interpreter, or docker:IMAGE or podman:IMAGE of an image here",
     )
     remove.add_argument("tool", metavar="TOOL", help=name["help"])
     for each in (listed, doctor):
@@ -106,7 +108,7 @@ def run_use(arguments: argparse.Namespace) -> int:
 
     own = settings.from_environment()
     used = use.record(tools.named(tools.load(own.overlay), arguments.tool), arguments.path, own)
-    print(f"{arguments.tool} is used from {used.path}")
+    print(f"{arguments.tool} is used from {used.image or used.path}")
     return 0
 
 

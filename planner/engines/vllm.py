@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+from msgspec import UNSET
+
 from catalog.engine import Engine
 from catalog.errors import BadInput, Unsupported
 from planner.launch import (
@@ -25,6 +27,8 @@ from planner.plan import Candidate, Pool
 PORT = 8000
 DTYPE = {"bf16": "bfloat16", "fp16": "float16"}
 """Lanes that fix the number format; the others follow the checkpoint (on Turing vLLM then takes float16)."""
+NODES = "CPU_VISIBLE_MEMORY_NODES"
+"""Memory nodes that a server on a CPU may use (vllm 0.33 utils/cpu_resource_utils.py); it binds its threads to them."""
 
 
 def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Launch:
@@ -51,7 +55,7 @@ def launch(candidate: Candidate, engine: Engine, options: LaunchOptions) -> Laun
         port=_port(options.port),
         replicas=pool.replicas,
         devices_per_replica=devices_per_replica(pool),
-        device_variable="CUDA_VISIBLE_DEVICES",
+        device_variable=NODES if on_a_cpu(pool) else "CUDA_VISIBLE_DEVICES",
         devices=pool.settings.devices,
     )
 
@@ -89,12 +93,13 @@ def _settings(candidate: Candidate, pool: Pool, engine: Engine) -> dict[str, Val
     """The plan's own numbers under vLLM's names; what equals the default of every version is left out."""
     chosen = pool.settings
     settings: dict[str, Value | None] = {
-        "dtype": DTYPE.get(candidate.lane, "auto"),
+        "dtype": "bfloat16" if on_a_cpu(pool) else DTYPE.get(candidate.lane, "auto"),
         "quantization": quantization(candidate, engine),
         "max-model-len": chosen.max_model_len,
         "max-num-seqs": chosen.max_num_seqs,
         "max-num-batched-tokens": chosen.max_num_batched_tokens,
-        "gpu-memory-utilization": chosen.gpu_memory_utilization,
+        "gpu-memory-utilization": None if on_a_cpu(pool) else chosen.gpu_memory_utilization,
+        "enforce-eager": True if on_a_cpu(pool) else None,
         "kv-cache-dtype": candidate.kv_cache_dtype,
         "tensor-parallel-size": pool.tensor_parallel,
         "pipeline-parallel-size": pool.pipeline_parallel,
@@ -103,6 +108,12 @@ def _settings(candidate: Candidate, pool: Pool, engine: Engine) -> dict[str, Val
         "speculative-config": _speculation(chosen.speculative),
     }
     return {flag: value for flag, value in settings.items() if value is not None}
+
+
+def on_a_cpu(pool: Pool) -> bool:
+    """Whether the plan states the cache's size: the CPU build takes it from the environment, and knows no share of a
+    device's memory. Nothing is compiled there: a compiler need not be at hand, and a start takes seconds."""
+    return pool.settings.kv_cache_gib is not UNSET
 
 
 def _speculation(text: str | None) -> dict[str, object] | None:
@@ -146,6 +157,11 @@ def _environment(candidate: Candidate, options: LaunchOptions) -> dict[str, str]
         env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     if candidate.kernel.startswith("aiter-"):
         env["VLLM_ROCM_USE_AITER"] = "1"
+    size = serving_pool(candidate).settings.kv_cache_gib
+    if size is not UNSET:
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(size)
+    if candidate.kernel.startswith("cpu-wna16-amx"):
+        env["VLLM_CPU_INT4_W4A8"] = "0"  # else activations are rounded to 8 bits, which is not the planned lane
     return env
 
 

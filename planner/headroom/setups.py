@@ -194,7 +194,7 @@ def defaults(paired: Pairing) -> tuple[int, int]:
     if books_of(paired) == "llama.cpp":
         return MICRO_BATCH, 1
     engine, device = paired.engine, paired.device
-    usual = engine.budget(engine.version, device.memory or 0.0, device.accelerator.compute_capability)
+    usual = engine.budget(engine.version, device.memory or 0.0, device.accelerator.accounted_as)
     return usual.tokens or paired.settled.load.context, usual.sequences
 
 

@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from catalog.units import GIB
 from planner.plan import Candidate, Estimate
 from planner.proving import served
+from planner.proving.loadtools import TOOLS, Driven
 from planner.proving.ran import Ran
 from planner.proving.served import Columns, Measured, Statistic, Sustained
 
@@ -93,7 +94,7 @@ class Serving(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     outcome: str
     """measured, not possible here, not run, or how it failed: port in use, died at start, out of memory, not ready,
-    died under load, failed, cancelled."""
+    died under load, load tool failed, failed, cancelled."""
     because: str = ""
     elsewhere: str = ""
     """Why the plan's numbers and these cannot be compared; empty on a machine that has the planned devices."""
@@ -104,6 +105,9 @@ class Serving(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output_tokens: float = 0.0
     """… and their mean lengths, as the server counted them."""
     output_tokens_per_s: float = 0.0
+    output_tokens_per_s_low: float | None = None
+    output_tokens_per_s_high: float | None = None
+    """The repeats' extremes."""
     errors: dict[str, int] = {}
     late_s: float = 0.0
     """By how much the client sent later than due (p99)."""
@@ -120,6 +124,8 @@ class Serving(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the engine says that it took."""
     unread: int = 0
     """Lines of the log that hold a size in words that nobody knows."""
+    load_tool: Driven | None = None
+    """Who sent the repeats, where that was not our own client."""
     notes: tuple[str, ...] = ()
     ran: Ran | None = None
     """What was served under which load, for later plans."""
@@ -163,7 +169,7 @@ def serving(candidate: Candidate, seen: Seen, limits: Mapping[str, float], elsew
     """The whole comparison; the engine's own words beside its numbers are added by whoever read them."""
     measured, made = seen.measured, claims(candidate, seen, elsewhere)
     lengths = [[n for each in measured.repeats for n in column(each) if n] for column in (_prompt, _output)]
-    rates = served.statistics(measured)
+    tokens = served.statistics(measured).get("output_tokens_per_s")
     return Serving(
         outcome="measured",
         elsewhere=elsewhere,
@@ -171,7 +177,9 @@ def serving(candidate: Candidate, seen: Seen, limits: Mapping[str, float], elsew
         repeats=len(measured.repeats),
         prompt_tokens=_mean(lengths[0]),
         output_tokens=_mean(lengths[1]),
-        output_tokens_per_s=rates["output_tokens_per_s"].value if "output_tokens_per_s" in rates else 0.0,
+        output_tokens_per_s=tokens.value if tokens else 0.0,
+        output_tokens_per_s_low=tokens.low if tokens else None,
+        output_tokens_per_s_high=tokens.high if tokens else None,
         errors=served.errors(measured),
         late_s=served.late_s(measured),
         memory_peak_bytes=measured.memory_peak_bytes,
@@ -223,12 +231,13 @@ def _objective(name: str, limit: float, value: Statistic | None, elsewhere: str)
 
 def _timed(seen: Seen) -> dict[str, tuple[Statistic | None, str]]:
     """What the client and the clock measured."""
+    client = TOOLS[seen.measured.tool.id].name if seen.measured.tool else "the client"
     made: dict[str, tuple[Statistic | None, str]] = {
-        name: (value, "the client") for name, value in served.statistics(seen.measured).items()
+        name: (value, client) for name, value in served.statistics(seen.measured).items()
     }
     made["ready_s"] = (_exact(seen.measured.ready_s), "the clock")
     if "requests_per_s" in made and made["requests_per_s"][0] is not None:
-        made["requests_per_s"] = (_scaled(made["requests_per_s"][0], seen.replicas), "the client")
+        made["requests_per_s"] = (_scaled(made["requests_per_s"][0], seen.replicas), client)
     found = seen.measured.sustained
     if found is not None:
         made["requests_per_s_max"] = (_sustained(found, seen.replicas), "the client, by bisection")

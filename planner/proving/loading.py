@@ -8,17 +8,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from catalog.units import GIB
 from planner.plan import Candidate, Plan
-from planner.proving import toolrates
+from planner.proving import loadtools, toolrates
 from planner.proving.asked import Asked
 from planner.proving.preparing import (
     BASELINE_FILE,
     LLAMA,
+    ORIGINAL,
     ORIGINAL_MODEL,
     WORKING,
     candidate_is_original,
     candidate_path,
+    made_here,
 )  # fmt: skip
 from planner.proving.steps import OUT, OWN_PYTHON, WORKERS, LeftOut, Step
 from planner.settle import Load, Objectives
@@ -26,16 +30,17 @@ from planner.settle import Load, Objectives
 SERVED = "served"
 """The gate that the step measures, and its folder."""
 LAUNCH, MEASURED, LOG = f"{SERVED}/launch", f"{SERVED}/measured.json", f"{SERVED}/server.log"
-NO_KERNEL = {
-    "nvfp4": "vLLM 0.32's CPU build ends with `Failed to find a kernel that can implement the NVFP4 linear layer`",
-}
-"""Lanes that an engine's build for CPUs was seen to refuse, and its words."""
+DRIVEN = f"{SERVED}/load"
+"""What a tool that drives was given, and what it wrote."""
 PERIOD_S, LEAST, MOST, LONGEST_S = 60.0, 30, 400, 300.0
-"""A repeat takes about so long, within these numbers of requests, and never longer than the last (assumed)."""
+"""A repeat takes about so long, within these numbers of requests, and never longer than the last (assumed), unless the
+user says how many."""
 REPEATS, WARM_UP, FEWEST = 3, 8, 5
 PATIENCE, PATIENT_S, STRANGE_S = 3.0, 120.0, 900.0
 """A start is called hung after so many times the high end of `ready_s`, never before so many seconds; on hardware
 that was not planned for, after so many seconds (all assumed). Later than the high end counts against the claim."""
+LONGEST, LONGEST_START_S = 2.0, 1500.0
+"""While it is at work it is given so many times that patience, and so many seconds at least (both assumed)."""
 LOST, LEAST_LOST_S, MOST_LOST_S = 20.0, 30.0, 300.0
 """An answer is lost after so many times the high end of `e2e_p99_s`, within these seconds (assumed)."""
 MORE = {"llama.cpp": ("-lv", "4")}
@@ -55,15 +60,26 @@ class Served:
     """The rendered launch files: path below the step's folder -> text."""
     planned_here: bool
     """Whether the machine that serves has the devices of the plan: else nothing it takes can be compared."""
+    never_on_cpus: str = ""
+    """Why the engine has no kernel for the lane on any CPU, by its own facts; "" where it has."""
     search_s: float = 120.0
+    requests: int = 0
+    """Of each repeat; 0: about a minute of the load."""
     seed: int = 0
     port: int = 0
+    load_tool: str = loadtools.OWN
+    """Who drives the repeats: `loadtools.CHOICES`."""
+
+    @property
+    def tool(self) -> loadtools.LoadTool | None:
+        """None where our own client drives."""
+        return loadtools.TOOLS.get(self.load_tool)
 
 
-def impossible(candidate: Candidate, gpus: int) -> str:
+def impossible(candidate: Candidate, gpus: int, never_on_cpus: str = "") -> str:
     """Why a candidate cannot be served on such a machine; "" where nothing speaks against trying."""
-    if candidate.engine == "vllm" and not gpus and candidate.lane in NO_KERNEL:
-        return f"{SERVED}: not possible here: {NO_KERNEL[candidate.lane]}"
+    if not gpus and never_on_cpus:
+        return f"{SERVED}: not possible here: {never_on_cpus}"
     if (need := _devices(candidate)) > max(gpus, 1):
         return f"{SERVED}: not possible here: one replica is planned on {need} devices, there are {gpus}"
     if candidate.pools[0].settings.max_loras:
@@ -78,22 +94,23 @@ def _devices(candidate: Candidate) -> int:
 
 def serving(asked: Asked, about: Served) -> Step | LeftOut:
     """The step, or why there is none."""
-    because = impossible(asked.candidate, asked.gpus)
+    because = impossible(asked.candidate, asked.gpus, about.never_on_cpus)
     if because:
         return LeftOut(gate=SERVED, because=because)
-    ready, count = _ready(asked, about), requests(about.load, asked.candidate)
+    ready, count = _ready(asked, about), about.requests or requests(about.load, asked.candidate)
     seconds = ready + _load_s(asked, about, count)
     return Step(
         id=SERVED,
         does=f"serve it with its launch file, send {REPEATS} x {count} requests as planned"
+        + (f" by {about.tool.name}" if about.tool else "")
         + (f", bisect the rate for {about.search_s:g} s" if about.search_s else ""),
         proves="memory, readiness, latency and rate against the plan's estimates",
         tool=_tool(asked),
         command=(OWN_PYTHON, f"{WORKERS}/serve.py", *_words(asked, about, count)),
         env=_environment(asked),
-        needs=(_weights(asked).split("/")[1],),
-        makes=(MEASURED, LOG, LAUNCH),
-        ram_bytes=_ram(asked),
+        needs=_needs(asked, about),
+        makes=(MEASURED, LOG, LAUNCH, *((DRIVEN,) if about.tool else ())),
+        ram_bytes=_ram(asked) + (about.tool.ram_bytes if about.tool else 0.0),
         disk_bytes=2.0**26,
         gpus=_devices(asked.candidate) if asked.gpus else 0,
         expected_s=toolrates.about(seconds),
@@ -111,6 +128,30 @@ def _weights(asked: Asked) -> str:
     return f"{ORIGINAL_MODEL}.gguf" if asked.is_file else BASELINE_FILE
 
 
+def tokenizer(asked: Asked) -> str:
+    """The folder of the model's own, as tools that drive take it; "" where the model is a GGUF file."""
+    if not asked.gguf:
+        return _weights(asked)
+    there = asked.has_baseline or made_here(asked)
+    return ORIGINAL_MODEL if there and not asked.is_file else ""
+
+
+def _needs(asked: Asked, about: Served) -> tuple[str, ...]:
+    weights = _weights(asked).split("/")[1]
+    return (weights, ORIGINAL) if about.tool and asked.gguf and weights != ORIGINAL else (weights,)
+
+
+def _driving(asked: Asked, about: Served) -> tuple[str, ...]:
+    """Words that name who drives; none for our own client."""
+    if about.tool is None:
+        return ()
+    place = loadtools.environment(about.tool, asked.gpus)
+    return (
+        "--load-tool", about.tool.id, "--load-program", f"{{tool:{place}}}/{about.tool.program}",
+        "--tokenizer", tokenizer(asked),
+    )  # fmt: skip
+
+
 def _tool(asked: Asked) -> str:
     if asked.gguf:
         return LLAMA
@@ -118,8 +159,9 @@ def _tool(asked: Asked) -> str:
 
 
 def _environment(asked: Asked) -> dict[str, str]:
-    """vLLM on a CPU takes a share of the host's memory unless the cache has a size: what the load needs, in GiB."""
-    if _tool(asked) != "vllm-cpu":
+    """vLLM on a CPU takes a share of the host's memory unless the cache has a size: what the load needs, in GiB. The
+    launch files of a plan for a CPU state it themselves."""
+    if _tool(asked) != "vllm-cpu" or asked.candidate.pools[0].settings.kv_cache_gib is not UNSET:
         return asked.env
     needed = asked.candidate.estimates.get("kv_needed_bytes")
     size = max(1, math.ceil((needed.high if needed else 0.0) / GIB))
@@ -156,7 +198,8 @@ def _load_s(asked: Asked, about: Served, count: int) -> float:
     e2e = asked.candidate.estimates.get("e2e_p50_s")
     each, rate = e2e.value if e2e else 1.0, rate_of(about.load, asked.candidate)
     one = count / rate if rate else count * each / max(users_of(about.load, asked.candidate), 1)
-    return (REPEATS + WARM_UP / count) * one + about.search_s
+    starts = REPEATS * about.tool.starts_s if about.tool else 0.0
+    return (REPEATS + WARM_UP / count) * one + starts + about.search_s
 
 
 def _ready(asked: Asked, about: Served) -> float:
@@ -168,6 +211,11 @@ def patience(candidate: Candidate, *, planned_here: bool) -> float:
     """Seconds after which a start has hung."""
     found = candidate.estimates.get("ready_s")
     return max(PATIENCE * found.high, PATIENT_S) if found and planned_here else STRANGE_S
+
+
+def longest(candidate: Candidate, *, planned_here: bool) -> float:
+    """Seconds that a start has while its processes work."""
+    return max(LONGEST * patience(candidate, planned_here=planned_here), LONGEST_START_S)
 
 
 def timeout(candidate: Candidate, *, planned_here: bool) -> float:
@@ -186,6 +234,7 @@ def _words(asked: Asked, about: Served, count: int) -> tuple[str, ...]:
         "shared-prefix": load.shared_prefix, "context": min(load.context, candidate.pools[0].settings.max_model_len),
         "vocabulary": asked.model.vocab, "requests": count, "repeats": REPEATS, "warm-up": WARM_UP,
         "seed": about.seed, "patience-s": patience(candidate, planned_here=about.planned_here),
+        "longest-s": longest(candidate, planned_here=about.planned_here),
         "timeout-s": timeout(candidate, planned_here=about.planned_here),
         "search-s": about.search_s, "port": about.port,
     }  # fmt: skip
@@ -197,7 +246,7 @@ def _words(asked: Asked, about: Served, count: int) -> tuple[str, ...]:
         "--launch", f"{OUT}/launch/{target}", "--out", OUT, "--program", f"{{tool:{_tool(asked)}}}/{program}",
         "--model", _weights(asked), f"--served={served_name(asked.plan)}",
         *(word for name, value in numbers.items() for word in (f"--{name}", f"{value:.10g}")), *limits,
-        *more,
+        *more, *_driving(asked, about),
     )  # fmt: skip
 
 
@@ -206,4 +255,15 @@ def served_name(plan: Plan) -> str:
     return str(plan.request["model"]).partition("@")[0]
 
 
-__all__ = ["LAUNCH", "LOG", "MEASURED", "SERVED", "Served", "impossible", "patience", "requests", "serving"]
+__all__ = [
+    "LAUNCH",
+    "LOG",
+    "MEASURED",
+    "SERVED",
+    "Served",
+    "impossible",
+    "patience",
+    "requests",
+    "serving",
+    "tokenizer",
+]

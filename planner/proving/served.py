@@ -66,6 +66,17 @@ class Sustained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trials: tuple[Trial, ...]
 
 
+class Drove(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tool that sent the repeats instead of us, as the worker tells of it."""
+
+    id: str
+    commands: tuple[tuple[str, ...], ...]
+    """One for each repeat."""
+    prompt_tokens: float
+    output_tokens: float
+    """Means of what was asked."""
+
+
 class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """measured.json of planner/workers/serve.py."""
 
@@ -82,6 +93,8 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_peak_bytes: float
     gpu_peak_bytes: float
     watts: float | None
+    tool: Drove | None = None
+    """None where our own client sent everything."""
 
 
 class Statistic(Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from planner.rules import (
     quality,
     recipes,
     simulated,
+    sockets,
 )
 from planner.rules.rule import Cached, Measured, Pairing, Placed, Rule, Shown
 
@@ -29,6 +30,8 @@ PAIRING: tuple[Rule[Pairing], ...] = (
     machine.not_compiled_for_the_device,
     machine.driver_too_old,
     hardware.no_kernel,
+    sockets.not_read_on_cpus,
+    sockets.another_host_than_was_read,
     drafts.nothing_drafts_here,
     hardware.memory_unknown,
     hardware.no_compute_rate,
@@ -48,6 +51,7 @@ PAIRING: tuple[Rule[Pairing], ...] = (
     machine.another_image_for_the_driver,
     quality.nvfp4_before_mxfp4,
     latency.llama_cpp_under_load,
+    sockets.llama_cpp_before_assumed_speed,
     latency.where_llama_cpp_is_the_engine,
 )
 """A lane on an engine on a device, whatever it costs: pairings that differ in price alone are asked once."""
@@ -73,6 +77,7 @@ PROBED: tuple[Rule[Pairing], ...] = (
     machine.driver_too_old,
     machine.disk_too_small,
     machine.another_image_for_the_driver,
+    sockets.another_host_than_was_read,
 )
 """Those of them that speak of probed machines alone."""
 PRICED: tuple[Rule[Pairing], ...] = (
@@ -99,6 +104,7 @@ PLACED: tuple[Rule[Placed], ...] = (
     layout.sizes_do_not_divide,
     layout.tensor_parallel_leaves_the_node,
     layout.experts_do_not_divide,
+    sockets.a_replica_is_one_socket,
     drafts.drafts_do_not_cross_stages,
     drafts.drafts_do_not_cross_ranks,
 )

@@ -26,7 +26,7 @@ def no_kernel(case: Pairing) -> Says | None:
     Silent: --model Qwen/Qwen3-8B --on h100-sxm5-80 --qps 1 --lanes int8-w8a8
     """
     if case.kernel is not None and not case.kernel.refuse:
-        return _odd_groups(case)
+        return _no_expert_kernel(case) or _odd_groups(case)
     facts = {
         "lane": case.lane.id,
         "engine": case.engine.version,
@@ -38,6 +38,13 @@ def no_kernel(case: Pairing) -> Says | None:
         )
         return Says(because=because, facts=facts, source=case.engine.source)
     return Says(because=case.kernel.refuse or "", facts=facts, source=case.kernel.source)
+
+
+def _no_expert_kernel(case: Pairing) -> Says | None:
+    kernel = case.kernel
+    if kernel is None or kernel.refuse_experts is None or case.model.moe is None:
+        return None
+    return Says(because=kernel.refuse_experts, facts={"lane": case.lane.id}, source=kernel.source)
 
 
 def _odd_groups(case: Pairing) -> Says | None:

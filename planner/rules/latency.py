@@ -232,9 +232,10 @@ def added_replicas_take_time(case: Shown) -> Says | None:
 
 @rule("L302", "note")
 def where_llama_cpp_is_the_engine(case: Pairing) -> Says | None:
-    """Notes that on CPUs, Apple chips and other devices without a vLLM build the GGUF lanes of llama.cpp are what runs.
+    """Notes that on CPUs, Apple chips and other devices without a vLLM GPU build llama.cpp's GGUF lanes are what is known.
 
-    Why: vLLM's wheels are CUDA and ROCm; llama.cpp has CPU, Metal, Vulkan and more. Its numbers are those of few streams.
+    Why: vLLM's wheels are CUDA and ROCm, its CPU build has no measurement here; llama.cpp has CPU, Metal, Vulkan and
+    more. Its numbers are those of few streams.
     Articles: A1 and A3: GGUF for CPU and Apple machines, Q4_K_M as the sweet spot. Applied. A2 calls GGUF CPU-only:
     llama.cpp runs CUDA, ROCm, Vulkan (RTX 4090, 8B Q4_K_M 127.7 tokens/s, XD-00064). A3: 25 tokens/s on an M3 Max: the
     M1 Max makes 34.5 (XD-00718).

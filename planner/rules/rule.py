@@ -91,6 +91,8 @@ class Pairing(Struct, frozen=True, kw_only=True):
     """What the user knows better about it."""
     passed_over: Artifact | None = None
     """The published checkpoint that is not taken because it loses more than is tolerated."""
+    timed: bool = False
+    """Whether the user's own measurements of speed, with this engine on this device, are kept."""
     remade: dict[str, Loss] = {}
     """The loss of the family that loses most, by the algorithm with which this lane could be made anew."""
 

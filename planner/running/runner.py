@@ -40,6 +40,8 @@ MARGIN_BYTES = 64 * 2.0**20
 """Disk that stays free beside what a step says it takes (assumed)."""
 TICK_S = 0.1
 LATE = "the budget ran out before it"
+NAMED = re.compile(r"\{(?:python|tool):([^}]+)\}")
+"""A tool environment in a word of a command."""
 IMPORTED = re.compile(r"^\s*(?:from (\w+) import|import (\w+)$)", re.MULTILINE)
 
 
@@ -228,9 +230,9 @@ def tool_versions(step: Step, environments: Environments) -> dict[str, str]:
 
 
 def _other_tools(step: Step) -> list[str]:
-    """Environments whose interpreters a step names beside its own."""
-    named = (word.removeprefix("{python:").removesuffix("}") for word in step.command if word.startswith("{python:"))
-    return sorted({name for name in named if name} - {step.tool})
+    """Environments whose interpreters or programs a step names beside its own."""
+    named = (found[1] for word in step.command if (found := NAMED.match(word)))
+    return sorted({*named} - {step.tool})
 
 
 def _key(under_way: Run, step: Step, versions: Mapping[str, str], read: Mapping[str, str]) -> str:

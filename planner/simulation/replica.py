@@ -14,6 +14,7 @@ from planner.settle import Load, Settled
 from planner.simulation.requests import Draw, Requests, draw
 from planner.simulation.scheduler import Limits
 from planner.simulation.ticks import Ticks, ticks
+from planner.taken import stated_pool
 
 MEASURED = 2000
 """Requests whose times count; a queue near its limit needs many more than its percentiles suggest."""
@@ -61,10 +62,11 @@ def limits(terms: Terms[float], most: float, books: Books) -> Limits:
     window = math.ceil(min(shape.window_tokens, demand.context) / block) + 1
     kept = fixed.group_blocks * shape.window_groups * window + shape.state_groups * fixed.state_blocks
     common = groups * (demand.prefix // block)
+    told = stated_pool(held, terms)
     return Limits(
         seats=seats,
         budget=budget,
-        blocks=int(pages.pool_blocks(held.cache_bytes, size) - common),
+        blocks=int(pages.pool_blocks(held.cache_bytes if told is None else told, size) - common),
         block_tokens=int(block),
         groups=int(groups),
         kept_blocks=int(kept),

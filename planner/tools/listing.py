@@ -41,7 +41,8 @@ def _entry(tool: tools.Tool, settings: Settings) -> Entry:
     place, used = places.folder(tool, settings), places.uses(settings).get(tool.id)
     there = None if used else places.ready(place)
     return Entry(
-        tool=tool.id, does=tool.does, state=environment.of(tool, settings), place=used.path if used else str(place),
+        tool=tool.id, does=tool.does, state=environment.of(tool, settings),
+        place=(used.image or used.path) if used else str(place),
         packages=(*tool.packages, *((tool.build.package,) if tool.build else ())),
         versions=used.versions if used else there.versions if there else {}, backend=there.backend if there else "",
         expected_s=tool.expected_s, disk_bytes=float(tool.disk), source=tool.source,

@@ -49,6 +49,8 @@ class Use(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     python: bool
     versions: dict[str, str]
     """When it was recorded."""
+    image: str = ""
+    """RUNTIME:IMAGE where these are files that start a container."""
 
 
 class Uses(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -26,6 +26,8 @@ from serve_client import Server as Whom
 from serve_load import Lengths, Load, asks
 from serve_process import Drawn, Failed, Server, free_port
 from serve_search import Found, Trial, search
+from serve_tool import Tool
+from serve_tool import drive as replayed
 
 HOST = "127.0.0.1"
 TRIAL_S, TRIAL_LEAST, TRIAL_MOST = 15.0, 30, 600
@@ -69,11 +71,15 @@ def parsed(words: list[str]) -> argparse.Namespace:
         "rate": 0.0,
         "burstiness": 1.0,
         "patience-s": 600.0,
+        "longest-s": 0.0,
         "timeout-s": 300.0,
         "search-s": 0.0,
     }.items():
         reader.add_argument(f"--{name}", type=float, default=value)
     reader.add_argument("--flag", action="append", default=[], help="a word more for serve.sh")
+    reader.add_argument("--load-tool", choices=("guidellm", "vllm-bench"), help="who drives the repeats instead of us")
+    reader.add_argument("--load-program", type=Path, help="its program")
+    reader.add_argument("--tokenizer", default="", help="folder of the model's own, for its prompts")
     reader.add_argument("--limit", action="append", default=[], help="ttft_p95_s=1.5: what a sustained rate keeps")
     return reader.parse_args(words)
 
@@ -89,7 +95,7 @@ def served(asked: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     with Server(script, asked.flag, env, asked.out / "server.log", address) as server:
         said(f"waiting for {server.url}, up to {asked.patience_s:.0f} s")
-        ready = server.ready(asked.patience_s)
+        ready = server.ready(asked.patience_s, asked.longest_s)
         said(f"ready after {ready:.1f} s")
         return loaded(asked, server, ready)
 
@@ -100,10 +106,10 @@ def loaded(asked: argparse.Namespace, server: Server, ready: float) -> dict[str,
     load, whom = load_of(asked), Whom(address=server.url, model=asked.served, timeout_s=asked.timeout_s)
     warm = run(server, whom, load, asked.warm_up, 0)
     cold = server.drawn.peak_bytes
-    repeats = []
+    repeats, tool = [], tool_of(asked)
     for part in range(1, asked.repeats + 1):
         said(f"repeat {part} of {asked.repeats}: {asked.requests} requests")
-        repeats.append(run(server, whom, load, asked.requests, part))
+        repeats.append(run(server, whom, load, asked.requests, part, tool))
         if lost(repeats[-1]) > MOST_LOST:
             break
     well = lost(repeats[-1]) <= MOST_LOST
@@ -115,6 +121,7 @@ def loaded(asked: argparse.Namespace, server: Server, ready: float) -> dict[str,
         "repeats": [columns(each) for each in repeats], "sustained": found.plain() if found else None,
         "memory_bytes_after_warm_up": cold, "memory_peak_bytes": drawn.peak_bytes,
         "gpu_peak_bytes": drawn.gpu_peak_bytes, "watts": float(np.mean(drawn.watts)) if drawn.watts else None,
+        **({"tool": tool.plain()} if tool else {}),
     }  # fmt: skip
 
 
@@ -133,9 +140,23 @@ def load_of(asked: argparse.Namespace, rate: float | None = None) -> Load:
     )  # fmt: skip
 
 
-def run(server: Server, whom: Whom, load: Load, count: int, part: int) -> Run:
+def tool_of(asked: argparse.Namespace) -> Tool | None:
+    """Who drives the repeats; None: we do. llama-server reports tokens where `vllm bench serve` does not read them."""
+    if not asked.load_tool:
+        return None
+    counted = asked.load_tool != "vllm-bench" or Path(asked.program).name != "llama-server"
+    prefix = min(asked.shared_prefix, asked.context - 1)
+    return Tool(
+        id=asked.load_tool, program=asked.load_program.absolute(), tokenizer=asked.tokenizer, out=asked.out / "load",
+        prefix=prefix, counted=counted,
+    )  # fmt: skip
+
+
+def run(server: Server, whom: Whom, load: Load, count: int, part: int, tool: Tool | None = None) -> Run:
     """One load, with the collector of this Python out of the way. Raises Failed where the server ended meanwhile."""
     made = asks(load, count, part)
+    if tool is not None:
+        return replayed(tool, server, whom, made, (load.users, part))
     gc.collect()
     gc.disable()
     try:

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +26,15 @@ import psutil
 GUARD = Path(__file__).with_name("guard.py")
 TICK_S = 0.1
 SAMPLE_S = 1.0
+MARK = "LANEWISE_SERVER"
+"""Variable by which processes of one server are known, wherever a container runtime started them."""
 GRACE_S = 15.0
 """Between asking a server to end and ending it (assumed)."""
+QUIET_S, IDLE = 30.0, 0.05
+"""A start that is late is slow, not hung, while its processes took more than this share of a core over the last so many
+seconds, wrote to the log, or read from a disk (all assumed): beside other work vLLM took 773 s on two cores."""
 TAIL_BYTES = 8000
-OUTCOMES = ("port in use", "died at start", "out of memory", "not ready", "died under load")
+OUTCOMES = ("port in use", "died at start", "out of memory", "not ready", "died under load", "load tool failed")
 TAKEN = re.compile(r"address already in use|errno 98|couldn't bind|could not bind|failed to bind", re.IGNORECASE)
 STARVED = re.compile(
     r"out of memory|cannot allocate memory|std::bad_alloc|MemoryError|outofmemory|failed to allocate"
@@ -54,6 +61,16 @@ class Drawn:
     watts: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a start has done so far: seconds of its processes, bytes of its log, bytes read from disks."""
+
+    at: float
+    cpu_s: float
+    log: int
+    read: int
+
+
 class Server:
     """One launch file that runs. Use as a context: at its end nothing is left."""
 
@@ -61,15 +78,17 @@ class Server:
         self, script: Path, words: list[str], env: Mapping[str, str], log: Path, address: tuple[str, int]
     ) -> None:
         self.address, self.log, self.drawn = address, log, Drawn()
+        self._mark = uuid.uuid4().hex
         if (holder := listening(address)) is not None:
             raise Failed("port in use", f"port {address[1]} of {address[0]} is in use{holder}")
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(GUARD), str(script), *words],
                 stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT, cwd=script.parent,
-                env={**os.environ, **env}, start_new_session=True,
+                env={**os.environ, **env, MARK: self._mark}, start_new_session=True,
             )  # fmt: skip
         self._over = threading.Event()
+        self._done: deque[Work] = deque(maxlen=int(2 * QUIET_S / SAMPLE_S))
         self._began = time.monotonic()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -84,19 +103,32 @@ class Server:
         host = f"[{self.address[0]}]" if ":" in self.address[0] else self.address[0]
         return f"http://{host}:{self.address[1]}"
 
-    def ready(self, patience_s: float) -> float:
-        """Seconds until it says that it is healthy. Raises Failed."""
+    def ready(self, patience_s: float, longest_s: float = 0.0) -> float:
+        """Seconds until it says that it is healthy; up to `longest_s` while it is at work. Raises Failed."""
         with httpx.Client(trust_env=False, timeout=5.0) as client:
-            while (waited := time.monotonic() - self._began) < patience_s:
+            while (waited := time.monotonic() - self._began) < patience_s or (
+                waited < longest_s and self._works(min(QUIET_S, patience_s))
+            ):
                 if (code := self.process.poll()) is not None:
                     raise self._fault(code, "died at start", f"after {waited:.1f} s")
                 with contextlib.suppress(httpx.HTTPError):
                     if client.get(f"{self.url}/health").status_code == httpx.codes.OK:
                         return time.monotonic() - self._began
-                time.sleep(TICK_S)
-        raise Failed(
-            "not ready", f"it hangs: no answer of /health within {patience_s:.3g} s; its log ends: {self.tail()}"
-        )
+                time.sleep(TICK_S if waited < patience_s else SAMPLE_S)
+        how = f"within {patience_s:.3g} s" + (f", and after {waited:.0f} s" if waited > patience_s + SAMPLE_S else "")
+        raise Failed("not ready", f"it hangs: no answer of /health {how}; its log ends: {self.tail()}")
+
+    def _works(self, window_s: float) -> bool:
+        """Whether it did something over the last seconds, as far as that was sampled."""
+        seen = tuple(self._done)
+        if not seen:
+            return True
+        last = seen[-1]
+        first = next((each for each in reversed(seen) if each.at <= last.at - window_s), seen[0])
+        if last.at - first.at < window_s / 2:
+            return True  # too little was seen of it to call it idle
+        busy = last.cpu_s - first.cpu_s > IDLE * (last.at - first.at)
+        return busy or last.log > first.log or last.read > first.read
 
     def alive(self) -> None:
         """Raises Failed for a server that has ended by itself."""
@@ -140,23 +172,48 @@ class Server:
         """Sample memory and power until the end."""
         meter = Meter()
         while not self._over.wait(SAMPLE_S):
-            self.drawn.peak_bytes = max(self.drawn.peak_bytes, held(self.process.pid))
+            ours = belonging(self.process.pid, self._mark)
+            self.drawn.peak_bytes = max(self.drawn.peak_bytes, held(ours))
+            self._done.append(work(ours, self.log))
             watts, used = meter.read()
             self.drawn.gpu_peak_bytes = max(self.drawn.gpu_peak_bytes, used)
             if watts:
                 self.drawn.watts.append(watts)
 
 
-def held(pid: int) -> float:
-    """Bytes of a process and of all below it; shared pages count once where the system says so (PSS)."""
-    total = 0.0
+def belonging(pid: int, mark: str) -> set[psutil.Process]:
+    """A process, all below it, and those of its containers, which carry the mark."""
+    found = {process for process in psutil.process_iter() if _marked(process, mark)}
     with contextlib.suppress(psutil.Error):
         top = psutil.Process(pid)
-        for each in (top, *top.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                full = each.memory_full_info()
-                total += getattr(full, "pss", None) or full.rss
+        found |= {top, *top.children(recursive=True)}
+    return found
+
+
+def _marked(process: psutil.Process, mark: str) -> bool:
+    with contextlib.suppress(psutil.Error, OSError):
+        return bool(process.environ().get(MARK) == mark)
+    return False
+
+
+def held(ours: set[psutil.Process]) -> float:
+    """Their bytes; shared pages count once where the system says so (PSS)."""
+    total = 0.0
+    for each in ours:
+        with contextlib.suppress(psutil.Error):
+            full = each.memory_full_info()
+            total += getattr(full, "pss", None) or full.rss
     return total
+
+
+def work(ours: set[psutil.Process], log: Path) -> Work:
+    """Of processes, with those that they have waited for."""
+    seconds, read = 0.0, 0
+    for each in ours:
+        with contextlib.suppress(psutil.Error, AttributeError):  # no counters of disks on macOS
+            seconds += sum(each.cpu_times()[:4])
+            read += each.io_counters().read_bytes
+    return Work(at=time.monotonic(), cpu_s=seconds, log=log.stat().st_size, read=read)
 
 
 class Meter:

@@ -197,6 +197,21 @@ CASES: dict[str, Case] = {
         ),
         options=LaunchOptions(model=LLAMA_8B),
     ),
+    "bf16-cpu-two-sockets": Case(
+        candidate=vllm(
+            "bf16", BF16, "onednn-bf16",
+            pool("epyc-9755", msgspec.structs.replace(settings(8192, 16, 2048), kv_cache_gib=18), replicas=2),
+        ),
+        options=LaunchOptions(model=LLAMA_8B),
+    ),
+    "gptq-cpu-amx": Case(
+        candidate=vllm(
+            "gptq-int4", GPTQ, "cpu-wna16-amx weight-only",
+            pool("xeon-8480", msgspec.structs.replace(settings(4096, 8, 2048), kv_cache_gib=4)),
+            kv_cache_dtype="fp8", make=MADE,
+        ),
+        options=LaunchOptions(model=LLAMA_8B),
+    ),
     "gguf-cpu": Case(
         candidate=llamacpp(
             "gguf:Q4_K_M", "ggml-cpu", pool("epyc-9654", settings(8192, 2, 2048)),

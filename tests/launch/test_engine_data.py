@@ -22,6 +22,7 @@ CUDA = tuple(round(tenth / 10, 1) for tenth in range(50, 131))
 CARRIES = {
     "w16": ("bf16", "fp16"),
     "fp8": ("fp8",),
+    "fp8-emulated": ("bf16",),
     "fp8-weight-only": ("bf16", "fp16"),
     "int8": ("int8",),
     "int8-weight-only": ("bf16", "fp16"),
@@ -90,7 +91,8 @@ def test_small_number_formats_are_planned_only_where_the_device_has_them(name: s
 def test_no_row_is_dead(catalog: Catalog) -> None:
     """Every row decides for some version, accelerator, lane and recipe; a row that never wins is a mistake or stale."""
     old_amd = msgspec.structs.replace(catalog.accelerator("mi210"), compute_capability="gfx906")
-    devices = [*catalog.accelerators.values(), *(nvidia(capability) for capability in CUDA), old_amd]
+    old_cpu = msgspec.structs.replace(catalog.accelerator("epyc-9654"), architecture="zen2")
+    devices = [*catalog.accelerators.values(), *(nvidia(capability) for capability in CUDA), old_amd, old_cpu]
     won = {
         (engine.id, repr(engine.kernel(lane, recipe, device)))
         for engine in ENGINES.values()
@@ -155,7 +157,10 @@ def test_kernels_of_vllm(lane: str, recipe: str, capability: float, kernel: str)
         ("bf16", "t4", "lane fp16"),
         ("fp16", "v100-sxm2-32", "llama.cpp"),
         ("fp8", "apple-m3-max-40c", "llama.cpp"),
-        ("fp8", "epyc-9654", "llama.cpp"),
+        ("fp16", "epyc-9654", "bf16"),
+        ("int8-w8a16", "xeon-8480", "int8-w8a8"),
+        ("nvfp4", "epyc-9755", "NVFP4 linear layer"),
+        ("mxfp4", "xeon-6980p", "llama.cpp"),
         ("fp8", "gaudi3", "plugin"),
         ("nf4", "h100-sxm5-80", "bitsandbytes"),
         ("nvfp4", "mi300x", "emulated"),

@@ -123,7 +123,9 @@ def test_a_rate_of_nothing_is_refused_by_its_path(name: str) -> None:
 def part(log: dict[str, str], name: str) -> tuple[float, float, float]:
     """(low, value, high) of a part for the published start."""
     row = next(
-        row for row in VLLM.starts if row.part == name and row.exists(log["version"] if name == "cached" else "0.33")
+        row
+        for row in VLLM.starts
+        if row.part == name and not row.on.kinds and row.exists(log["version"] if name == "cached" else "0.33")
     )
     layers, graphs = float(log["layers"] or 1), float(log["graphs"] or 1)
     size = {"process": 1.0, "copy": float(log["gib"] or 1), "profile": 1.0, "capture": layers * graphs}.get(

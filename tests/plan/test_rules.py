@@ -27,6 +27,7 @@ from planner.rules import (
     quality,
     recipes,
     simulated,
+    sockets,
 )
 from planner.rules.rule import Pairing
 from planner.search import search
@@ -115,7 +116,9 @@ def test_a_rule_has_a_page_with_reason_and_source(rule: Rule[object]) -> None:
     assert "Source:" in rule.page
 
 
-MODULES = (caches, checkpoints, cost, drafts, hardware, latency, layout, machine, proof, quality, recipes, simulated)
+MODULES = (
+    caches, checkpoints, cost, drafts, hardware, latency, layout, machine, proof, quality, recipes, simulated, sockets,
+)  # fmt: skip
 
 
 def test_every_rule_that_is_written_is_asked() -> None:

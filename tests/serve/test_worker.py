@@ -153,6 +153,25 @@ def test_a_start_that_fails_is_told_in_a_word_and_a_sentence(
     assert _left(tmp_path) == []
 
 
+def test_a_start_that_is_late_and_at_work_is_waited_for(tmp_path: Path) -> None:
+    slow = {"start_s": 6.0, "spin_s": 6.0}
+    done, said = worlds.served(tmp_path, slow, patience_s=2, longest_s=60, requests=5, repeats=1)
+    assert (done.returncode, said["outcome"]) == (0, "measured"), done.stderr
+    assert said["ready_s"] >= 6.0
+
+
+@pytest.mark.parametrize(("start_s", "spin_s", "longest_s"), [(600.0, 0.0, 600.0), (600.0, 600.0, 6.0)])
+def test_a_start_without_work_or_without_end_hangs(
+    start_s: float, spin_s: float, longest_s: float, tmp_path: Path
+) -> None:
+    """Idle, it is given up long before the longest wait; at work, at its end."""
+    fake = {"start_s": start_s, "spin_s": spin_s}
+    done, said = worlds.served(tmp_path, fake, patience_s=3, longest_s=longest_s)
+    assert (done.returncode, said["outcome"]) == (1, "not ready")
+    assert "no answer of /health within 3 s" in said["because"]
+    assert _left(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [

@@ -115,6 +115,15 @@ def bench_at(index: Path) -> Callable[[Path], Bench]:
     return made
 
 
+@pytest.fixture(scope="module")
+def made(bench_at: Callable[[Path], Bench], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """`toy`, installed once for the tests that leave it as it is or put it back."""
+    bench = bench_at(tmp_path_factory.mktemp("made"))
+    done = bench.run("tools", "install", "toy")
+    assert (done.returncode, done.stdout.split(" (")[0]) == (0, "toy is ready"), done.stderr
+    return bench
+
+
 @pytest.fixture
 def bench(bench_at: Callable[[Path], Bench], tmp_path: Path) -> Iterator[Bench]:
     made = bench_at(tmp_path)

@@ -20,15 +20,6 @@ from planner.tools import environment
 from tests.toolenv.conftest import Bench
 
 
-@pytest.fixture(scope="module")
-def made(bench_at: Callable[[Path], Bench], tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """`toy`, installed once for the tests that leave it as it is or put it back."""
-    bench = bench_at(tmp_path_factory.mktemp("made"))
-    done = bench.run("tools", "install", "toy")
-    assert (done.returncode, done.stdout.split(" (")[0]) == (0, "toy is ready"), done.stderr
-    return bench
-
-
 def own(bench: Bench) -> settings.Settings:
     return settings.from_environment(bench.environ)
 
@@ -245,8 +236,7 @@ REFUSED = (
     (("tools", "install", "toy", "--backend", "cpu"), 2, "it has no backends"),
     (("tools", "install", "llama.cpp", "--backend", "abacus"), 2, "expected one of cuda, metal, vulkan, cpu"),
     (("tools", "remove", "toy"), 1, "toy is not installed"),
-    (("tools", "use", "toy", "docker:toy/toy:1"), 2, "containers are not used as tools"),
-    (("tools", "use", "toy", "toy/toy:1"), 2, "containers are not used as tools"),
+    (("tools", "use", "toy", "toy/toy:1"), 2, "expected docker:IMAGE or podman:IMAGE"),
     (("tools", "use", "toy", "./nowhere"), 2, "nothing is there"),
     (("tools", "use", "toy", "/etc"), 2, "expected the programs of toy in the folder; toy are missing"),
     (("tools", "use", "toy", "/bin/sh"), 2, "expected a Python interpreter"),

@@ -10,7 +10,7 @@ from msgspec import structs
 from catalog import tools
 from catalog.errors import BadInput
 from catalog.inventory import Host, Inventory
-from planner.tools import running, use
+from planner.tools import running
 from tests.toolenv.conftest import TOOL
 
 LISTED = TOOL.format(name="toy", package="toy", disk="1 MB")
@@ -105,14 +105,3 @@ LOGS = (
 @pytest.mark.parametrize(("log", "meaning"), LOGS, ids=[meaning for _, meaning in LOGS])
 def test_the_end_of_a_log_is_read_for_the_reason(log: str, meaning: str) -> None:
     assert meaning in running.reason(log, 3)
-
-
-def test_containers_are_told_from_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tools").mkdir()
-    (tmp_path / "tools" / "bin:1").mkdir()
-    for path in ("/opt/llama.cpp", "tools/bin:1", "relative/folder", "~/own"):
-        use.refuse_container(path)
-    for image in ("docker:a", "docker://a/b", "vllm/vllm-openai:v0.33.0", "registry/a/b:1", "podman:x"):
-        with pytest.raises(BadInput, match="containers are not used"):
-            use.refuse_container(image)

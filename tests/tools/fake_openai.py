@@ -3,8 +3,9 @@
 usage: fake_openai.py [anything …] --host HOST --port PORT, with the delays and the misbehaviour in FAKE (a JSON object)
 
 first_s, token_s: seconds until the first token and between tokens. slots: requests at once; others wait. jitter: the
-first token takes first_s times an exponential number. start_s: seconds until it is healthy. wrong: die, taken, starve,
-hang, http500, garbage, cut, endless, no_usage, die_under_load, child (starts a process of its own session).
+first token takes first_s times an exponential number. start_s: seconds until it is healthy, spin_s: at work. wrong:
+die, taken, starve, hang, http500, garbage, cut, endless, no_usage, die_under_load, child (starts a process of its own
+session).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from contextlib import suppress
 from typing import Any
 
 DEFAULTS: dict[str, Any] = {
-    "first_s": 0.02, "token_s": 0.002, "slots": 1000, "jitter": False, "start_s": 0.0, "wrong": "", "after": 5,
-    "record": "",
+    "first_s": 0.02, "token_s": 0.002, "slots": 1000, "jitter": False, "start_s": 0.0, "spin_s": 0.0, "wrong": "",
+    "after": 5, "record": "",
 }  # fmt: skip
 TOLD = {
     "die": "RuntimeError: Engine core initialization failed.",
@@ -52,6 +53,9 @@ class Fake:
         if path == "/health":
             up = self.own["wrong"] != "hang" and time.monotonic() - self.began >= self.own["start_s"]
             writer.write(plain(200 if up else 503, b"{}"))
+            return
+        if not body:  # whatever else clients of the field look at
+            writer.write(plain(404, b"{}"))
             return
         self.seen += 1
         asked = json.loads(body)
@@ -118,6 +122,9 @@ def main(words: list[str]) -> int:
         return 1
     if own["wrong"] == "child":
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    if own["spin_s"]:
+        spin = f"import time; end = time.monotonic() + {own['spin_s']}\nwhile time.monotonic() < end: pass"
+        subprocess.Popen([sys.executable, "-c", spin])
     given = dict(word.removeprefix("--").split("=", 1) for word in words if word.startswith("--") and "=" in word)
     given |= {name[2:]: value for name, value in itertools.pairwise(words) if name in ("--host", "--port")}
     asyncio.run(serve(own, given["host"], int(given["port"])))

@@ -18,8 +18,9 @@ def main() -> None:
     said = subprocess.run(
         [str(program), "run", "--help"], capture_output=True, text=True, check=True, timeout=300
     ).stdout
-    assert "--data" in said, "`guidellm run` does not take --data"
-    print("guidellm loads, and `guidellm run` takes data")
+    for word in ("--data", "replay", "mooncake"):
+        assert word in said, f"`guidellm run` does not know {word}"
+    print("guidellm loads, and `guidellm run` replays traces")
 
 
 if __name__ == "__main__":
