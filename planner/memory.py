@@ -266,7 +266,7 @@ def llamacpp_graph_bytes(model: Shape[N], layout: Layout[N], fixed: Accounting[N
 
     `sizes` = tokens that one token may see, n_ubatch, sequences whose logits are wanted at once. Exact for the logged
     Llama-3-8B buffers, within 16 % of llama-fit-params on eleven architectures; of llama-server on a CPU exact for MLPs
-    of more than twice the hidden width whose queries have that width, else up to 10 % above.
+    of more than twice the hidden width whose queries have that width, else above it.
     """
     context, chunk, slots = sizes
     several = smallest(layout.pipeline - 1, 1.0)
