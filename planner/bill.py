@@ -8,7 +8,8 @@ from planner import cost, energy, jobs, owned, queueing
 from planner.fits import Fits
 from planner.plan import Basis, Estimate
 from planner.rank import Row
-from planner.serving import Pace, Terms, pacing
+from planner.rooms import Terms
+from planner.serving import Pace, pacing
 from planner.spread import between
 from planner.sweep import HALVINGS, usable_share
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.plan import Basis, Estimate
-from planner.serving import Books, Terms, device_work, token_times
+from planner.rooms import Books, Terms
+from planner.serving import device_work, token_times
 from planner.speed import Work, decoding, each_rank, host_s, pass_token_s, weight_s
 from planner.spread import between
 

@@ -43,25 +43,11 @@ from planner.proof import proof_of
 from planner.quality import evidenced, expected
 from planner.rank import Row
 from planner.ranks import all_of
+from planner.rooms import Books, Room, Terms, replica_slots, room, rooms
 from planner.rows import terms_of
 from planner.rules import SHOWN
 from planner.rules.rule import Device, Pairing, Shown
-from planner.serving import (
-    Books,
-    Latency,
-    Pace,
-    Room,
-    Terms,
-    Z,
-    closed_rate,
-    latency,
-    pace,
-    pacing,
-    percentile,
-    replica_slots,
-    room,
-    rooms,
-)
+from planner.serving import Latency, Pace, Z, closed_rate, latency, pace, pacing, percentile
 from planner.spread import between
 from planner.trace import Num, Unit, derivation
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from planner.request import Batch
+from planner.rooms import Books, Terms, held_tokens
 from planner.rows import Cases
-from planner.serving import Books, Terms, Z, held_tokens, pacing
+from planner.serving import Z, pacing
 from planner.settle import Settled
 from planner.trace import Array, N, positive, smallest
 

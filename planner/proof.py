@@ -23,7 +23,7 @@ from planner.plan import NOTHING, Gate, Make, Text, Threshold, Verification
 from planner.proof_tasks import Wanted, task_gate
 from planner.quality import LONG_CONTEXT
 from planner.rank import Row
-from planner.serving import Terms
+from planner.rooms import Terms
 
 Sides = tuple[Terms[float], Terms[float]]
 OWN_TEXT = "your own text"

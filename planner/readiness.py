@@ -17,8 +17,8 @@ from catalog.engine import Engine, Start
 from catalog.units import GIB
 from planner.lanes import BY_ID, part_bytes
 from planner.plan import Basis, Estimate
+from planner.rooms import Terms, held_bytes
 from planner.rules.rule import Pairing
-from planner.serving import Terms, held_bytes
 from planner.spread import between
 from planner.trace import N, Num, Unit, largest, step
 

@@ -19,9 +19,10 @@ from planner.fits import Fits
 from planner.lanes import BY_ID, as_published
 from planner.pairing import Option
 from planner.plan import Estimate
+from planner.rooms import Books, Terms
 from planner.rows import CHUNKS, books_of, terms_of
 from planner.rules.rule import Cached, Device, Pairing
-from planner.serving import Books, Terms, Z, closed_rate, latency, pace, percentile
+from planner.serving import Z, closed_rate, latency, pace, percentile
 from planner.settle import Settled, settle
 from planner.simulated import Held
 from planner.spread import between

@@ -19,9 +19,9 @@ from planner import drafting, energy, memory, pages, speed, waiting
 from planner.fits import Fits
 from planner.pairing import Option
 from planner.plan import Finding
+from planner.rooms import Books, Demand, Terms
 from planner.rules import PLACED, UNRANKED
 from planner.rules.rule import Pairing, Placed
-from planner.serving import Books, Demand, Terms
 from planner.trace import Array, present
 from planner.work import Layout, Shape, Weights, replaced, shape, weights
 

@@ -13,7 +13,7 @@ from planner.fits import Fits
 from planner.plan import Candidate, Estimate, Percentiles, Simulated, Step
 from planner.rank import Row
 from planner.ranks import several
-from planner.serving import Books, Terms
+from planner.rooms import Books, Terms
 from planner.settle import Settled
 from planner.simulation import replica
 from planner.simulation.scheduler import Run, run

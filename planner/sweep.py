@@ -16,24 +16,10 @@ from numpy.typing import NDArray
 
 from planner import cost, energy, jobs
 from planner.ranks import all_of
+from planner.rooms import Books, Fixture, Room, fixture, replica_slots, rooms
 from planner.rows import Cases, Mask, Rows, picked
 from planner.rules.latency import FEW_USERS
-from planner.serving import (
-    Books,
-    Fixture,
-    Latency,
-    Room,
-    Z,
-    budgeted,
-    fixture,
-    latencies,
-    latency,
-    pace,
-    pacing,
-    percentile,
-    replica_slots,
-    rooms,
-)
+from planner.serving import Latency, Z, budgeted, latencies, latency, pace, pacing, percentile
 from planner.settle import Settled
 from planner.trace import Array, present
 from planner.work import devices_of

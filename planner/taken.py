@@ -8,9 +8,9 @@ from catalog.engine import Part
 from catalog.units import GIB
 from planner import memory, pages, spread
 from planner.plan import Estimate
+from planner.rooms import Room, Terms
 from planner.rows import books_of
 from planner.rules.rule import Pairing
-from planner.serving import Room, Terms
 from planner.spread import between
 from planner.work import Layout
 

@@ -12,12 +12,12 @@ from dataclasses import replace
 from functools import cached_property
 
 from catalog.errors import Unsupported
-from planner import memory, pages, rows, serving, taken
+from planner import memory, pages, rooms, rows, taken
 from planner.headroom.picture import Held, Part, Picture, Seats
 from planner.headroom.setups import Setup
 from planner.offload import Buffers, Offload, Start
 from planner.plan import Estimate
-from planner.serving import Room, Terms
+from planner.rooms import Room, Terms
 from planner.spread import Half
 
 EXACT = Half(0.0, "published")
@@ -46,7 +46,7 @@ class Rooms:
         if blocks not in self._known:
             tokens = float(blocks * self.block)
             demand = replace(self.terms.demand, context=tokens, prompt=tokens - 1)
-            self._known[blocks] = serving.rooms(replace(self.terms, demand=demand), self.books)
+            self._known[blocks] = rooms.rooms(replace(self.terms, demand=demand), self.books)
         return self._known[blocks](self.setup.data * batch_of(slots))
 
     def _split(self, offload: Offload, context: int, slots: int) -> Room[float]:

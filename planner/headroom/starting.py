@@ -10,9 +10,9 @@ from planner.headroom.picture import Picture
 from planner.headroom.seating import Rooms, picture
 from planner.headroom.setups import Setup
 from planner.plan import Finding
+from planner.rooms import Room
 from planner.rules import PLACED, hardware, layout, machine, quality
 from planner.rules.rule import Measured, Pairing, Rule, Shown
-from planner.serving import Room
 
 PAIRED: tuple[Rule[Pairing], ...] = (
     quality.nf4_is_for_fine_tuning,

@@ -9,7 +9,8 @@ import numpy as np
 
 from planner import arrivals, pages
 from planner.request import Arrival
-from planner.serving import Books, Terms, device_work, room, step_tokens
+from planner.rooms import Books, Terms, room
+from planner.serving import device_work, step_tokens
 from planner.settle import Load, Settled
 from planner.simulation.requests import Draw, Requests, draw
 from planner.simulation.scheduler import Limits

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from planner import explain, hardware, pairing, rows, settle
 from planner.fits import Fits
-from planner.serving import Latency, Terms, budgeted, latency, pace, percentile, room
+from planner.rooms import Terms, room
+from planner.serving import Latency, budgeted, latency, pace, percentile
 from planner.trace import Num, derivation
 from tests.plan.asking import ask, catalog, device
 

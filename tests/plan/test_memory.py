@@ -11,7 +11,7 @@ from catalog.load import DATA
 from catalog.model import Model
 from planner import memory
 from planner.lanes import BY_ID, Lane, grouped, part_bytes
-from planner.serving import Books
+from planner.rooms import Books
 from planner.work import Layout, device_weight_bytes, shape, weights
 from tests.plan.asking import catalog
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.gates import Gates
-from planner import explain, power, proof, search, serving, speed
+from planner import explain, power, proof, rooms, search, speed
 from planner.effort import Clock
 from planner.plan import Gate, Plan, Threshold, Verification
 from planner.proof_tasks import Wanted, task_gate
@@ -376,7 +376,7 @@ def test_times_are_those_of_the_plans_own_formulas() -> None:
     assert runner.reads_s(1, chunk) == pytest.approx(alone, rel=1e-9)
     assert runner.reads_s(6, chunk) == pytest.approx(6 * alone, rel=1e-9)
     assert runner.reads_s(16, chunk / 16) < alone, "short windows look back less"
-    held = serving.held_tokens(runner.terms.demand)
+    held = rooms.held_tokens(runner.terms.demand)
     step = speed.decode_step_s(work, runner.terms.rates, float(runner.slots), held)
     assert runner.answers_s(8 * runner.slots, 100.0) == pytest.approx(800 * step)
     assert runner.answers_s(1, 100.0) == pytest.approx(100 * step)

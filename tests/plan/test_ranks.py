@@ -16,8 +16,9 @@ from planner.pairing import Option
 from planner.plan import Candidate, Plan
 from planner.ranks import fullest
 from planner.request import Request
+from planner.rooms import Terms, room
 from planner.search import search
-from planner.serving import Terms, device_work, room
+from planner.serving import device_work
 from planner.settle import Settled
 from planner.speed import Rates, Work
 from planner.work import Layout, device_weight_bytes, devices_of

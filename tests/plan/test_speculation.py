@@ -17,8 +17,9 @@ from planner.crossover import slower_from
 from planner.engines import launch
 from planner.launch import LaunchOptions
 from planner.plan import Candidate, Plan
+from planner.rooms import Terms, room
 from planner.rows import books_of, terms_of
-from planner.serving import Terms, latency, pace, room
+from planner.serving import latency, pace
 from planner.trace import Num, derivation
 from tests.plan.asking import ask, catalog, device, planned
 from tests.plan.test_formulas import numbers

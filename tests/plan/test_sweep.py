@@ -14,11 +14,12 @@ from planner.fits import Fits
 from planner.pairing import Option
 from planner.rank import name_of
 from planner.request import Request
+from planner.rooms import fixture, room, rooms
 from planner.rows import Rows, picked, rows
 from planner.rules import ANYWHERE, CACHED, MEASURED, PAIRING, PRICED, PROBED, waived
 from planner.rules.rule import Device, Pairing, ask
 from planner.search import search
-from planner.serving import Z, budgeted, fixture, latency, pace, percentile, room, rooms
+from planner.serving import Z, budgeted, latency, pace, percentile
 from planner.settle import settle
 from tests.plan.asking import ask as asked
 from tests.plan.asking import catalog

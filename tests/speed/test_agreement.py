@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from catalog.errors import BadInput
-from planner import decode, memory, search, serving
+from planner import decode, memory, rooms, search, serving
 from planner.rank import Row
 from planner.rows import terms_of
 from planner.serving import Z
@@ -65,7 +65,7 @@ def cases() -> Iterator[tuple[search.Found, Row, float, int]]:
                 yield found, Row(swept, int(index)), rng.uniform(0.2, 0.85), rng.randrange(10**6)
 
 
-def batch_at(terms: serving.Terms[float], rate: float, most: float) -> float:
+def batch_at(terms: rooms.Terms[float], rate: float, most: float) -> float:
     """Running sequences at a rate."""
     low, high = math.log(1e-5), math.log(most)
     for _ in range(40):
