@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 WHOLE = ("tests/chain/",)
 """Folders whose tests share what one process made."""
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # laws are about values, never about how busy the machine is
 
 
 class ByFile(LoadScopeScheduling):
