@@ -27,10 +27,10 @@ test: lint
 	$(BIN)/python -m pytest -m "not slow" -n logical
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "slow and not long" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not long" -n 2
 
 test-long: $(VENV)/.dev
-	$(BIN)/python -m pytest -m long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
