@@ -13,7 +13,7 @@ from planner import service, settings
 from tests.tools.llamacpp import llamacpp
 from tests.tools.trained import trained
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 HERE = """[[accelerator]]
 id = "{id}"
