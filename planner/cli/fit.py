@@ -33,7 +33,12 @@ def add_to(commands: Commands) -> None:
     _add_flags(fit.add_argument_group("engine and its flags"))
     answer = fit.add_argument_group("answer")
     answer.add_argument("--json", action="store_true", help="print the answer as one JSON document")
-    answer.add_argument("--oracle", action="store_true", help="ask the engine's own planner too, where it is installed")
+    answer.add_argument(
+        "--oracle",
+        action="store_true",
+        help="ask the engine's own planner too, where it is installed (llama-fit-params counts logits of every token, "
+        "llama-server keeps one per slot)",
+    )
     fit.set_defaults(run=run)
 
 

@@ -170,7 +170,7 @@ def _unserved(result: Result | None) -> Serving:
     if result is None:
         return Serving(outcome="not run", because="it is no step of this program")
     outcome, because = result.said.get("outcome"), result.said.get("because")
-    if result.state == "failed" and isinstance(outcome, str):
+    if result.state == "failed" and isinstance(outcome, str) and outcome != "measured":  # killed after its last word
         return Serving(outcome=outcome, because=str(because or result.because))
     return Serving(
         outcome="not run" if result.state in ("refused", "not run") else result.state, because=result.because

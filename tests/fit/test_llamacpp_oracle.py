@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import msgspec
 import pytest
 
-from planner import cli
+from planner import cli, memory
 from planner.headroom.picture import Headroom, Outcome
 from tests.tools.gguf_models import gguf_model
 from tests.tools.llamacpp import llamacpp
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def logits_of_every_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As llama-fit-params counts them; llama-server keeps those of one token per slot (decision 0042)."""
+    own = memory.accounting
+
+    def counted(*words: Any, **more: Any) -> memory.Accounting[float]:
+        return replace(own(*words, **more), graph_slot_outputs=0.0)
+
+    monkeypatch.setattr(memory, "accounting", counted)
 
 
 def asked(capsysbinary: pytest.CaptureFixture[bytes], *words: str) -> Outcome:

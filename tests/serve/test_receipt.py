@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from planner.running import verify
+from planner.proving.receipt import Result
+from planner.running import verify, verify_served
 from tests.serve import worlds
 from tests.serve.run_served import run
 from tests.serve.test_worker import _left
@@ -68,3 +69,9 @@ def test_kill_9_of_the_runner_leaves_nobody(moment: float, tmp_path: Path) -> No
     os.kill(runner.pid, signal.SIGKILL)
     runner.wait()
     assert _left(tmp_path) == []
+
+
+def test_a_worker_that_was_killed_after_its_last_word_has_failed() -> None:
+    said = {"outcome": "measured"}
+    made = verify_served._unserved(Result(id="served", state="failed", because="exit code -9", said=said))
+    assert (made.outcome, made.because) == ("failed", "exit code -9")
