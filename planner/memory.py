@@ -8,7 +8,7 @@ data (`constants` in catalog/data/engines). Bytes throughout; every formula take
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic
 
 from catalog.accelerator import Accelerator
@@ -101,12 +101,6 @@ def accounting(engine: Engine, capability: str | None, version: str | None = Non
     made = {name: float(given.get(name, 0.0)) for name in Accounting.__dataclass_fields__}
     made["int8_ffn_bytes"] *= lane == QUANTIZED_ACTIVATIONS
     return Accounting(**made)
-
-
-@remembered(64)
-def on_the_cpu(fixed: Accounting[float]) -> Accounting[float]:
-    """Where there is no device beside the CPU, one graph does all, and tokens are embedded in it."""
-    return replace(fixed, graph_embeds=1.0)
 
 
 @step

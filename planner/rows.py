@@ -155,9 +155,7 @@ def own_block(pairing: Pairing) -> float:
 
 def books_kept(pairing: Pairing) -> memory.Accounting[float]:
     """The memory constants of the pairing's engine version and lane."""
-    device = pairing.device.accelerator
-    stated = memory.accounting(pairing.engine, device.accounted_as, lane=pairing.lane.id)
-    return memory.on_the_cpu(stated) if device.kind == "cpu" else stated
+    return memory.accounting(pairing.engine, pairing.device.accelerator.accounted_as, lane=pairing.lane.id)
 
 
 def held_by(pairing: Pairing) -> Weights[float]:

@@ -61,8 +61,8 @@ class Described:
 
     @property
     def capability(self) -> str | None:
-        """NVIDIA's compute capability of the device; None for others, and where the row names none."""
-        return self.device.compute_capability if self.device else None
+        """What memory accounting tells devices apart by; None where the row names no device."""
+        return self.device.accounted_as if self.device else None
 
     @cached_property
     def tags(self) -> frozenset[str]:
@@ -143,7 +143,6 @@ class Described:
         fixed = startup.in_place(fixed) if 0 < build(self.row) < startup.FUSED_GATES else fixed
         if not since(self.row, startup.SLOT_OUTPUTS, self.engine):
             fixed = replace(fixed, graph_slot_outputs=0.0)
-        fixed = memory.on_the_cpu(fixed) if self.hosted else fixed
         old = 0 < build(self.row) < BUILD_WITHOUT_PIPELINE
         one = replace(self.use, layout=Layout(tensor=1.0, pipeline=1.0)) if old else self.use
         made = startup.llamacpp(

@@ -44,7 +44,7 @@ def test_builds_before_and_after_logits_per_slot(log: str, within: float) -> Non
 
 def law(name: str, context: int, slots: int, chunk: int) -> float:
     """MiB of llama-server with nothing but a CPU."""
-    fixed = memory.on_the_cpu(memory.accounting(catalog().engine("llama.cpp"), None))
+    fixed = memory.accounting(catalog().engine("llama.cpp"), "cpu")
     sizes = (context / slots, float(chunk), float(slots))
     return (
         memory.llamacpp_graph_bytes(shape(catalog().model(name)), Layout(tensor=1.0, pipeline=1.0), fixed, sizes) / MIB
