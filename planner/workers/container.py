@@ -15,10 +15,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 PASSED = (
-    "CUDA_VISIBLE_DEVICES", "GGML_", "HF_", "LANEWISE_", "LLAMA_", "NCCL_", "OMP_", "PYTHONNOUSERSITE",
-    "PYTHONUNBUFFERED", "PYTORCH_", "SERVE_", "TMPDIR", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "VLLM_",
+    "CUDA_VISIBLE_DEVICES", "GGML_", "HF_", "LANEWISE_RUN", "LANEWISE_SERVER", "LLAMA_", "NCCL_", "OMP_",
+    "PYTHONNOUSERSITE", "PYTHONUNBUFFERED", "PYTORCH_", "SERVE_", "TMPDIR", "TOKENIZERS_", "TORCH", "TRANSFORMERS_",
+    "VLLM_",
 )  # fmt: skip
-"""How the names of variables begin that the program gets; the image has the others."""
+"""How the names of variables begin that the program gets; the image has the others. LANEWISE_RUN and LANEWISE_SERVER
+mark processes, so that their caller finds them."""
 OF_THE_IMAGE = (
     "/", "/bin", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/run", "/sbin", "/sys", "/usr",
     "/usr/bin", "/usr/lib", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/usr/share", "/var",
@@ -85,12 +87,18 @@ def devices(runtime: str) -> tuple[str, ...]:
 
 
 def shared(named: Iterable[str]) -> list[str]:
-    """Folders, and files in folders of the image's own, that words name; what lies in another one is left out."""
+    """Folders, and files in folders of the image's own, that words name; what lies in another one is left out.
+
+    A runtime takes no colon in the name of what is mounted: SystemExit names the folder.
+    """
     found: set[str] = set()
     for word in named:
         for part in (word, word.partition("=")[2]):
-            if part.startswith("/") and "\0" not in part and "," not in part and ":" not in part:
+            if part.startswith("/") and "\0" not in part:
                 found |= {place for path in {part, os.path.realpath(part)} if (place := folder(path))}
+    for place in sorted(found):
+        if ":" in place:
+            sys.exit(f"{place}: a container gets no folder or file whose path has a colon; it needs another name")
     return sorted(place for place in found if not any(str(above) in found for above in Path(place).parents))
 
 

@@ -79,19 +79,24 @@ def test_what_words_name_is_there_under_its_own_name(tmp_path: Path) -> None:
     assert container.shared([str(tmp_path), *named]) == ["/etc/hostname", str(tmp_path)]
 
 
+def test_a_folder_whose_name_no_runtime_takes_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    with pytest.raises(SystemExit, match=r"a:b: a container gets no folder .* colon"):
+        container.shared([str(folder / "model")])
+    assert container.shared(["/nowhere/bin:/nowhere/sbin", "http://host:1/v1"]) == []
+
+
 def test_variables_of_the_machine_stay_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     env = {
-        "PATH": "/x",
-        "HOME": "/nowhere",
-        "PYTHONPATH": "/x",
-        "VLLM_X": "1",
-        "LD_LIBRARY_PATH": "/x",
-        "HF_TOKEN": "s",
-    }
+        "PATH": "/x", "HOME": "/nowhere", "PYTHONPATH": "/x", "VLLM_X": "1", "LD_LIBRARY_PATH": "/x", "HF_TOKEN": "s",
+        "LANEWISE_RUN": "one", "LANEWISE_DATABASE_URL": "postgresql://name:secret@host/plans",
+    }  # fmt: skip
     words = container.started("podman", "sha256:00", ["vllm", "serve"], env)
     assert [word for word in words if word.startswith("--env=")] == [
         "--env=HF_TOKEN",
+        "--env=LANEWISE_RUN",
         "--env=VLLM_X",
         "--env=HOME=/tmp",
     ]
