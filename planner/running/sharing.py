@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from planner import service
 from planner.proving.receipt import Receipt
@@ -22,7 +23,15 @@ def shared(made: Receipt, run: Path, settings: Settings) -> Receipt:
     text = service.encode(made).decode()
     for path, name in sorted(places(made, run.resolve(), settings), key=lambda each: -len(each[0])):
         text = text.replace(json.dumps(path)[1:-1], name)
-    return msgspec.json.decode(text.encode(), type=Receipt)
+    plain = msgspec.json.decode(text.encode(), type=Receipt)
+    steps = (structs.replace(each, command=tuple(map(elsewhere, each.command))) for each in plain.steps)
+    return structs.replace(plain, steps=tuple(steps))
+
+
+def elsewhere(word: str) -> str:
+    """A path of a command that nothing stands for, as of a step that another installation ran: its name alone."""
+    option, equals, value = word.rpartition("=")
+    return f"{option}{equals}{{elsewhere}}/{Path(value).name}" if value.startswith("/") else word
 
 
 def places(made: Receipt, run: Path, settings: Settings) -> Iterator[tuple[str, str]]:
@@ -30,6 +39,9 @@ def places(made: Receipt, run: Path, settings: Settings) -> Iterator[tuple[str, 
     for step in made.steps:
         for path in step.read:
             yield path, f"{{data}}/{Path(path).name}"
+        for word in step.command:
+            if Path(word).is_absolute() and Path(word).parts[-3:-1] == SCRIPTS.parts[-2:]:
+                yield str(Path(word).parent), "{workers}"  # of the installation that ran a step which was kept
     tools = settings.tools_dir
     for folder, name in ((run, "{run}"), (run.parent, "{runs}"), (tools, "{tools}"), (SCRIPTS, "{workers}")):
         if folder is not None and len(folder.parts) > 1:

@@ -47,6 +47,18 @@ def test_no_folder_of_this_machine_is_left(tmp_path: Path, own: Settings) -> Non
     assert str(Path.home()) not in told
 
 
+def test_a_step_that_another_installation_ran_keeps_no_folder_of_it(tmp_path: Path, own: Settings) -> None:
+    run = tmp_path / "runs" / "one"
+    made = receipt_in(run)
+    other = ("/srv/other/.venv/bin/python", "/srv/other/planner/workers/score.py", f"--out={run}/x", "--log=/srv/log")
+    steps = tuple(structs.replace(each, command=other, said={"script": other[1]}) for each in made.steps)
+    plain = sharing.shared(structs.replace(made, steps=steps), run, own)
+    assert {each.command for each in plain.steps} == {
+        ("{elsewhere}/python", "{workers}/score.py", "--out={run}/x", "--log={elsewhere}/log")
+    }
+    assert "/srv/" not in service.encode(plain).decode()
+
+
 def test_hashes_numbers_and_verdicts_stay(tmp_path: Path, own: Settings) -> None:
     run = tmp_path / "runs" / "one"
     made = receipt_in(run)
