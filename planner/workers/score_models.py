@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from score_cache import Simulated, ggml_type
 from score_common import Refusal, versions
-from score_statistics import ROWS, Block
+from score_statistics import Block
 
 BATCH = 512
 """Tokens that llama.cpp decodes at once: it keeps the logits of no more than these."""
 ERROR = 4
 """llama.cpp's level of a message that says what failed."""
+ROWS = 256
+"""Positions whose logits become log-probabilities at once."""
 FLASH = 1
 """llama.h, LLAMA_FLASH_ATTN_TYPE_ENABLED: a quantized V asks for it, and the side it is held against is read so too."""
 SENTENCEPIECE, BYTE = 1, 1 << 5
