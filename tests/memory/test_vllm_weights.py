@@ -121,7 +121,19 @@ def ours(case: Case) -> float:
     return device_weight_bytes(weights(model, method), shape(model), layout)
 
 
-def theirs(cases: list[Case], scratch: Path) -> list[dict[str, Any]]:
+UNEVEN = (("microsoft/phi-4", 4), ("Qwen/Qwen2.5-7B-Instruct", 7), ("microsoft/phi-4", 2), ("Qwen/Qwen2.5-7B-Instruct", 4))
+"""Ten KV heads over four devices and a vocabulary over seven, which vLLM refuses; over two and four it builds them."""
+
+
+def uneven() -> list[Case]:
+    return [(name, "bf16", "as-published", tensor, 1, False, 1) for name, tensor in UNEVEN]
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[Case, dict[str, Any]]:
+    """What vLLM answers to every case, in one process: importing it takes longer than most cases."""
+    scratch = tmp_path_factory.mktemp("weights")
+    cases = [*sixteen_bit(), *among_ranks(), *quantized(), *uneven()]
     asked = [
         {
             "config": vllm_configs.config(catalog().model(name), vllm_configs.QUANTIZED.get((lane, recipe))),
@@ -135,46 +147,43 @@ def theirs(cases: list[Case], scratch: Path) -> list[dict[str, Any]]:
     (scratch / "cases.json").write_text(json.dumps(asked))
     script = Path(vllm_configs.__file__).with_name("vllm_weights.py")
     vllm_parser().run(script, scratch / "cases.json", scratch / "results.json")
-    results: list[dict[str, Any]] = json.loads((scratch / "results.json").read_text())
-    return results
+    return dict(zip(cases, json.loads((scratch / "results.json").read_text()), strict=True))
 
 
-def errors(cases: list[Case], scratch: Path) -> dict[Case, float]:
+def errors(cases: list[Case], theirs: dict[Case, dict[str, Any]]) -> dict[Case, float]:
     """Ours over theirs less one. Every case has to be built: what vLLM refuses is not in the lists."""
     made = {}
-    for case, answer in zip(cases, theirs(cases, scratch), strict=True):
+    for case in cases:
+        answer = theirs[case]
         assert "error" not in answer, (case, answer["error"])
         made[case] = ours(case) / max(sum(size for _, size in stage) for stage in answer["stages"]) - 1
     return made
 
 
-def test_sixteen_bit_weights_are_those_of_the_fullest_stage(tmp_path: Path) -> None:
+def test_sixteen_bit_weights_are_those_of_the_fullest_stage(theirs: dict[Case, dict[str, Any]]) -> None:
     """One in a thousand: dense, routed, latent, linear, multimodal; tensor, pipeline and expert parallel."""
     asked = sixteen_bit()
     assert len(asked) >= 60
-    assert {case: error for case, error in errors(asked, tmp_path).items() if abs(error) > 1e-3} == {}
+    assert {case: error for case, error in errors(asked, theirs).items() if abs(error) > 1e-3} == {}
 
 
-def test_ranks_hold_attention_each_and_share_experts(tmp_path: Path) -> None:
+def test_ranks_hold_attention_each_and_share_experts(theirs: dict[Case, dict[str, Any]]) -> None:
     """One in a thousand: experts over all devices, attention over those of a rank, shared experts whole or split."""
     asked = among_ranks()
-    assert {case: error for case, error in errors(asked, tmp_path).items() if abs(error) > 1e-3} == {}
+    assert {case: error for case, error in errors(asked, theirs).items() if abs(error) > 1e-3} == {}
 
 
-def test_quantized_weights_are_as_loaded_not_as_stored(tmp_path: Path) -> None:
+def test_quantized_weights_are_as_loaded_not_as_stored(theirs: dict[Case, dict[str, Any]]) -> None:
     """Five in a thousand: 32-bit scales, scales that do not divide, padded experts, unpacked latent projections."""
     asked = quantized()
     assert len(asked) >= 60
-    assert {case for case, error in errors(asked, tmp_path).items() if abs(error) > 5e-3} == set(FAR)
+    assert {case for case, error in errors(asked, theirs).items() if abs(error) > 5e-3} == set(FAR)
 
 
-def test_sizes_that_do_not_divide_are_refused_by_vllm_too(tmp_path: Path) -> None:
+def test_sizes_that_do_not_divide_are_refused_by_vllm_too(theirs: dict[Case, dict[str, Any]]) -> None:
     """H308: ten KV heads over four devices, a vocabulary over seven; over two and four they are built."""
-    uneven = [("microsoft/phi-4", 4), ("Qwen/Qwen2.5-7B-Instruct", 7)]
-    even = [("microsoft/phi-4", 2), ("Qwen/Qwen2.5-7B-Instruct", 4)]
-    cases: list[Case] = [(name, "bf16", "as-published", tensor, 1, False, 1) for name, tensor in (*uneven, *even)]
-    refused = ["error" in answer for answer in theirs(cases, tmp_path)]
+    refused = ["error" in theirs[case] for case in uneven()]
     assert refused == [True, True, False, False]
-    for (name, tensor), expected in zip((*uneven, *even), refused, strict=True):
+    for (name, tensor), expected in zip(UNEVEN, refused, strict=True):
         found = one(name, device("h100-sxm5-80", tensor), lane="bf16", tensor_parallel=tensor, context=4096)
         assert ("H308" in codes(found)) is expected
