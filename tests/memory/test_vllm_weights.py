@@ -121,7 +121,12 @@ def ours(case: Case) -> float:
     return device_weight_bytes(weights(model, method), shape(model), layout)
 
 
-UNEVEN = (("microsoft/phi-4", 4), ("Qwen/Qwen2.5-7B-Instruct", 7), ("microsoft/phi-4", 2), ("Qwen/Qwen2.5-7B-Instruct", 4))
+UNEVEN = (
+    ("microsoft/phi-4", 4),
+    ("Qwen/Qwen2.5-7B-Instruct", 7),
+    ("microsoft/phi-4", 2),
+    ("Qwen/Qwen2.5-7B-Instruct", 4),
+)
 """Ten KV heads over four devices and a vocabulary over seven, which vLLM refuses; over two and four it builds them."""
 
 

