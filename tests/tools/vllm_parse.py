@@ -13,7 +13,6 @@ import json
 import sys
 from typing import Any
 
-
 RESULTS = "RESULTS "
 
 
