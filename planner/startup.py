@@ -6,7 +6,7 @@ per device unless a name says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from catalog.engine import Engine
@@ -24,6 +24,8 @@ SLOT_OUTPUTS = 10068
 """First llama.cpp build seen whose server has logits for one token per slot alone, after b8672 (pull request 23861)."""
 DIVIDED_CACHES = 6123
 """First build seen whose slots see their own part of the cache (`kv_unified = false`), after b5671."""
+HOST = ("CPU", "AMX", "CUDA_Host", "Vulkan_Host", "SYCL_Host", "ROCm_Host")
+"""How the names of llama.cpp's host buffers begin."""
 WINDOWED_CACHES = 5400
 """First llama.cpp build that gives windowed layers a smaller cache (between b5300 and b5500; assumed)."""
 
@@ -145,6 +147,19 @@ def llamacpp_cache(model: Shape[float], use: Settings) -> float:
     windowed = replace(model, window_tokens=window)
     fixed = cache_bytes_fixed(windowed, use.cell_bytes, whole.layout, padded(use.context))
     return cache_bytes_per_token(model, use.cell_bytes, whole.layout) * padded(use.context) + fixed
+
+
+def held(buffers: Collection[tuple[str, float]], file: float = 0.0) -> float:
+    """What llama.cpp holds on its devices, of (name, size) of buffers; what the host keeps beside them is left out.
+
+    `file`: of weights, what the tensors of the file take, in the unit of the buffers; 0 where it is not known. Weights
+    on the host are no more than that: CPU_Mapped is the file from its first to its last tensor, and what CPU_REPACK or
+    AMX keep in another order lies between them too (llama.cpp@0c1e57098 src/llama-model.cpp, `get_mapping_range`).
+    """
+    devices = [size for name, size in buffers if not name.startswith(HOST)]
+    whole = sum(size for _, size in buffers)
+    twice = file and any(name.endswith("_Mapped") for name, _ in buffers)
+    return sum(devices) or (min(whole, file) if twice else whole)
 
 
 def padded(cells: float) -> float:

@@ -26,7 +26,7 @@ BUFFERS: tuple[tuple[str, re.Pattern[str]], ...] = (
 """A size per device; the first that fits reads the line. Caches of one device (full and windowed layers) are added up,
 and so are the buffers of a model in several files."""
 ADDED = ("kv_mib", "state_mib", "model_buffer_mib")
-SIZES = {"MiB": 2.0**20, "GiB": 2.0**30}
+UNITS = {"MiB": 1.0, "GiB": 1024.0}
 NUMBERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("kv_self_mib", re.compile(r"KV self size += +([\d.]+) MiB")),
     ("kv_size_mib", re.compile(r"llama_kv_cache\w*: size = +([\d.]+) MiB")),
@@ -58,6 +58,7 @@ BUILDS = (
 )
 DEVICE = re.compile(r"Device (\d+): ([^,]+?), (?:compute capability|gfx)|using device (\w+) \(([^)]+)\)")
 CLOCK = re.compile(r"^(\d+)\.(\d\d)\.(\d{3})\.(\d{3}) [A-Z] ")
+FILE = re.compile(r"print_info: file size += +(?P<value>[\d.]+) (?P<unit>MiB|GiB)")
 READY = re.compile(r"model loaded|server is listening|HTTP server listening|listening on http")
 CHOICES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("attention", re.compile(r"(Flash Attention (?:enabled|disabled))")),
@@ -116,6 +117,8 @@ def _seen(line: str, place: str) -> Iterator[Seen]:
             if float(match["value"]):  # a dry run of `-fit` prints buffers of nothing
                 yield Seen(metric=metric, value=float(match["value"]), place=place, of=match["of"])
             break
+    if (file := FILE.search(line)) is not None:
+        yield Seen(metric="file_mib", value=float(file["value"]) * UNITS[file["unit"]], place=place)
     for metric, one in NUMBERS:
         if (match := one.search(line)) is not None:
             yield Seen(metric=metric, value=float(match[1]) / (1e3 if metric in MILLI else 1), place=place)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from catalog.observation import Observation, named
+from planner import startup
 from planner.observe.deployment import Deployment
 from planner.observe.reading import Load, Reading, Seen
 
@@ -23,8 +24,6 @@ TIMES = ("ttft_ms", "tpot_ms", "e2e_ms")
 ENOUGH, NORMAL = 5, 1.4826
 """Repeats, and the standard deviation over the middle distance from the median of a normal distribution."""
 STATS = ("mean", "p50", "p95", "p99")
-HOST = ("CPU", "CUDA_Host", "Vulkan_Host", "SYCL_Host", "ROCm_Host")
-"""How the names of llama.cpp's host buffers begin."""
 
 
 def observations(readings: Sequence[Reading], about: Deployment) -> tuple[Observation, ...]:
@@ -43,10 +42,10 @@ def _kept(reading: Reading) -> Iterable[Seen]:
         ranks = sorted(reading.values(metric), key=lambda seen: seen.of)
         yield from ranks[:1]
     for metric in SUMMED:
-        found = reading.values(metric)
-        devices = [seen for seen in found if not seen.of.startswith(HOST)] or found
-        if devices:
-            yield Seen(metric=metric, value=sum(seen.value for seen in devices), place=devices[0].place)
+        if found := reading.values(metric):
+            file = sum(seen.value for seen in reading.values("file_mib")) if metric == "model_buffer_mib" else 0.0
+            size = startup.held([(seen.of, seen.value) for seen in found], file)
+            yield Seen(metric=metric, value=size, place=found[0].place)
     for seen in reading.numbers:
         if seen.load.kind and seen.metric in (*RATES, *TIMES) and seen.stat in STATS and seen.low is None:
             yield seen

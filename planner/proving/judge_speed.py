@@ -14,6 +14,7 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from catalog.units import GIB
+from planner import startup
 from planner.plan import Candidate, Estimate
 from planner.proving import served
 from planner.proving.loadtools import TOOLS, Driven
@@ -22,8 +23,6 @@ from planner.proving.served import Columns, Measured, Statistic, Sustained
 
 Fit = Literal["inside", "beside", "off", "open"]
 MIB = 2.0**20
-HOST = ("CPU", "CUDA_Host", "Vulkan_Host", "SYCL_Host", "ROCm_Host")
-"""How the names of llama.cpp's host buffers begin; beside devices they are left out."""
 LOGGED: dict[str, dict[str, tuple[str, float]]] = {
     "vllm": {
         "weight_bytes": ("weights_gib", GIB), "activation_bytes": ("activation_peak_gib", GIB),
@@ -268,14 +267,11 @@ def _logged(candidate: Candidate, seen: Seen) -> dict[str, tuple[Statistic | Non
     for name, (metric, unit) in LOGGED.get(candidate.engine, {}).items():
         lines = [each for each in seen.printed if each.metric == metric]
         if lines:
-            size = _summed(lines) if candidate.engine == "llama.cpp" else min(lines, key=lambda each: each.of).value
+            file = sum(each.value for each in seen.printed if each.metric == "file_mib" and name == "weight_bytes")
+            summed = startup.held([(each.of, each.value) for each in lines], file)
+            size = summed if candidate.engine == "llama.cpp" else min(lines, key=lambda each: each.of).value
             made[name] = (_exact(size * unit, PRINTED_TO * unit), LOGGED_BY)
     return made
-
-
-def _summed(lines: list[Printed]) -> float:
-    devices = [each for each in lines if not each.of.startswith(HOST)]
-    return sum(each.value for each in devices or lines)
 
 
 def _claim(what: tuple[str, str], estimate: Estimate, value: Statistic | None, by: str, elsewhere: str) -> Claim:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from catalog.errors import BadInput
+from planner import startup
 from planner.observe import formats, llamacpp_log, vllm_log
 from planner.observe.reading import Reading, unit_of
 
@@ -48,6 +49,7 @@ def test_nine_builds_of_llama_cpp(name: str) -> None:
     assert reading.engine == "llama.cpp"
     assert [(seen.of, seen.value) for seen in reading.values("kv_mib")] == [("CPU", 45.0)]
     assert [seen.value for seen in reading.values("model_buffer_mib")] == [92.10]
+    assert {seen.value for seen in reading.values("file_mib")} <= {92.10}
     assert number(reading, "compute_buffer_mib") == COMPUTE[name]
     assert (reading.setting("n_ctx"), reading.setting("type_k"), reading.setting("n_ubatch")) == ("2048", "f16", "512")
     assert reading.setting("file type", "model ftype") == "Q4_1"
@@ -157,6 +159,22 @@ def test_caches_of_one_device_are_added() -> None:
 def test_other_text_is_refused_with_the_formats_that_are_read() -> None:
     with pytest.raises(BadInput, match="vllm bench serve result"):
         formats.read(b"hello, world", "notes.txt")
+
+
+@pytest.mark.parametrize(
+    ("buffers", "file", "expected"),
+    [
+        ([("CPU_Mapped", 1.63), ("CPU_REPACK", 1.09)], 1.70, 1.70),
+        ([("CPU_Mapped", 1.63), ("AMX", 1.09)], 1.70, 1.70),
+        ([("CPU_Mapped", 1.63), ("CPU_REPACK", 1.09)], 0.0, 2.72),
+        ([("CPU_Mapped", 2.93)], 3.1, 2.93),
+        ([("CPU", 3.0), ("CPU_REPACK", 1.0)], 3.5, 4.0),
+        ([("CPU_Mapped", 0.5), ("CUDA0", 3.0), ("CUDA1", 2.0)], 5.5, 5.0),
+    ],
+)
+def test_weights_on_the_host_are_counted_once(buffers: list[tuple[str, float]], file: float, expected: float) -> None:
+    """The first is what llama-server 0.3.36 printed of a Q4_K_M file; without a size nothing is known to lie twice."""
+    assert startup.held(buffers, file) == pytest.approx(expected)
 
 
 UNITS = {"kv_cache_gib": "GiB", "kv_mib": "MiB", "tpot_ms": "ms", "load_s": "s", "decode_tok_s": "tokens/s"}

@@ -91,6 +91,10 @@ def test_sizes_of_the_log_count_to_the_digit_that_is_printed() -> None:
         "kv_needed_bytes": "off",
     }
     assert found["weight_bytes"].by == "the engine's log"
+    mapped = tuple(structs.replace(each, of=each.of.replace("CPU", "CPU_Mapped", 1)) for each in printed[:1])
+    file = Printed(metric="file_mib", value=3.2, unit="MiB")
+    once = {claim.name: claim for claim in judge_speed.claims(given, seen(NEAR, printed=(*mapped, *printed[1:], file)))}
+    assert once["weight_bytes"].measured == 3.2 * 2**20, "a repacked tensor lies in the mapped range as well"
     beside = (*printed, Printed(metric="model_buffer_mib", value=7.0, unit="MiB", of="CUDA0"))
     again = {claim.name: claim for claim in judge_speed.claims(given, seen(NEAR, printed=beside))}
     assert again["weight_bytes"].measured == 7.0 * 2**20
