@@ -64,7 +64,7 @@ def final(printed: str) -> float:
     return float(re.search(r"Final estimate: PPL = ([\d.]+)", printed)[1])  # type: ignore[index]
 
 
-ENDED = re.compile(r"Same top p|Final estimate")
+ENDED = re.compile(r"Same top p:|Final estimate: PPL")
 """The last line of either result."""
 
 
