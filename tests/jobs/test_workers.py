@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -74,7 +77,7 @@ def test_a_worker_that_slept_through_its_lease_writes_nothing_when_it_wakes(scen
     job = asked(scene)
     sleeper = scene.start("work")
     wait_for((scene.traces / "blocked").exists)
-    os.kill(sleeper.pid, signal.SIGSTOP)
+    asleep(sleeper.pid, tmp_path / "data" / "lanewise.sqlite3")
     try:
         (scene.traces / "go").touch()
         scene.env["LANEWISE_JOBS_DIR"] = str(tmp_path / "two")
@@ -87,6 +90,20 @@ def test_a_worker_that_slept_through_its_lease_writes_nothing_when_it_wakes(scen
     assert [each["state"] for each in receipt["steps"]] == ["done"] * 3
     assert scene.job(job).state == "done"
     assert sleeper.poll() is None
+
+
+def asleep(worker: int, database: Path) -> None:
+    """Stopped between its writes: with SQLite's lock in its hands it would hold up everybody."""
+    for _ in range(100):
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(database, timeout=1, isolation_level=None)) as seen:
+                seen.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError:
+            os.kill(worker, signal.SIGCONT)
+            time.sleep(0.05)
+    raise AssertionError("it holds the lock whenever it is stopped")
 
 
 @pytest.fixture
