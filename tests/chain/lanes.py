@@ -81,6 +81,10 @@ class Verified:
     folder: Path
 
     @property
+    def printed(self) -> tuple[int, str, str]:
+        return self.code, self.out, self.err
+
+    @property
     def receipt(self) -> Receipt:
         return verify.read(self.folder / verify.RECEIPT)
 

@@ -1,19 +1,22 @@
-"""The chain of every lane, run once for all tests of this folder: each lane takes from the others what both need."""
+"""The chain of every lane, run once for all tests of this folder, in whichever process asks first: each lane takes from
+the others what both need."""
 
 from __future__ import annotations
 
-import atexit
+import fcntl
+import json
 import os
-import shutil
-import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tests.chain import given
 from tests.chain.lanes import LANES, Verified, planned, run
 from tests.tools.environment import tool
 from tests.tools.trained import Trained, trained
 
+SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
 ITEMS = 300
 """As many as two points take where few answers turn."""
 
@@ -28,26 +31,33 @@ def model() -> Trained:
 
 @cache
 def folder() -> Path:
-    """Of this session's plans and runs; removed when Python ends, unless LANEWISE_CHAIN_DIR says where they stay: the
-    next session goes on with what has ended well there."""
-    named = os.environ.get("LANEWISE_CHAIN_DIR")
-    made = Path(named or tempfile.mkdtemp(prefix="lanewise-chain-")).absolute()
-    if not named:
-        atexit.register(shutil.rmtree, made, ignore_errors=True)
-    (made / "runs").mkdir(parents=True, exist_ok=True)
+    """Of the plans and runs of this session (tests/conftest.py)."""
+    made = Path(os.environ["LANEWISE_CHAIN_DIR"]).absolute()
+    for each in ("runs", "once"):
+        (made / each).mkdir(parents=True, exist_ok=True)
     return made
+
+
+def once(name: str, make: Callable[[], object]) -> Any:
+    """What the first process of this session that asked made of it, as JSON; the others wait."""
+    kept = folder() / "once" / f"{name}-{SESSION}.json"
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_text(json.dumps(make()))
+        return json.loads(kept.read_text())
 
 
 @cache
 def plan(name: str) -> Path:
-    return planned(folder(), name, model().model, LANES[name])
+    return Path(once(f"plan-{name}", lambda: str(planned(folder(), name, model().model, LANES[name]))))
 
 
 @cache
 def asked() -> tuple[object, ...]:
     """What every verdict takes beside the text: the neutral one, items of one's own, and what others have finished."""
-    neutral = given.comments(folder() / "comments.txt")
-    task = given.items(model().held_out, folder() / "items.jsonl", ITEMS)
+    neutral, task = folder() / "comments.txt", folder() / "items.jsonl"
+    once("texts", lambda: [str(given.comments(neutral)), str(given.items(model().held_out, task, ITEMS))])
     return "--neutral", neutral, "--task", task, "--calibration", model().chats, "--reuse", folder() / "runs"
 
 
@@ -55,4 +65,5 @@ def asked() -> tuple[object, ...]:
 def verified(name: str) -> Verified:
     """One lane to its receipt."""
     recipe = ("--recipe", LANES[name].recipe) if LANES[name].recipe else ()
-    return run(plan(name), folder() / "runs" / name, *recipe, "--text", model().held_out, *asked())
+    place, words = folder() / "runs" / name, (*recipe, "--text", model().held_out, *asked())
+    return Verified(*once(f"run-{name}", lambda: run(plan(name), place, *words).printed), place)
