@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ TYPES = (
 )  # fmt: skip
 WRITTEN = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q4_0", "Q3_K_M", "Q2_K", "IQ4_XS", "MXFP4")
 """Types that need no importance matrix and seconds to write."""
+SMALL = "smollm2-135m"
 LINE = re.compile(r"\] (\S+) +- \[.*type = +(\S+), size = .*?(?:-> .*\((\S+)\))?$")
 
 
@@ -61,8 +64,14 @@ def test_every_tensor_gets_the_block_that_llama_quantize_plans(name: str, kind: 
     assert planned == {tensor: block for tensor, (block, _) in ours(path, kind).items()}
 
 
-@pytest.mark.parametrize("kind", WRITTEN)
-@pytest.mark.parametrize("name", PACKAGES)
+def in_turn() -> Iterator[Any]:
+    """Every type of the small model; of the other every third, and the rest where there is more time."""
+    for name, place in product(PACKAGES, range(len(WRITTEN))):
+        marks = [pytest.mark.long] if name != SMALL and place % 3 else []
+        yield pytest.param(name, WRITTEN[place], marks=marks)
+
+
+@pytest.mark.parametrize(("name", "kind"), tuple(in_turn()))
 def test_a_written_file_has_our_bytes(name: str, kind: str, tmp_path: Path) -> None:
     path, written = gguf_model(name), tmp_path / "written.gguf"
     quantize(path, kind, str(written))

@@ -97,7 +97,13 @@ def served(case: Case, folder: Path, scratch: Path) -> tuple[Model, Start]:
     return checkpoint.read(folder / case.folder, {}), start(folder / case.folder, scratch, *case.words)
 
 
-@pytest.mark.parametrize("name", CASES)
+OF_THE_CHAIN = ("bf16", "FP8 with scales of the cache", "INT8 W8A8")
+"""Dense models, which tests/chain/test_served.py serves too: these three are for where there is more time."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in OF_THE_CHAIN else []) for name in CASES]
+)
 def test_a_server_prints_our_cache_and_holds_our_weights(folder: Path, tmp_path: Path, name: str) -> None:
     case = CASES[name]
     model, found = served(case, folder, tmp_path)
