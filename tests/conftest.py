@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The processes of a session inherit the folder from the one that starts them."""
+    """Tests go out in the order of their collection; processes inherit the folder from the one that starts them."""
     config.option.loadscopereorder = False
     if CHAIN not in os.environ:
         made = tempfile.TemporaryDirectory(prefix="lanewise-chain-", ignore_cleanup_errors=True)

@@ -264,14 +264,20 @@ def _sustained(found: served.Sustained, replicas: int) -> Statistic | None:
 def _logged(candidate: Candidate, seen: Seen) -> dict[str, tuple[Statistic | None, str]]:
     """Memory terms in bytes, of one device, as the log prints them."""
     made: dict[str, tuple[Statistic | None, str]] = {}
+    file = sum(each.value for each in seen.printed if each.metric == "file_mib")
     for name, (metric, unit) in LOGGED.get(candidate.engine, {}).items():
         lines = [each for each in seen.printed if each.metric == metric]
         if lines:
-            file = sum(each.value for each in seen.printed if each.metric == "file_mib" and name == "weight_bytes")
-            summed = startup.held([(each.of, each.value) for each in lines], file)
-            size = summed if candidate.engine == "llama.cpp" else min(lines, key=lambda each: each.of).value
+            size = _size(candidate.engine, lines, file if name == "weight_bytes" else 0.0)
             made[name] = (_exact(size * unit, PRINTED_TO * unit), LOGGED_BY)
     return made
+
+
+def _size(engine: str, lines: list[Printed], file: float) -> float:
+    """Of all devices under llama.cpp, of the first rank under vLLM, where every rank prints its own."""
+    if engine == "llama.cpp":
+        return startup.held([(each.of, each.value) for each in lines], file)
+    return min(lines, key=lambda each: each.of).value
 
 
 def _claim(what: tuple[str, str], estimate: Estimate, value: Statistic | None, by: str, elsewhere: str) -> Claim:
