@@ -26,8 +26,8 @@ plan: $(VENV)/.core
 test: lint
 	$(BIN)/python -m pytest -m "not slow" -n logical
 
-# Much of it waits for servers and for the clock: three processes keep two cores busy. Each gets one thread, because
-# threads that spin for one another on the same cores cost six times what they save.
+# Much of it waits for servers and for the clock: three processes keep two cores busy. Each gets one thread: two of two
+# threads each, which spin for one another on two cores, took six times as long for a token of llama.cpp.
 test-slow: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not long" -n 3
 
